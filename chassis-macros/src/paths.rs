@@ -1,0 +1,43 @@
+//! The one list of what generated code names. All of it is in `chassis::__private`.
+
+use proc_macro2::{Span, TokenStream, TokenTree};
+use quote::{ToTokens, quote};
+
+macro_rules! paths {
+    ($($name:ident)+) => {
+        $(
+            #[allow(non_camel_case_types, reason = "named as the item it stands for")]
+            pub(crate) struct $name;
+
+            impl ToTokens for $name {
+                fn to_tokens(&self, tokens: &mut TokenStream) {
+                    tokens.extend(quote!(::chassis::__private::$name));
+                }
+            }
+        )+
+    };
+}
+
+paths! {
+    Arc Arguments BuildInfo Duration ExitCode IntoProblem IntoRoutes Method Probe Problem Rejection Response
+    RouteInfo RoutePolicy Router Routes Service State main send
+}
+
+/// The traits whose methods choose how a handler is answered, to be in scope without their names.
+pub(crate) fn choices() -> TokenStream {
+    quote!(::chassis::__private::{AsJson as _, AsNothing as _, AsReply as _, AsResponse as _, CannotFail as _, MayFail as _})
+}
+
+/// axum's function that routes a method, under the name of the attribute: `get`.
+pub(crate) fn routing(verb: &syn::Ident) -> TokenStream {
+    quote!(::chassis::__private::#verb)
+}
+
+/// A path that is blamed for an error at a place of the user's.
+pub(crate) fn at(span: Span, path: impl ToTokens) -> TokenStream {
+    let respan = |mut token: TokenTree| {
+        token.set_span(span);
+        token
+    };
+    path.into_token_stream().into_iter().map(respan).collect()
+}

@@ -1,0 +1,82 @@
+impl<S: Store> Orders<S>
+where
+    S: Send,
+{
+    const LIMIT: Limit = Limit { items: 3 };
+    #[cfg(feature = "write")]
+    async fn place(&self, order: NewOrder, customer: CustomerId) -> Created<Order> {
+        todo!()
+    }
+    fn helper(&self) {}
+}
+#[automatically_derived]
+#[allow(clippy::all, clippy::pedantic)]
+impl<S: Store> ::chassis::__private::Service for Orders<S>
+where
+    S: Send,
+{
+    fn describe() -> &'static [::chassis::__private::RouteInfo] {
+        const ROUTES: &[::chassis::__private::RouteInfo] = &[
+            #[cfg(feature = "write")]
+            ::chassis::__private::RouteInfo::new(
+                    ::chassis::__private::Method::POST,
+                    "/customers/{customer}/orders",
+                    "place",
+                )
+                .policy(
+                    ::chassis::__private::RoutePolicy::new()
+                        .timeout(::chassis::__private::Duration::new(90u64, 0u32)),
+                ),
+        ];
+        ROUTES
+    }
+    fn into_router(
+        self: ::chassis::__private::Arc<Self>,
+    ) -> ::chassis::__private::Router {
+        #[allow(unused_imports)]
+        use ::chassis::__private::{
+            AsJson as _, AsNothing as _, AsReply as _, AsResponse as _, CannotFail as _,
+            MayFail as _,
+        };
+        let router = ::chassis::__private::Router::new();
+        #[cfg(feature = "write")]
+        let router = router
+            .route(
+                "/customers/{customer}/orders",
+                ::chassis::__private::post(|
+                    ::chassis::__private::State(
+                        service,
+                    ): ::chassis::__private::State<::chassis::__private::Arc<Self>>,
+                    arguments: ::chassis::__private::Arguments|
+                async move {
+                    let argument1 = arguments.path::<CustomerId>("customer")?;
+                    let argument0 = arguments.json::<NewOrder>().await?;
+                    let outcome = ::chassis::__private::send(
+                            Self::place(&service, argument0, argument1),
+                        )
+                        .await;
+                    let value = (&&::chassis::__private::Probe::of(&outcome))
+                        .__outcome()
+                        .split(outcome)?;
+                    ::core::result::Result::<
+                        ::chassis::__private::Response,
+                        ::chassis::__private::Rejection,
+                    >::Ok(
+                        (&&&&::chassis::__private::Probe::of(&value))
+                            .__answer()
+                            .write(value),
+                    )
+                }),
+            );
+        router.with_state(self)
+    }
+}
+#[automatically_derived]
+impl<S: Store> ::chassis::__private::IntoRoutes for Orders<S>
+where
+    S: Send,
+{
+    fn into_routes(self) -> ::chassis::__private::Routes {
+        ::chassis::__private::Routes::of(::chassis::__private::Arc::new(self))
+    }
+}

@@ -1,0 +1,66 @@
+impl Orders {
+    /// Look one order up.
+    pub(crate) async fn order(&self, id: OrderId) -> Result<Order, OrderError> {
+        self.store.order(id).await
+    }
+}
+#[automatically_derived]
+#[allow(clippy::all, clippy::pedantic)]
+impl ::chassis::__private::Service for Orders {
+    fn describe() -> &'static [::chassis::__private::RouteInfo] {
+        const ROUTES: &[::chassis::__private::RouteInfo] = &[
+            ::chassis::__private::RouteInfo::new(
+                    ::chassis::__private::Method::GET,
+                    "/orders/{id}",
+                    "order",
+                )
+                .doc("Look one order up."),
+        ];
+        ROUTES
+    }
+    fn into_router(
+        self: ::chassis::__private::Arc<Self>,
+    ) -> ::chassis::__private::Router {
+        #[allow(unused_imports)]
+        use ::chassis::__private::{
+            AsJson as _, AsNothing as _, AsReply as _, AsResponse as _, CannotFail as _,
+            MayFail as _,
+        };
+        let router = ::chassis::__private::Router::new();
+        let router = router
+            .route(
+                "/orders/{id}",
+                ::chassis::__private::get(|
+                    ::chassis::__private::State(
+                        service,
+                    ): ::chassis::__private::State<::chassis::__private::Arc<Self>>,
+                    arguments: ::chassis::__private::Arguments|
+                async move {
+                    let argument0 = arguments.path::<OrderId>("id")?;
+                    ::core::mem::drop(arguments);
+                    let outcome = ::chassis::__private::send(
+                            Self::order(&service, argument0),
+                        )
+                        .await;
+                    let value = (&&::chassis::__private::Probe::of(&outcome))
+                        .__outcome()
+                        .split(outcome)?;
+                    ::core::result::Result::<
+                        ::chassis::__private::Response,
+                        ::chassis::__private::Rejection,
+                    >::Ok(
+                        (&&&&::chassis::__private::Probe::of(&value))
+                            .__answer()
+                            .write(value),
+                    )
+                }),
+            );
+        router.with_state(self)
+    }
+}
+#[automatically_derived]
+impl ::chassis::__private::IntoRoutes for Orders {
+    fn into_routes(self) -> ::chassis::__private::Routes {
+        ::chassis::__private::Routes::of(::chassis::__private::Arc::new(self))
+    }
+}

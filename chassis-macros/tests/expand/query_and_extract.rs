@@ -1,0 +1,63 @@
+impl Orders {
+    async fn search(&self, headers: HeaderMap, Page { limit, .. }: Page) {}
+}
+#[automatically_derived]
+#[allow(clippy::all, clippy::pedantic)]
+impl ::chassis::__private::Service for Orders {
+    fn describe() -> &'static [::chassis::__private::RouteInfo] {
+        const ROUTES: &[::chassis::__private::RouteInfo] = &[
+            ::chassis::__private::RouteInfo::new(
+                ::chassis::__private::Method::GET,
+                "/orders",
+                "search",
+            ),
+        ];
+        ROUTES
+    }
+    fn into_router(
+        self: ::chassis::__private::Arc<Self>,
+    ) -> ::chassis::__private::Router {
+        #[allow(unused_imports)]
+        use ::chassis::__private::{
+            AsJson as _, AsNothing as _, AsReply as _, AsResponse as _, CannotFail as _,
+            MayFail as _,
+        };
+        let router = ::chassis::__private::Router::new();
+        let router = router
+            .route(
+                "/orders",
+                ::chassis::__private::get(|
+                    ::chassis::__private::State(
+                        service,
+                    ): ::chassis::__private::State<::chassis::__private::Arc<Self>>,
+                    mut arguments: ::chassis::__private::Arguments|
+                async move {
+                    let argument0 = arguments.extract::<HeaderMap, _>(&service).await?;
+                    let argument1 = arguments.query::<Page>()?;
+                    ::core::mem::drop(arguments);
+                    let outcome = ::chassis::__private::send(
+                            Self::search(&service, argument0, argument1),
+                        )
+                        .await;
+                    let value = (&&::chassis::__private::Probe::of(&outcome))
+                        .__outcome()
+                        .split(outcome)?;
+                    ::core::result::Result::<
+                        ::chassis::__private::Response,
+                        ::chassis::__private::Rejection,
+                    >::Ok(
+                        (&&&&::chassis::__private::Probe::of(&value))
+                            .__answer()
+                            .write(value),
+                    )
+                }),
+            );
+        router.with_state(self)
+    }
+}
+#[automatically_derived]
+impl ::chassis::__private::IntoRoutes for Orders {
+    fn into_routes(self) -> ::chassis::__private::Routes {
+        ::chassis::__private::Routes::of(::chassis::__private::Arc::new(self))
+    }
+}

@@ -1,0 +1,349 @@
+//! From `main` to exit: the life of a service.
+//!
+//! Start: signals, configuration, runtime, telemetry, the service's own `main`; then in [`Chassis::serve`] the checks' first
+//! run, the listeners, ready. Stop: not ready, drain delay, no new work, grace, background tasks, hooks, flush.
+
+mod process;
+mod reload;
+mod serve;
+
+use std::{
+    fmt,
+    pin::Pin,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
+
+use axum::Router;
+use opentelemetry::{KeyValue, metrics::Meter};
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+use tonic::{
+    server::NamedService,
+    service::{Routes as GrpcRoutes, RoutesBuilder},
+};
+
+pub use process::main;
+pub(crate) use reload::load;
+
+use crate::{
+    cli::Command,
+    config::{Loaded, Sources},
+    error::{Error, Result},
+    health::{Check, CheckOptions, Registry},
+    identity::{BuildInfo, Identity},
+    problem,
+    server::BoundAddress,
+    service::{IntoRoutes, RouteInfo},
+    settings::{NoSettings, Settings},
+    shutdown::{PhaseOwner, Shutdown},
+    tasks::{Policy, Tasks},
+    telemetry::{
+        Telemetry,
+        log::{self, LineSink},
+        names,
+        names::attribute,
+        otlp::OtlpSettings,
+    },
+};
+
+type Hook = Box<dyn FnOnce() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
+
+/// What outlives the builder.
+struct Core {
+    identity: Identity,
+    telemetry: Arc<Telemetry>,
+    health: Registry,
+    tasks: Tasks,
+    reload: Arc<Notify>,
+    serving: AtomicBool,
+    /// Whether to stop, and then whether to skip the drain delay.
+    stop: watch::Sender<Option<bool>>,
+    phase: PhaseOwner,
+    shutdown: Shutdown,
+    bound: watch::Sender<Option<Bound>>,
+}
+
+/// Where a running service listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bound {
+    /// The main port.
+    pub http: BoundAddress,
+    /// The operators' port, unless it is turned off.
+    pub admin: Option<BoundAddress>,
+}
+
+/// A service in the making: settings in, handlers in, then [`serve`](Chassis::serve).
+///
+/// `S` is the type of the service's own settings, the section `[app]` of the configuration.
+pub struct Chassis<S = NoSettings> {
+    core: Arc<Core>,
+    app: Arc<S>,
+    app_in_effect: watch::Sender<Arc<S>>,
+    settings: Loaded<Settings>,
+    settings_in_effect: watch::Sender<Loaded<Settings>>,
+    sources: Sources,
+    router: Router,
+    routes: Vec<RouteInfo>,
+    grpc: Option<RoutesBuilder>,
+    grpc_names: Vec<&'static str>,
+    descriptors: Vec<&'static [u8]>,
+    hooks: Vec<(String, Hook)>,
+    command: Command,
+    ready_file: Option<std::path::PathBuf>,
+}
+
+impl<S> Chassis<S>
+where
+    S: DeserializeOwned + JsonSchema + Send + Sync + 'static,
+{
+    /// A service for those who own their `main`: call it inside a tokio runtime, with [`Sources::of_process`] for example.
+    ///
+    /// Signals are not listened to; end the service through [`Handle::stop`].
+    ///
+    /// # Errors
+    /// Exit code 78 with every mistake of the configuration at once.
+    pub fn new(build: BuildInfo, sources: Sources) -> Result<Self> {
+        let loaded = load::<S>(&sources)?;
+        Self::build(build, sources, loaded, None)
+    }
+
+    /// `output` takes the place of standard output.
+    pub(crate) fn build(
+        build: BuildInfo,
+        sources: Sources,
+        (settings, otlp): (Loaded<Settings>, OtlpSettings),
+        output: Option<LineSink>,
+    ) -> Result<Self> {
+        let app = Arc::new(settings.section::<S>("app").map_err(|errors| Error::config(errors.to_string()))?);
+        let config = settings.value();
+        let identity = otlp.resource.identify(Identity {
+            service: config.service.name.clone().unwrap_or_else(|| build.name.to_owned()),
+            version: build.version.to_owned(),
+            instance_id: config.service.instance_id.clone().unwrap_or_else(|| format!("{:032x}", fastrand::u128(..))),
+            environment: sources.profile.clone(),
+            build,
+        });
+        problem::set_domain(&identity.service);
+        let telemetry = Arc::new(Telemetry::start(&config.telemetry, &config.log, &otlp, &identity, output)?);
+        let health = Registry::new(config.health.clone());
+        let (phase, shutdown) = PhaseOwner::new();
+        let core = Arc::new(Core {
+            identity,
+            tasks: Tasks::new(health.clone()),
+            health,
+            telemetry,
+            reload: Arc::default(),
+            serving: AtomicBool::new(false),
+            stop: watch::Sender::new(None),
+            phase,
+            shutdown,
+            bound: watch::Sender::new(None),
+        });
+        core.observe();
+        Ok(Self {
+            core,
+            app_in_effect: watch::Sender::new(app.clone()),
+            app,
+            settings_in_effect: watch::Sender::new(settings.clone()),
+            settings,
+            sources,
+            router: Router::new(),
+            routes: Vec::new(),
+            grpc: None,
+            grpc_names: Vec::new(),
+            descriptors: Vec::new(),
+            hooks: Vec::new(),
+            command: Command::Serve,
+            ready_file: None,
+        })
+    }
+
+    /// The service's own settings, the section `[app]`, as they were at start.
+    #[must_use]
+    pub fn settings(&self) -> &Arc<S> {
+        &self.app
+    }
+
+    /// The service's own settings as they change: keys marked `x-reloadable` follow the files while the service runs.
+    #[must_use]
+    pub fn settings_watch(&self) -> watch::Receiver<Arc<S>> {
+        self.app_in_effect.subscribe()
+    }
+
+    /// The chassis's own settings, as they were at start.
+    #[must_use]
+    pub fn config(&self) -> &Arc<Settings> {
+        self.settings.value()
+    }
+
+    /// Who this instance is.
+    #[must_use]
+    pub fn identity(&self) -> &Identity {
+        &self.core.identity
+    }
+
+    /// The one registry of health, to add checks to or to report to.
+    #[must_use]
+    pub fn health(&self) -> &Registry {
+        &self.core.health
+    }
+
+    /// A meter for the service's own instruments.
+    #[must_use]
+    pub fn meter(&self, name: &'static str) -> Meter {
+        self.core.telemetry.metrics.meter(name)
+    }
+
+    /// A handle on the running service: its addresses, and the way to stop it.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        Handle(self.core.clone())
+    }
+
+    /// Serves a `#[service]` type, or any axum `Router`.
+    ///
+    /// # Panics
+    /// When two mounted routes overlap, as axum does.
+    #[must_use]
+    pub fn mount(mut self, service: impl IntoRoutes) -> Self {
+        let routes = service.into_routes();
+        self.router = self.router.merge(routes.router);
+        self.routes.extend(routes.infos);
+        self
+    }
+
+    /// Serves a tonic server on the same port, with gRPC-Web, and with `grpc.health.v1` beside it.
+    #[must_use]
+    pub fn grpc<G>(mut self, server: G) -> Self
+    where
+        G: tower_service::Service<http::Request<tonic::body::Body>, Error = std::convert::Infallible>
+            + NamedService
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        G::Response: axum::response::IntoResponse,
+        G::Future: Send + 'static,
+    {
+        self.core.health.register_grpc_service(G::NAME);
+        self.grpc_names.push(G::NAME);
+        self.grpc.get_or_insert_with(GrpcRoutes::builder).add_service(server);
+        self
+    }
+
+    /// Answers gRPC reflection for these services: the encoded `FileDescriptorSet` that the build of the stubs writes.
+    #[must_use]
+    pub fn grpc_reflection(mut self, file_descriptor_set: &'static [u8]) -> Self {
+        self.descriptors.push(file_descriptor_set);
+        self
+    }
+
+    /// Adds a critical health check: the service is ready only while it succeeds.
+    ///
+    /// Other criticality, intervals and thresholds: [`Chassis::check_with`].
+    #[must_use]
+    pub fn check(self, name: &'static str, check: impl Check) -> Self {
+        self.core.health.check(name, check);
+        self
+    }
+
+    /// Adds a health check with its own options.
+    #[must_use]
+    pub fn check_with(self, name: &'static str, options: CheckOptions, check: impl Check) -> Self {
+        self.core.health.check_with(name, options, check);
+        self
+    }
+
+    /// Starts a supervised background task; see [`Tasks::spawn`].
+    #[must_use]
+    pub fn background<M, F, E>(self, name: &'static str, policy: impl Into<Policy>, make: M) -> Self
+    where
+        M: FnMut(CancellationToken) -> F + Send + 'static,
+        F: Future<Output = Result<(), E>> + Send + 'static,
+        E: fmt::Display + Send + 'static,
+    {
+        if self.command == Command::Serve {
+            self.core.tasks.spawn(name, policy, make);
+        }
+        self
+    }
+
+    /// Runs at the end of a stop, after requests and background tasks, last added first: to close a pool, for example.
+    #[must_use]
+    pub fn on_shutdown<F>(mut self, name: impl Into<String>, hook: impl FnOnce() -> F + Send + 'static) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.hooks.push((name.into(), Box::new(move || Box::pin(hook()))));
+        self
+    }
+}
+
+impl Core {
+    /// Shows the state of health and tasks in the metrics.
+    fn observe(&self) {
+        let metrics = &self.telemetry.metrics;
+        metrics.observe_runtime(&tokio::runtime::Handle::current());
+        let health = self.health.clone();
+        metrics.observe_health(move || {
+            health.report().checks.into_iter().map(|(name, check)| (name, check.status.as_str())).collect()
+        });
+        let tasks = self.tasks.clone();
+        metrics.observe_counter(&names::BACKGROUND_RESTARTS, move || {
+            let stats = tasks.stats();
+            stats
+                .iter()
+                .map(|task| (vec![KeyValue::new(attribute::TASK, task.name().to_owned())], task.restarts()))
+                .collect()
+        });
+        metrics.observe_counter(&names::PANICS, || vec![(vec![], log::panics())]);
+    }
+}
+
+/// A running service, from outside: where it listens, and how to end it. Cheap to clone.
+#[derive(Clone)]
+pub struct Handle(Arc<Core>);
+
+impl Handle {
+    /// Waits until the service listens, and says where. `None` when it ended before.
+    pub async fn bound(&self) -> Option<Bound> {
+        let mut bound = self.0.bound.subscribe();
+        bound.wait_for(Option::is_some).await.ok().and_then(|bound| bound.clone())
+    }
+
+    /// Begins the stop, as SIGTERM does; `at_once` skips the drain delay.
+    pub fn stop(&self, at_once: bool) {
+        self.0.stop.send_modify(|stop| *stop = (*stop).max(Some(at_once)));
+    }
+
+    /// Reads the configuration again, as SIGHUP does.
+    pub fn reload(&self) {
+        self.0.reload.notify_one();
+    }
+
+    /// The phase of the stop, to be watched.
+    #[must_use]
+    pub fn shutdown(&self) -> Shutdown {
+        self.0.shutdown.clone()
+    }
+
+    /// Sends what is gathered and writes what is logged, within `timeout`. `#[chassis::main]` does this by itself.
+    pub async fn flush(&self, timeout: Duration) {
+        self.0.telemetry.clone().shutdown(timeout).await;
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").field("phase", &self.0.shutdown.phase()).finish_non_exhaustive()
+    }
+}
+
+impl<S> fmt::Debug for Chassis<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Chassis").field("identity", &self.core.identity).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,150 @@
+//! The whole process, for services whose `main` the chassis makes: command line, runtime, signals, exit code.
+
+use std::{pin::pin, process::ExitCode, sync::atomic::Ordering, time::Duration};
+
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::{Chassis, Core, load};
+use crate::{
+    cli::{self, Cli},
+    error::{Error, Exit, Result},
+    identity::BuildInfo,
+    shutdown::{Haste, haste},
+};
+
+/// What `#[chassis::main]` expands to: the whole process, from the command line to the exit code.
+pub fn main<S, F, Fut>(build: BuildInfo, body: F) -> ExitCode
+where
+    S: DeserializeOwned + JsonSchema + Send + Sync + 'static,
+    F: FnOnce(Chassis<S>) -> Fut,
+    Fut: Future<Output = Result<()>>,
+{
+    let exit = match cli::parse(&build) {
+        Err(exit) => exit,
+        Ok(cli) => match cli::run::<S>(&cli, &build).unwrap_or_else(|| serve(&cli, build, body)) {
+            Ok(()) => Exit::Success,
+            Err(error) => {
+                cli::complain(&build, &error);
+                error.exit()
+            }
+        },
+    };
+    ExitCode::from(exit.code())
+}
+
+fn serve<S, F, Fut>(cli: &Cli, build: BuildInfo, body: F) -> Result<()>
+where
+    S: DeserializeOwned + JsonSchema + Send + Sync + 'static,
+    F: FnOnce(Chassis<S>) -> Fut,
+    Fut: Future<Output = Result<()>>,
+{
+    let sources = cli.sources();
+    let loaded = load::<S>(&sources)?;
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let threads = usize::from(loaded.0.value().runtime.worker_threads);
+    if threads > 0 {
+        runtime.worker_threads(threads);
+    }
+    let runtime = runtime
+        .thread_name(build.name)
+        .enable_all()
+        .build()
+        .map_err(|error| Error::unavailable("cannot start the async runtime").caused_by(error))?;
+    let ended = runtime.block_on(async {
+        // First of all, so that a signal during start-up is heard.
+        let signals = Signals::install()?;
+        let mut chassis = Chassis::<S>::build(build, sources, loaded, None)?;
+        chassis.command = cli.command();
+        chassis.ready_file.clone_from(&cli.ready_file);
+        live(chassis, signals, body).await
+    });
+    runtime.shutdown_timeout(cli::RUNTIME_END);
+    ended
+}
+
+/// Runs the service's `main` under the signals, then flushes.
+async fn live<S, F, Fut>(chassis: Chassis<S>, signals: Signals, body: F) -> Result<()>
+where
+    S: DeserializeOwned + JsonSchema + Send + Sync + 'static,
+    F: FnOnce(Chassis<S>) -> Fut,
+    Fut: Future<Output = Result<()>>,
+{
+    let core = chassis.core.clone();
+    // Lives as long as the service, so that the configuration it ends with counts.
+    let settings = chassis.settings_in_effect.subscribe();
+    let ended = {
+        let mut listening = pin!(signals.listen(&core));
+        let mut body = pin!(body(chassis));
+        tokio::select! {
+            biased;
+            ended = &mut body => ended,
+            // Only when the service does not serve yet: then there is nothing to drain.
+            () = &mut listening => Ok(()),
+        }
+    };
+    if let Err(error) = &ended {
+        tracing::error!(%error, exit_code = error.exit().code(), "the service failed");
+    }
+    let flush = settings.borrow().value().shutdown.flush.get();
+    core.telemetry.clone().shutdown(flush).await;
+    ended
+}
+
+/// The signals that a service obeys.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn install() -> Result<Self> {
+        let install =
+            |kind| signal(kind).map_err(|error| Error::internal("cannot listen for signals").caused_by(error));
+        Ok(Self {
+            terminate: install(SignalKind::terminate())?,
+            interrupt: install(SignalKind::interrupt())?,
+            hang_up: install(SignalKind::hangup())?,
+        })
+    }
+
+    /// Passes signals on. Returns at the first one that comes while the service does not serve.
+    async fn listen(mut self, core: &Core) {
+        let mut stops = 0;
+        loop {
+            let interrupt = tokio::select! {
+                _ = self.hang_up.recv() => {
+                    core.reload.notify_one();
+                    continue;
+                }
+                _ = self.terminate.recv() => false,
+                _ = self.interrupt.recv() => true,
+            };
+            stops += 1;
+            let signal = if interrupt { "SIGINT" } else { "SIGTERM" };
+            match haste(stops, interrupt && core.identity.environment == "dev") {
+                Haste::Now => {
+                    tracing::warn!(signal, "third signal: exiting at once");
+                    core.telemetry.logs.flush(Duration::from_millis(100));
+                    exit_now(interrupt);
+                }
+                wanted if core.serving.load(Ordering::Acquire) => {
+                    tracing::info!(signal, skip_delay = wanted == Haste::SkipDelay, "stopping");
+                    core.stop.send_modify(|stop| *stop = (*stop).max(Some(wanted == Haste::SkipDelay)));
+                }
+                _ => {
+                    tracing::info!(signal, "stopping before the service served");
+                    return;
+                }
+            }
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the third signal asks for just that")]
+fn exit_now(interrupt: bool) -> ! {
+    // 128 + the signal's number, as shells report a death by signal.
+    std::process::exit(if interrupt { 130 } else { 143 })
+}

@@ -1,0 +1,102 @@
+//! The configuration of the whole service: loaded with all mistakes at once, and taken over again while it runs.
+
+use std::sync::Arc;
+
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+use tokio::sync::watch;
+
+use super::Core;
+use crate::{
+    config::{ConfigErrors, ConfigProblem, Loaded, Outcome, ReloadStatus, Schema, Sources},
+    error::{Error, Result},
+    health::Criticality,
+    settings::{Settings, defaults},
+    telemetry::{self, otlp::OtlpSettings},
+};
+
+/// Loads the configuration with the service's own part, all mistakes at once.
+pub(crate) fn load<S>(sources: &Sources) -> Result<(Loaded<Settings>, OtlpSettings)>
+where
+    S: DeserializeOwned + JsonSchema,
+{
+    let otlp = OtlpSettings::from_env(&sources.env);
+    let settings = load_settings::<S>(sources);
+    match (settings, otlp) {
+        (Ok(settings), Ok(otlp)) => Ok((settings, otlp)),
+        (settings, otlp) => {
+            let mut problems = settings.err().map(|errors| errors.0).unwrap_or_default();
+            let variables = otlp.err().unwrap_or_default();
+            problems.extend(
+                variables.into_iter().map(|problem| ConfigProblem::new(problem.variable, problem.message, None)),
+            );
+            Err(Error::config(ConfigErrors::new(problems).to_string()))
+        }
+    }
+}
+
+pub(super) fn load_settings<S>(sources: &Sources) -> Result<Loaded<Settings>, ConfigErrors>
+where
+    S: DeserializeOwned + JsonSchema,
+{
+    let loaded = Schema::with_section::<Settings, S>("app").load::<Settings>(&defaults(), sources)?;
+    let settings = loaded.value();
+    let mut problems = settings.log.problems();
+    if let Err(error) = telemetry::formats(&settings.telemetry) {
+        problems.push(ConfigProblem::new(
+            "telemetry.propagators",
+            error.to_string(),
+            loaded.origin("telemetry.propagators").cloned(),
+        ));
+    }
+    problems.extend(loaded.section::<S>("app").err().map(|errors| errors.0).unwrap_or_default());
+    if problems.is_empty() { Ok(loaded) } else { Err(ConfigErrors::new(problems)) }
+}
+
+/// Takes over what a reload changed, and says how it went.
+pub(super) async fn apply_reloads<S: DeserializeOwned + JsonSchema>(
+    core: Arc<Core>,
+    values: watch::Receiver<Loaded<Settings>>,
+    mut status: watch::Receiver<ReloadStatus>,
+    settings: watch::Sender<Loaded<Settings>>,
+    app: watch::Sender<Arc<S>>,
+) {
+    let health = core.health.reporter("config", Criticality::NotCritical);
+    health.up();
+    while status.changed().await.is_ok() {
+        let now = status.borrow_and_update().clone();
+        match &now.outcome {
+            Outcome::Failed(errors) => {
+                core.telemetry.metrics.config_reloaded(false);
+                tracing::error!(%errors, "the changed configuration is wrong: the last good one stays in effect");
+                health.degraded(errors.to_string());
+            }
+            _ => {
+                let loaded = values.borrow().clone();
+                let config = loaded.value().clone();
+                // Validated as a whole before it came here.
+                if let Err(error) = core.telemetry.logs.configure(&config.log) {
+                    tracing::error!(%error, "log.filter cannot be taken over");
+                }
+                core.telemetry.sampler.set_ratio(config.telemetry.sampling.ratio);
+                if let Ok(section) = loaded.section::<S>("app") {
+                    app.send_replace(Arc::new(section));
+                }
+                settings.send_replace(loaded);
+                core.telemetry.metrics.config_reloaded(true);
+                let waiting = now.needs_restart.join(", ");
+                if waiting.is_empty() {
+                    tracing::info!(changed = now.changed.join(", "), "configuration reloaded");
+                    health.up();
+                } else {
+                    tracing::warn!(
+                        changed = now.changed.join(", "),
+                        needs_restart = waiting,
+                        "configuration reloaded in part"
+                    );
+                    health.up_with(format!("a restart is needed for {waiting}"));
+                }
+            }
+        }
+    }
+}

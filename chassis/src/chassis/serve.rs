@@ -1,0 +1,212 @@
+//! From ready to stopped: listeners up, then the orderly stop.
+
+use std::time::{Duration, Instant};
+
+use axum::{Router, extract::DefaultBodyLimit};
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+use std::sync::{Arc, atomic::Ordering};
+use tokio::{sync::watch, task::JoinSet};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{Bound, Chassis, reload::apply_reloads};
+use crate::{
+    cli::{self, Command},
+    config::Watcher,
+    deadline::DeadlineLayer,
+    error::{Error, Result},
+    health,
+    server::{HttpConfig, Listener, ReadyFile, Server, admin},
+    shutdown::{Phase, PhaseOwner},
+    stack,
+};
+
+/// How long the last steps may take when the grace period has been used up.
+const LAST_STEPS: Duration = Duration::from_secs(1);
+
+impl<S> Chassis<S>
+where
+    S: DeserializeOwned + JsonSchema + Send + Sync + 'static,
+{
+    /// Serves until a signal or [`Handle::stop`] ends it, and then drains.
+    ///
+    /// # Errors
+    /// Exit code 69 when an address is taken or may not be listened on, 78 when it is none.
+    pub async fn serve(mut self) -> Result<()> {
+        let config = self.settings.value().clone();
+        match &self.command {
+            Command::Routes { json } => return cli::print_routes(&self.routes, &self.grpc_names, *json),
+            Command::Layers { json } => return cli::print_layers(&config.http, *json),
+            _ => {}
+        }
+        self.core.serving.store(true, Ordering::Release);
+        let mut internal = JoinSet::new();
+        let ended = CancellationToken::new();
+        self.start_housekeeping(&mut internal, &ended);
+        let core = self.core.clone();
+        let mut stop = core.stop.subscribe();
+
+        // A stop during the checks' first run need not wait for them.
+        tokio::select! {
+            () = core.health.first_run() => {}
+            _ = stop.wait_for(Option::is_some) => {}
+        }
+        let http = Listener::bind(&config.http.address, "http.address").await?;
+        let admin = match config.admin.enabled {
+            true => Some(Listener::bind(&config.admin.address, "admin.address").await?),
+            false => None,
+        };
+        let bound = Bound { http: http.address()?, admin: admin.as_ref().map(Listener::address).transpose()? };
+
+        let observer = Arc::new(core.telemetry.observer().with_timeouts(&self.routes));
+        let streams_end = CancellationToken::new();
+        let routes = self.all_routes(&streams_end)?;
+        let service = stack::inbound(routes, &config.http, &observer, core.shutdown.clone());
+        let connections = TaskTracker::new();
+        let server = Server {
+            listener: http,
+            config: config.http.clone(),
+            shutdown: core.shutdown.clone(),
+            counts: core.telemetry.metrics.connections("http"),
+            tasks: connections.clone(),
+        };
+        connections.spawn(server.run(service));
+
+        // The operators' port is the last to go: it shows how the stop is going.
+        let (admin_phase, admin_shutdown) = PhaseOwner::new();
+        let admin_connections = TaskTracker::new();
+        if let Some(listener) = admin {
+            let operator = admin::Operator {
+                identity: core.identity.clone(),
+                health: core.health.clone(),
+                metrics: core.telemetry.metrics.clone(),
+                log: core.telemetry.logs.control.clone(),
+                settings: self.settings_in_effect.subscribe(),
+                routes: self.routes.clone(),
+                layers: stack::describe(&config.http),
+                token: config.admin.token.clone(),
+            };
+            let server = Server {
+                listener,
+                config: HttpConfig { max_connections: admin::MAX_CONNECTIONS, ..config.http.clone() },
+                shutdown: admin_shutdown,
+                counts: core.telemetry.metrics.connections("admin"),
+                tasks: admin_connections.clone(),
+            };
+            admin_connections.spawn(server.run(admin::routes(operator)));
+        }
+
+        core.health.mark_started();
+        let ready_file =
+            self.ready_file.take().map(|path| ReadyFile::write(path, &bound.http, bound.admin.as_ref())).transpose()?;
+        tracing::info!(
+            http = %bound.http,
+            admin = bound.admin.as_ref().map(tracing::field::display),
+            profile = core.identity.environment,
+            version = core.identity.version,
+            "serving"
+        );
+        core.bound.send_replace(Some(bound));
+
+        let _ = stop.wait_for(Option::is_some).await;
+        drop(ready_file);
+        self.drain(&mut stop, &connections, &streams_end).await;
+
+        admin_phase.advance(Phase::Stopping);
+        admin_phase.advance(Phase::Cutting);
+        admin_connections.close();
+        admin_connections.wait().await;
+        ended.cancel();
+        internal.shutdown().await;
+        tracing::info!("stopped");
+        Ok(())
+    }
+
+    /// The stop, in order. Every step has its deadline.
+    async fn drain(
+        &mut self,
+        stop: &mut watch::Receiver<Option<bool>>,
+        connections: &TaskTracker,
+        streams_end: &CancellationToken,
+    ) {
+        let core = self.core.clone();
+        // As they are now: both may have been changed since the start.
+        let config = self.settings_in_effect.borrow().value().shutdown.clone();
+        core.health.set_draining();
+        core.phase.advance(Phase::Draining);
+        let delay = config.drain_delay.get();
+        tracing::info!(?delay, "draining: not ready, still serving");
+        tokio::select! {
+            () = tokio::time::sleep(delay) => {}
+            _ = stop.wait_for(|stop| *stop == Some(true)) => {}
+        }
+        core.phase.advance(Phase::Stopping);
+        streams_end.cancel();
+        connections.close();
+        let grace = config.grace.get();
+        let deadline = Instant::now() + grace;
+        if tokio::time::timeout_at(deadline.into(), connections.wait()).await.is_err() {
+            tracing::warn!(connections = connections.len(), ?grace, "the grace period is over: cutting what is left");
+        }
+        core.phase.advance(Phase::Cutting);
+        let last = Instant::now() + LAST_STEPS;
+        let _ = tokio::time::timeout_at(last.into(), connections.wait()).await;
+        let deadline = deadline.max(last);
+        core.tasks.shutdown(deadline).await;
+        for (name, hook) in std::mem::take(&mut self.hooks).into_iter().rev() {
+            if tokio::time::timeout_at(deadline.max(Instant::now() + LAST_STEPS).into(), hook()).await.is_err() {
+                tracing::warn!(hook = name, "the shutdown hook did not end in time");
+            }
+        }
+    }
+
+    /// Everything the main port answers.
+    fn all_routes(&mut self, streams_end: &CancellationToken) -> Result<Router> {
+        // The stack's own limit counts; axum's would cut bodies off below it.
+        let router = std::mem::take(&mut self.router).layer(DefaultBodyLimit::disable());
+        let mut router = router.merge(health::http::probes(self.core.health.clone()));
+        if let Some(mut grpc) = self.grpc.take() {
+            grpc.add_service(health::grpc::server(self.core.health.clone(), streams_end.clone()));
+            if !self.descriptors.is_empty() {
+                let broken = |error: tonic_reflection::server::Error| {
+                    Error::internal("grpc_reflection: the file descriptor set cannot be read")
+                        .caused_by(error.to_string())
+                };
+                grpc.add_service(self.reflection().build_v1().map_err(broken)?);
+                grpc.add_service(self.reflection().build_v1alpha().map_err(broken)?);
+            }
+            let grpc = grpc.routes().prepare().into_axum_router().reset_fallback();
+            // Inside the translation, where a stream's trailers are still trailers.
+            let grpc = grpc.route_layer(DeadlineLayer::inside_grpc_web()).route_layer(tonic_web::GrpcWebLayer::new());
+            router = router.merge(grpc);
+        }
+        Ok(router)
+    }
+
+    fn reflection(&self) -> tonic_reflection::server::Builder<'static> {
+        let descriptors = self.descriptors.iter().copied().chain([health::grpc::FILE_DESCRIPTOR_SET]);
+        descriptors.fold(tonic_reflection::server::Builder::configure(), |builder, descriptor| {
+            builder.register_encoded_file_descriptor_set(descriptor)
+        })
+    }
+
+    /// What runs beside the requests: checks, the end of log overrides, the watch over the configuration.
+    fn start_housekeeping(&self, internal: &mut JoinSet<()>, ended: &CancellationToken) {
+        let core = &self.core;
+        internal.spawn(core.health.run(ended.child_token()));
+        internal.spawn(core.telemetry.logs.control.clone().expire());
+        let sources = self.sources.clone();
+        let watcher = Watcher::new(self.settings.clone(), core.reload.clone(), move || {
+            super::reload::load_settings::<S>(&sources)
+        });
+        let (values, status) = (watcher.values(), watcher.status());
+        internal.spawn(watcher.watch(ended.clone().cancelled_owned()));
+        internal.spawn(apply_reloads(
+            core.clone(),
+            values,
+            status,
+            self.settings_in_effect.clone(),
+            self.app_in_effect.clone(),
+        ));
+    }
+}

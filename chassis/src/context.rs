@@ -1,0 +1,241 @@
+//! What the chassis knows of the request being served, readable from anywhere inside its handler.
+
+use std::{
+    cell::Cell,
+    fmt,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use opentelemetry::{
+    Context as OtelContext,
+    trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId},
+};
+
+use crate::telemetry::propagation::{Baggage, TraceState};
+
+/// The trace identity of one request as this service serves it.
+#[derive(Debug, Clone)]
+pub struct TraceContext {
+    /// The trace, the caller's when it sent one.
+    pub trace_id: TraceId,
+    /// The span of this service's own work on the request.
+    pub span_id: SpanId,
+    /// The caller's span, when it sent one.
+    pub parent_id: Option<SpanId>,
+    /// The flags that travel on: sampled, random trace id (W3C trace context level 2).
+    pub flags: TraceFlags,
+    /// The caller's `tracestate`, passed on as it came.
+    pub state: Option<TraceState>,
+}
+
+impl TraceContext {
+    /// This service's own span as OpenTelemetry has it, the parent of what is done for the request.
+    #[must_use]
+    pub fn span_context(&self) -> SpanContext {
+        let state = self.state.as_ref().map(TraceState::to_otel).unwrap_or_default();
+        SpanContext::new(self.trace_id, self.span_id, self.flags, false, state)
+    }
+
+    /// This trace as the current context of OpenTelemetry, so that spans made under it become its children.
+    #[must_use]
+    pub fn to_otel(&self) -> OtelContext {
+        OtelContext::new().with_remote_span_context(self.span_context())
+    }
+}
+
+/// How the caller speaks, and so how it must be answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// Plain HTTP: errors are problem details (RFC 9457).
+    Http,
+    /// gRPC: errors are trailers-only responses.
+    Grpc,
+    /// gRPC-Web: as gRPC; the trailers travel in the body.
+    GrpcWeb,
+}
+
+pub(crate) struct Inner {
+    pub(crate) trace: TraceContext,
+    pub(crate) started: Instant,
+    pub(crate) protocol: Protocol,
+    pub(crate) method: http::Method,
+    pub(crate) version: http::Version,
+    pub(crate) target: http::Uri,
+    pub(crate) user_agent: Option<http::HeaderValue>,
+    pub(crate) content_length: u64,
+    pub(crate) peer: Option<std::net::SocketAddr>,
+    /// Nanoseconds after `started`; `u64::MAX` means that nothing limits the request.
+    pub(crate) deadline: AtomicU64,
+    pub(crate) route: OnceLock<Arc<crate::observe::route::RouteStats>>,
+    pub(crate) baggage: Option<Baggage>,
+}
+
+/// The request being served: its trace, its deadline, its protocol. Cheap to clone.
+///
+/// Inside a handler [`RequestContext::current`] finds it; it is also in the request's extensions. A task spawned from a
+/// handler does not inherit it: pass it on with [`RequestContext::scope`].
+#[derive(Clone)]
+pub struct RequestContext(pub(crate) Arc<Inner>);
+
+thread_local! {
+    static CURRENT: Cell<Option<RequestContext>> = const { Cell::new(None) };
+}
+
+impl RequestContext {
+    /// The request that the running task serves, if it serves one.
+    #[must_use]
+    pub fn current() -> Option<Self> {
+        CURRENT.with(|cell| {
+            let current = cell.take();
+            let copy = current.clone();
+            cell.set(current);
+            copy
+        })
+    }
+
+    /// A request of which nothing is known but its trace.
+    #[cfg(test)]
+    pub(crate) fn of_trace(trace: TraceContext) -> Self {
+        Self(Arc::new(Inner {
+            trace,
+            started: Instant::now(),
+            protocol: Protocol::Http,
+            method: http::Method::GET,
+            version: http::Version::HTTP_11,
+            target: http::Uri::default(),
+            user_agent: None,
+            content_length: 0,
+            peer: None,
+            deadline: AtomicU64::new(u64::MAX),
+            route: OnceLock::new(),
+            baggage: None,
+        }))
+    }
+
+    /// Looks at the current request without counting a reference.
+    pub(crate) fn with_current<R>(look: impl FnOnce(Option<&Self>) -> R) -> R {
+        CURRENT.with(|cell| {
+            let current = cell.take();
+            let result = look(current.as_ref());
+            cell.set(current);
+            result
+        })
+    }
+
+    /// The trace identity of the request.
+    #[must_use]
+    pub fn trace(&self) -> &TraceContext {
+        &self.0.trace
+    }
+
+    /// When the request's time is up, on the monotonic clock; `None` when nothing limits it.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        match self.0.deadline.load(Ordering::Relaxed) {
+            u64::MAX => None,
+            nanos => Some(self.0.started + Duration::from_nanos(nanos)),
+        }
+    }
+
+    /// Limits the request's time: the earliest of all limits counts.
+    pub(crate) fn limit(&self, deadline: Instant) {
+        let nanos = deadline.saturating_duration_since(self.0.started).as_nanos();
+        self.0.deadline.fetch_min(u64::try_from(nanos).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// What is left of the request's time; zero when it is up, `None` when nothing limits it.
+    #[must_use]
+    pub fn remaining(&self) -> Option<Duration> {
+        self.deadline().map(|deadline| deadline.saturating_duration_since(Instant::now()))
+    }
+
+    /// The `baggage` that came with the request.
+    #[must_use]
+    pub fn baggage(&self) -> Option<&Baggage> {
+        self.0.baggage.as_ref()
+    }
+
+    /// The address at the other end of the connection; a proxy's when there is one. `None` on a Unix socket.
+    #[must_use]
+    pub fn peer(&self) -> Option<std::net::SocketAddr> {
+        self.0.peer
+    }
+
+    /// The template of the route that answers, once it is known: `/orders/{id}`.
+    #[must_use]
+    pub fn route(&self) -> Option<&str> {
+        self.0.route.get().map(|route| route.template())
+    }
+
+    /// Runs a future as part of this request: its log lines and spans belong to it, [`RequestContext::current`] finds it.
+    ///
+    /// For work that a handler spawns; the handler itself already runs so.
+    pub fn scope<F: Future>(&self, future: F) -> Scope<F> {
+        Scope { inner: future, context: self.clone() }
+    }
+
+    /// How the caller speaks.
+    #[must_use]
+    pub fn protocol(&self) -> Protocol {
+        self.0.protocol
+    }
+
+    /// When the request's head had arrived.
+    #[must_use]
+    pub fn started(&self) -> Instant {
+        self.0.started
+    }
+}
+
+/// Makes a context the current one until dropped, then restores the former.
+pub(crate) struct Entered {
+    former: Option<RequestContext>,
+}
+
+impl Entered {
+    pub(crate) fn enter(context: RequestContext) -> Self {
+        Self { former: CURRENT.with(|cell| cell.replace(Some(context))) }
+    }
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        CURRENT.with(|cell| cell.set(self.former.take()));
+    }
+}
+
+pin_project_lite::pin_project! {
+    /// See [`RequestContext::scope`].
+    #[derive(Debug)]
+    pub struct Scope<F> {
+        #[pin]
+        inner: F,
+        context: RequestContext,
+    }
+}
+
+impl<F: Future> Future for Scope<F> {
+    type Output = F::Output;
+
+    fn poll(self: std::pin::Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> std::task::Poll<F::Output> {
+        let this = self.project();
+        let _entered = Entered::enter(this.context.clone());
+        let trace = &this.context.0.trace;
+        let _attached = trace.flags.is_sampled().then(|| trace.to_otel().attach());
+        this.inner.poll(cx)
+    }
+}
+
+impl fmt::Debug for RequestContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RequestContext")
+            .field("trace_id", &self.0.trace.trace_id)
+            .field("span_id", &self.0.trace.span_id)
+            .field("protocol", &self.0.protocol)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,88 @@
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use axum::BoxError;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue};
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+use tokio::time::Sleep;
+
+use super::layer::expired;
+use crate::{
+    cause::Cause,
+    context::{Protocol, RequestContext},
+};
+
+pin_project! {
+    /// A response body that ends when the caller's time is up.
+    pub struct DeadlineBody<B> {
+        #[pin]
+        inner: B,
+        context: Option<RequestContext>,
+        sleep: Option<Pin<Box<Sleep>>>,
+        over: bool,
+    }
+}
+
+impl<B> DeadlineBody<B> {
+    pub(super) fn new(inner: B, context: Option<RequestContext>, sleep: Option<Pin<Box<Sleep>>>) -> Self {
+        Self { inner, context, sleep, over: false }
+    }
+}
+
+impl<B> Body for DeadlineBody<B>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = self.project();
+        if *this.over {
+            return Poll::Ready(None);
+        }
+        if let Poll::Ready(frame) = this.inner.poll_frame(cx) {
+            return Poll::Ready(frame.map(|result| result.map_err(Into::into)));
+        }
+        let Some(context) = this.context else { return Poll::Pending };
+        let Some(deadline) = context.deadline() else { return Poll::Pending };
+        if !expired(this.sleep, deadline, cx) {
+            return Poll::Pending;
+        }
+        *this.over = true;
+        tracing::debug!(cause = Cause::DeadlineExceeded.as_str(), "the caller's time ended while the body was sent");
+        Poll::Ready(Some(match context.protocol() {
+            Protocol::Grpc | Protocol::GrpcWeb => Ok(Frame::trailers(trailers())),
+            Protocol::Http => Err(io::Error::new(io::ErrorKind::TimedOut, "the caller's deadline has passed").into()),
+        }))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.over || self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+const MESSAGE: &str = "the deadline has passed";
+
+fn trailers() -> HeaderMap {
+    let mut trailers = HeaderMap::with_capacity(2);
+    trailers.insert("grpc-status", HeaderValue::from_static("4"));
+    trailers.insert("grpc-message", HeaderValue::from_static(MESSAGE));
+    trailers
+}
+
+impl<B> std::fmt::Debug for DeadlineBody<B> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DeadlineBody").field("over", &self.over).finish_non_exhaustive()
+    }
+}

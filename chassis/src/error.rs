@@ -1,0 +1,117 @@
+//! Why a service did not start, or ended badly: one error with an exit code.
+//!
+//! Two error families live in a service. This one is for start-up and shutdown: it is read by an operator and decides
+//! the exit code. Errors of a request are domain types that become a [`Problem`](crate::problem::Problem).
+
+use std::fmt;
+
+/// The result of start-up code; `?` takes any error.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// A boxed error of the request path, as tower has it.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// The exit codes of a service binary, as `sysexits.h` numbers them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Exit {
+    /// 0: the service did what was asked and ended in order.
+    Success,
+    /// 1: a command's answer is "no": `healthcheck` found the service not healthy.
+    Unhealthy,
+    /// 2: the command line makes no sense.
+    Usage,
+    /// 69: something the service needs is not to be had (`EX_UNAVAILABLE`).
+    Unavailable,
+    /// 70: a fault of the service itself (`EX_SOFTWARE`).
+    Internal,
+    /// 78: the configuration is wrong (`EX_CONFIG`).
+    Config,
+}
+
+impl Exit {
+    /// The number the process exits with.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Success => 0,
+            Self::Unhealthy => 1,
+            Self::Usage => 2,
+            Self::Unavailable => 69,
+            Self::Internal => 70,
+            Self::Config => 78,
+        }
+    }
+}
+
+/// Why the service did not start, or ended badly.
+///
+/// Made from any error by `?` (exit code 70), or by one of the constructors, which choose the exit code.
+/// It does not implement [`std::error::Error`], so that the blanket `From` can exist.
+pub struct Error {
+    exit: Exit,
+    message: String,
+    source: Option<BoxError>,
+}
+
+impl Error {
+    /// The configuration is wrong: exit code 78.
+    pub fn config(message: impl Into<String>) -> Self {
+        Self::new(Exit::Config, message)
+    }
+
+    /// Something the service needs is not to be had: exit code 69.
+    pub fn unavailable(message: impl Into<String>) -> Self {
+        Self::new(Exit::Unavailable, message)
+    }
+
+    /// A fault of the service itself: exit code 70.
+    pub fn internal(message: impl Into<String>) -> Self {
+        Self::new(Exit::Internal, message)
+    }
+
+    pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self { exit, message: message.into(), source: None }
+    }
+
+    /// The same error with its cause; the cause is printed behind the message.
+    #[must_use]
+    pub fn caused_by(mut self, source: impl Into<BoxError>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// The exit code this error ends the process with.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        self.exit
+    }
+}
+
+impl<E: std::error::Error + Send + Sync + 'static> From<E> for Error {
+    fn from(source: E) -> Self {
+        Self {
+            exit: Exit::Internal,
+            message: source.to_string(),
+            source: source.source().map(|s| s.to_string().into()),
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        let mut cause: Option<&dyn std::error::Error> = self.source.as_deref().map(|s| s as _);
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}

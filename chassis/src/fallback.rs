@@ -1,0 +1,103 @@
+//! Gives a body to the bare 404 and 405 of the router: a problem over HTTP, UNIMPLEMENTED over gRPC.
+//!
+//! Only answers without any body are touched, so a fallback that an existing service brought along keeps its own page.
+
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use axum::body::Body;
+use http::{Request, Response, StatusCode, header};
+use http_body::Body as _;
+use pin_project_lite::pin_project;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use crate::{
+    cause::Cause,
+    context::{Protocol, RequestContext},
+    reject::reject,
+};
+
+/// Answers what the router leaves bare. See the [module](self).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FallbackLayer;
+
+impl<S> Layer<S> for FallbackLayer {
+    type Service = Fallback<S>;
+
+    fn layer(&self, inner: S) -> Fallback<S> {
+        Fallback { inner }
+    }
+}
+
+/// See [`FallbackLayer`].
+#[derive(Clone, Debug)]
+pub struct Fallback<S> {
+    inner: S,
+}
+
+impl<S> Service<Request<Body>> for Fallback<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = ResponseFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let head = request.method() == http::Method::HEAD;
+        ResponseFuture { inner: self.inner.call(request), head }
+    }
+}
+
+pin_project! {
+    /// The response, with a body if the router gave it none.
+    #[derive(Debug)]
+    pub struct ResponseFuture<F> {
+        #[pin]
+        inner: F,
+        head: bool,
+    }
+}
+
+impl<F> Future for ResponseFuture<F>
+where
+    F: Future<Output = Result<Response<Body>, Infallible>>,
+{
+    type Output = Result<Response<Body>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let Ok(response) = ready!(this.inner.poll(cx));
+        let cause = match response.status() {
+            StatusCode::NOT_FOUND => Cause::NotFound,
+            StatusCode::METHOD_NOT_ALLOWED => Cause::MethodNotAllowed,
+            _ => return Poll::Ready(Ok(response)),
+        };
+        if !response.body().is_end_stream() || response.headers().contains_key(header::CONTENT_TYPE) || *this.head {
+            return Poll::Ready(Ok(response));
+        }
+        Poll::Ready(Ok(answer(cause, &response)))
+    }
+}
+
+#[cold]
+fn answer(cause: Cause, bare: &Response<Body>) -> Response<Body> {
+    let protocol = RequestContext::with_current(|c| c.map_or(Protocol::Http, RequestContext::protocol));
+    if protocol != Protocol::Http {
+        // gRPC's word for a method that nobody serves, whether the router misses the path or the method.
+        return reject(Cause::MethodNotAllowed, protocol);
+    }
+    let mut response = reject(cause, protocol);
+    if let Some(allow) = bare.headers().get(header::ALLOW) {
+        response.headers_mut().insert(header::ALLOW, allow.clone());
+    }
+    response
+}

@@ -1,0 +1,383 @@
+//! The handle that everybody shares: checks and reports go in, one truth comes out.
+
+use std::{
+    fmt,
+    future::Future,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Check, CheckOptions, Criticality, HealthConfig, Report, Status, Summary,
+    aggregate::{Board, Change, Services},
+    scheduler::{self, Job},
+    state::Outcome,
+};
+
+/// The name of the built-in check that panics degrade.
+pub(crate) const PANICS: &str = "panics";
+
+/// The one truth about this instance's health. Cheap to clone; all clones are the same registry.
+#[derive(Clone)]
+pub struct Registry(Arc<Shared>);
+
+struct Shared {
+    config: HealthConfig,
+    board: Mutex<Board>,
+    /// Checks that the scheduler has not taken over yet.
+    pending: Mutex<Vec<Job>>,
+    added: Notify,
+    summary: watch::Sender<Summary>,
+    serving: watch::Sender<Arc<Services>>,
+    panics: AtomicU64,
+    lag_nanos: AtomicU64,
+}
+
+impl Registry {
+    /// A registry with no check but `panics`, not started.
+    #[must_use]
+    pub fn new(config: HealthConfig) -> Self {
+        let mut board = Board::default();
+        board.report(&PANICS.into(), Status::Up, None, None, now());
+        board.take_changes();
+        Self(Arc::new(Shared {
+            config,
+            summary: watch::Sender::new(board.summary()),
+            serving: watch::Sender::new(Arc::new(board.serving())),
+            board: Mutex::new(board),
+            pending: Mutex::default(),
+            added: Notify::new(),
+            panics: AtomicU64::new(0),
+            lag_nanos: AtomicU64::new(0),
+        }))
+    }
+
+    /// Adds a critical check, run as `[health]` says. It takes the place of any other check of this name.
+    pub fn check(&self, name: impl Into<Arc<str>>, check: impl Check) {
+        self.check_with(name, CheckOptions::default(), check);
+    }
+
+    /// Adds a check that differs from the defaults. It takes the place of any other check of this name.
+    #[allow(clippy::needless_pass_by_value, reason = "options are built in the call")]
+    pub fn check_with(&self, name: impl Into<Arc<str>>, options: CheckOptions, check: impl Check) {
+        let (name, plan) = (name.into(), options.plan(&self.0.config));
+        let id =
+            self.update(|board, now| board.schedule(name.clone(), options.criticality, options.initial, plan, now));
+        lock(&self.0.pending).push(Job { id, name, plan, check: Arc::new(check) });
+        self.0.added.notify_one();
+    }
+
+    /// Adds a check whose status somebody reports; unknown until the first report. Several reporters of one name share it.
+    pub fn reporter(&self, name: impl Into<Arc<str>>, criticality: Criticality) -> Reporter {
+        let name = name.into();
+        self.update(|board, now| board.expect_reports(&name, criticality, now));
+        Reporter { registry: self.clone(), name }
+    }
+
+    /// Reports a check's status by name. A check not known before is added, as not critical.
+    pub fn set(&self, name: &str, status: Status, message: impl Into<String>) {
+        let message = Some(message.into()).filter(|text| !text.is_empty());
+        self.report_until(&name.into(), status, message, None);
+    }
+
+    /// Counts a panic: the `panics` check is degraded until `health.panic_window` has passed without another.
+    pub fn record_panic(&self) {
+        let count = self.0.panics.fetch_add(1, Relaxed) + 1;
+        let window = self.0.config.panic_window;
+        let message = format!("panics since start: {count}, the last within {window}; the log has each");
+        self.report_until(&PANICS.into(), Status::Degraded, Some(message), Some(window.get()));
+    }
+
+    /// How many panics were counted since start.
+    #[must_use]
+    pub fn panics(&self) -> u64 {
+        self.0.panics.load(Relaxed)
+    }
+
+    /// The worst lateness of the event loop in the last half minute; zero before the scheduler runs.
+    #[must_use]
+    pub fn event_loop_lag(&self) -> Duration {
+        Duration::from_nanos(self.0.lag_nanos.load(Relaxed))
+    }
+
+    /// Names a gRPC service that serves whenever the instance is ready.
+    pub fn register_grpc_service(&self, name: impl Into<Arc<str>>) {
+        self.update(|board, _| board.register_service(name.into(), None));
+    }
+
+    /// Names a gRPC service that serves when these checks are up or degraded, whatever the others say; never before start-up
+    /// has ended, nor while draining. A check that nobody added counts as unknown.
+    pub fn register_grpc_service_on<S: Into<String>>(
+        &self,
+        name: impl Into<Arc<str>>,
+        checks: impl IntoIterator<Item = S>,
+    ) {
+        let needs = checks.into_iter().map(Into::into).collect();
+        self.update(|board, _| board.register_service(name.into(), Some(needs)));
+    }
+
+    /// Whether the process runs. It is always `true`: a process that cannot serve this question cannot answer it either.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        true
+    }
+
+    /// Whether start-up has ended, after every scheduled check had run once.
+    #[must_use]
+    pub fn is_started(&self) -> bool {
+        self.summary().started
+    }
+
+    /// Whether traffic may come: started, not draining, and every critical check up or degraded.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.summary().ready
+    }
+
+    /// The instance in a few words.
+    #[must_use]
+    pub fn summary(&self) -> Summary {
+        *self.0.summary.borrow()
+    }
+
+    /// Follows the summary. It changes only when one of its fields does; do not hold its borrow while you call the registry.
+    #[must_use]
+    pub fn subscribe(&self) -> watch::Receiver<Summary> {
+        self.0.summary.subscribe()
+    }
+
+    /// The whole picture.
+    #[must_use]
+    pub fn report(&self) -> Report {
+        self.update(|board, now| board.full_report(now))
+    }
+
+    /// Says that start-up has ended: the instance is started as soon as every scheduled check has run once.
+    pub fn mark_started(&self) {
+        self.update(|board, _| board.end_start_up());
+    }
+
+    /// Says that the instance is stopping: not ready, and no gRPC service serves. Cannot be taken back.
+    pub fn set_draining(&self) {
+        self.update(|board, _| board.drain());
+    }
+
+    /// Waits until every scheduled check has run once, with whatever result. Needs [`Registry::run`] to be running.
+    pub async fn first_run(&self) {
+        // An error would mean that the sender is gone, and the registry holds it.
+        let _ = self.subscribe().wait_for(|summary| summary.checked).await;
+    }
+
+    /// Runs the scheduled checks, also those added later, and the built-in `event_loop` check, until `stop` is cancelled or
+    /// the future is dropped; then no check is left running. To be run once, in a task of its own.
+    pub fn run(&self, stop: CancellationToken) -> impl Future<Output = ()> + Send + use<> {
+        scheduler::run(self.clone(), stop)
+    }
+
+    pub(crate) fn config(&self) -> &HealthConfig {
+        &self.0.config
+    }
+
+    pub(crate) fn serving(&self) -> watch::Receiver<Arc<Services>> {
+        self.0.serving.subscribe()
+    }
+
+    pub(crate) fn take_pending(&self) -> Vec<Job> {
+        std::mem::take(&mut *lock(&self.0.pending))
+    }
+
+    /// Waits for a check to be added.
+    pub(crate) async fn added(&self) {
+        self.0.added.notified().await;
+    }
+
+    /// Takes in the result of a run. `false`: another check has this name now.
+    pub(crate) fn record(&self, job: &Job, outcome: Outcome, took: Duration) -> bool {
+        self.update(|board, now| board.record(&job.name, job.id, outcome, took, now))
+    }
+
+    /// Lets time do its work on what is known.
+    pub(crate) fn settle(&self) {
+        self.update(Board::settle);
+    }
+
+    pub(crate) fn set_event_loop_lag(&self, lag: Duration) {
+        self.0.lag_nanos.store(u64::try_from(lag.as_nanos()).unwrap_or(u64::MAX), Relaxed);
+    }
+
+    fn report_until(&self, name: &Arc<str>, status: Status, message: Option<String>, clears_in: Option<Duration>) {
+        self.update(|board, now| board.report(name, status, message, clears_in.map(|window| now + window), now));
+    }
+
+    /// The one way to change the board: what follows from a change is published before the next change can begin, so that
+    /// subscribers never see an older truth after a newer one. Lines are logged when the lock is free again.
+    fn update<R>(&self, act: impl FnOnce(&mut Board, Instant) -> R) -> R {
+        let (result, turned, changes) = {
+            let mut board = lock(&self.0.board);
+            let result = act(&mut board, now());
+            let turned = self.publish(&mut board);
+            (result, turned, board.take_changes())
+        };
+        changes.iter().for_each(tell);
+        match turned {
+            Some(true) => tracing::info!("ready"),
+            Some(false) => tracing::info!("not ready"),
+            None => {}
+        }
+        result
+    }
+
+    /// Publishes what has changed; gives the readiness when it has.
+    fn publish(&self, board: &mut Board) -> Option<bool> {
+        let summary = board.summary();
+        let mut turned = None;
+        self.0.summary.send_if_modified(|current| {
+            turned = (current.ready != summary.ready).then_some(summary.ready);
+            let changed = *current != summary;
+            *current = summary;
+            changed
+        });
+        let serving = board.serving();
+        self.0.serving.send_if_modified(|current| {
+            let changed = **current != serving;
+            if changed {
+                *current = Arc::new(serving);
+            }
+            changed
+        });
+        turned
+    }
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Self::new(HealthConfig::default())
+    }
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registry").field("summary", &self.summary()).finish_non_exhaustive()
+    }
+}
+
+/// Reports one check's status. Cheap to clone. A report holds until the next one.
+#[derive(Debug, Clone)]
+pub struct Reporter {
+    registry: Registry,
+    name: Arc<str>,
+}
+
+impl Reporter {
+    /// It works.
+    pub fn up(&self) {
+        self.registry.report_until(&self.name, Status::Up, None, None);
+    }
+
+    /// It works, and there is something to say.
+    pub fn up_with(&self, message: impl Into<String>) {
+        self.registry.report_until(&self.name, Status::Up, Some(message.into()), None);
+    }
+
+    /// It works, but somebody should look.
+    pub fn degraded(&self, message: impl Into<String>) {
+        self.registry.report_until(&self.name, Status::Degraded, Some(message.into()), None);
+    }
+
+    /// It works, but somebody should look; up again by itself when the time has passed without another report.
+    pub fn degraded_for(&self, time: Duration, message: impl Into<String>) {
+        self.registry.report_until(&self.name, Status::Degraded, Some(message.into()), Some(time));
+    }
+
+    /// It does not work.
+    pub fn down(&self, message: impl Into<String>) {
+        self.registry.report_until(&self.name, Status::Down, Some(message.into()), None);
+    }
+}
+
+fn tell(change: &Change) {
+    let Change { check, from, to, message } = change;
+    let reason = message.as_deref();
+    match to {
+        Status::Up => tracing::info!(%check, %from, %to, reason, "health check changed"),
+        _ => tracing::warn!(%check, %from, %to, reason, "health check changed"),
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The monotonic clock; tokio's, so that a paused clock in a test moves it.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_watch_changes_only_when_the_summary_does() {
+        let registry = Registry::default();
+        let reporter = registry.reporter("config", Criticality::NotCritical);
+        reporter.up();
+        registry.mark_started();
+        let mut watch = registry.subscribe();
+        watch.mark_unchanged();
+        reporter.up();
+        registry.set("cache", Status::Up, "");
+        registry.settle();
+        assert!(!watch.has_changed().expect("the registry lives"));
+        reporter.degraded("bad reload");
+        assert!(watch.has_changed().expect("the registry lives"));
+        let summary = *watch.borrow_and_update();
+        assert_eq!((summary.status, summary.ready), (Status::Degraded, true));
+        reporter.degraded("still bad");
+        assert!(!watch.has_changed().expect("the registry lives"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_panic_degrades_for_the_window_after_the_last_one() {
+        let registry = Registry::default();
+        registry.mark_started();
+        let minute = Duration::from_secs(60);
+        for _ in 0..2 {
+            registry.record_panic();
+            tokio::time::advance(4 * minute).await;
+            registry.settle();
+            assert_eq!(registry.summary().status, Status::Degraded);
+        }
+        assert!(registry.is_ready());
+        assert!(
+            registry.report().checks[PANICS].message.as_deref().is_some_and(|m| m.starts_with("panics since start: 2"))
+        );
+        tokio::time::advance(minute).await;
+        registry.settle();
+        assert_eq!((registry.summary().status, registry.panics()), (Status::Up, 2));
+    }
+
+    #[test]
+    fn readiness_ends_with_draining_and_liveness_does_not() {
+        let registry = Registry::default();
+        assert!(!registry.is_ready() && registry.is_live());
+        registry.mark_started();
+        assert!(registry.is_ready());
+        registry.set_draining();
+        assert!(!registry.is_ready() && registry.is_live() && registry.is_started());
+    }
+
+    #[test]
+    fn liveness_never_looks_at_a_check() {
+        let registry = Registry::default();
+        registry.reporter("db", Criticality::Critical).down("refused");
+        registry.mark_started();
+        assert!(registry.is_live() && !registry.is_ready());
+    }
+}

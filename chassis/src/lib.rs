@@ -1,0 +1,100 @@
+//! A microservice chassis: a team writes domain logic, the chassis makes a production service of it.
+//!
+//! ```no_run
+//! use chassis::prelude::*;
+//!
+//! #[derive(serde::Serialize)]
+//! struct Greeting {
+//!     text: String,
+//! }
+//!
+//! struct Hello;
+//!
+//! #[service]
+//! impl Hello {
+//!     /// Greet somebody.
+//!     #[get("/hello/{name}")]
+//!     async fn hello(&self, name: String) -> Greeting {
+//!         Greeting { text: format!("hello, {name}") }
+//!     }
+//! }
+//!
+//! #[chassis::main]
+//! async fn main(chassis: Chassis) -> chassis::Result<()> {
+//!     chassis.mount(Hello).serve().await
+//! }
+//! ```
+//!
+//! That is a whole service: configuration with the origin of each value, `/livez` `/readyz` `/startupz`, metrics, traces,
+//! logs, deadlines, limits, and a stop that loses no request. `cargo run -- --help` shows its command line.
+//!
+//! It attaches rather than covers. Everything is a tower layer or a small trait on plain axum, tonic and tracing:
+//! [`Chassis::mount`] takes any axum `Router`, [`Chassis::grpc`] any tonic server, and [`Chassis::new`] leaves `main` to you.
+//!
+//! # Where to look
+//!
+//! - [`Chassis`]: what a service is made of, and its life
+//! - [`service`], [`problem`]: handlers and errors as domain types
+//! - [`config`], [`settings`]: values, their origins, secrets, reload
+//! - [`health`], [`tasks`], [`shutdown`]: readiness, background work, the stop
+//! - [`telemetry`], [`context`]: traces, metrics, logs; the request being served
+//! - [`cause`]: the one vocabulary of refusal
+//! - [`deadline`], [`body_limit`], [`catch_panic`], [`drain`], [`fallback`], [`observe`]: the layers, outermost last
+
+// Floor 0: the vocabulary.
+pub mod cause;
+pub mod context;
+pub mod error;
+pub mod identity;
+pub mod shutdown;
+
+// Floors 1 and 2: decisions, and what touches tower, files or the network.
+pub mod body_limit;
+pub mod catch_panic;
+pub mod config;
+pub mod deadline;
+pub mod drain;
+pub mod fallback;
+pub mod health;
+pub mod observe;
+pub mod problem;
+pub mod reject;
+pub mod service;
+pub mod tasks;
+pub mod telemetry;
+
+// Floor 3: the order.
+mod stack;
+
+// Floor 4: what gathers and runs.
+mod chassis;
+mod cli;
+pub mod server;
+pub mod settings;
+#[cfg(feature = "testing")]
+pub mod testing;
+
+#[doc(hidden)]
+pub mod __private;
+
+pub use self::{
+    chassis::{Bound, Chassis, Handle},
+    context::RequestContext,
+    error::{BoxError, Error, Result},
+};
+/// Makes `async fn main(chassis: Chassis) -> chassis::Result<()>` the whole process: command line, configuration, runtime,
+/// signals, telemetry, exit code.
+///
+/// The argument is [`Chassis`], or `Chassis<Settings>` with the type of the service's own section `[app]`.
+pub use chassis_rs_macros::main;
+pub use problem::Problem;
+pub use service::service;
+
+/// What a service file imports.
+pub mod prelude {
+    pub use crate::{
+        Chassis,
+        problem::{IntoProblem, Problem},
+        service::{Accepted, Created, NoContent, service},
+    };
+}

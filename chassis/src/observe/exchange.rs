@@ -1,0 +1,449 @@
+//! One request and its answer, from the complete head to the end of the body.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{Arc, OnceLock, PoisonError, RwLock, atomic::AtomicU64},
+    time::{Duration, Instant, SystemTime},
+};
+
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use opentelemetry::{
+    KeyValue,
+    trace::{SpanId, SpanKind, Status, TraceId},
+};
+use opentelemetry_sdk::trace::SpanData;
+use tonic::Code;
+
+use super::{connection::Connection, layer::protocol_of, route::RouteStats};
+use crate::{
+    cause::{ErrorType, Refusal},
+    context::{Inner, Protocol, RequestContext, TraceContext},
+    service::RouteInfo,
+    telemetry::{
+        log::{AccessLog, AccessOutcome, AccessRecord, AccessStatus},
+        metrics::{
+            InFlight, Metrics, RpcSeries, ServerMetrics, code_name, is_server_error, method_label, version_label,
+        },
+        names::{OTHER, attribute},
+        propagation::{self, Formats},
+        provider::{SpanSink, scope},
+        sampling::Sampler,
+    },
+};
+
+/// How many gRPC methods have series of their own. Chosen: far above what a service has; the rest shares `_OTHER`.
+const MAX_RPC_METHODS: usize = 1000;
+
+/// The word for a request whose caller went away before the answer was complete.
+const ABORTED: &str = "aborted";
+
+/// The word for a body that broke off after its head was sent.
+const BROKEN_OFF: &str = "broken_off";
+
+/// The status recorded for it. No standard has one; nginx's 499 is what operators know.
+const STATUS_ABORTED: u16 = 499;
+
+/// Everything that observing a request needs, shared by all requests.
+pub(crate) struct Observer {
+    pub(crate) formats: Formats,
+    pub(crate) sampler: Sampler,
+    pub(crate) spans: SpanSink,
+    pub(crate) access: AccessLog,
+    pub(crate) metrics: Metrics,
+    pub(crate) server: Arc<ServerMetrics>,
+    /// The time limits of single routes, by method and template.
+    pub(crate) timeouts: HashMap<(Method, String), Duration>,
+    pub(crate) rpc_methods: RwLock<HashMap<Box<str>, Arc<RpcSeries>>>,
+    pub(crate) rpc_other: Arc<RpcSeries>,
+}
+
+impl std::fmt::Debug for Observer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Observer").field("formats", &self.formats).finish_non_exhaustive()
+    }
+}
+
+impl Observer {
+    pub(crate) fn new(
+        formats: Formats,
+        sampler: Sampler,
+        spans: SpanSink,
+        access: AccessLog,
+        metrics: Metrics,
+        server: Arc<ServerMetrics>,
+    ) -> Self {
+        let rpc_other = Arc::new(server.rpc_series(OTHER));
+        Self {
+            formats,
+            sampler,
+            spans,
+            access,
+            metrics,
+            server,
+            timeouts: HashMap::new(),
+            rpc_methods: RwLock::default(),
+            rpc_other,
+        }
+    }
+
+    /// The same observer, which knows the time limits of these routes.
+    pub(crate) fn with_timeouts(mut self, routes: &[RouteInfo]) -> Self {
+        let limited = routes
+            .iter()
+            .filter_map(|route| Some(((route.method.clone(), route.path.to_owned()), route.policy.timeout?)));
+        self.timeouts = limited.collect();
+        self
+    }
+
+    pub(super) fn server_metrics(&self) -> &ServerMetrics {
+        &self.server
+    }
+
+    pub(super) fn route(&self, method: &Method, template: &str) -> Arc<RouteStats> {
+        let timeout = self.timeouts.get(&(method.clone(), template.to_owned())).copied();
+        Arc::new(RouteStats::new(template, timeout))
+    }
+
+    /// The series of a gRPC method. A method gets its own once it answered anything but UNIMPLEMENTED: whoever calls
+    /// methods that do not exist adds no series.
+    fn rpc_series(&self, path: &str, code: Code) -> Arc<RpcSeries> {
+        let method = path.trim_start_matches('/');
+        let known = self.rpc_methods.read().unwrap_or_else(PoisonError::into_inner).get(method).cloned();
+        if let Some(series) = known {
+            return series;
+        }
+        if code == Code::Unimplemented {
+            return self.rpc_other.clone();
+        }
+        let mut methods = self.rpc_methods.write().unwrap_or_else(PoisonError::into_inner);
+        if methods.len() >= MAX_RPC_METHODS {
+            return self.rpc_other.clone();
+        }
+        methods.entry(method.into()).or_insert_with(|| Arc::new(self.server.rpc_series(method))).clone()
+    }
+}
+
+/// How the answer ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// Not yet: dropped in this state, the caller went away.
+    Open,
+    Complete,
+    BrokeOff,
+}
+
+/// One request being observed. Dropping it is its end, however that comes.
+pub(crate) struct Exchange {
+    observer: Arc<Observer>,
+    context: RequestContext,
+    connection: Option<Arc<Connection>>,
+    end: End,
+    /// 0 until the response head is there.
+    status: u16,
+    code: Option<Code>,
+    error_type: Option<&'static str>,
+    sent: u64,
+    _in_flight: InFlight,
+}
+
+impl Exchange {
+    pub(super) fn begin<B>(
+        observer: &Arc<Observer>,
+        request: &Request<B>,
+        connection: Option<&Arc<Connection>>,
+        started: Instant,
+    ) -> Self {
+        if let Some(connection) = connection {
+            connection.begin_request();
+        }
+        let headers = request.headers();
+        let remote = propagation::extract(headers, observer.formats);
+        let own = observer.sampler.start(remote.as_ref());
+        let peer: Option<SocketAddr> = connection.and_then(|connection| connection.peer());
+        let (parent_id, state) = match remote {
+            Some(remote) => (Some(remote.parent.parent_id), remote.state),
+            None => (None, None),
+        };
+        let context = RequestContext(Arc::new(Inner {
+            trace: TraceContext { trace_id: own.trace_id, span_id: own.parent_id, parent_id, flags: own.flags, state },
+            started,
+            protocol: protocol_of(headers),
+            method: request.method().clone(),
+            version: request.version(),
+            target: request.uri().clone(),
+            user_agent: headers.get(header::USER_AGENT).cloned(),
+            content_length: headers.get(header::CONTENT_LENGTH).map_or(0, announced),
+            peer,
+            deadline: AtomicU64::new(u64::MAX),
+            route: OnceLock::new(),
+            baggage: propagation::extract_baggage(headers, observer.formats),
+        }));
+        Self {
+            observer: observer.clone(),
+            context,
+            connection: connection.cloned(),
+            end: End::Open,
+            status: 0,
+            code: None,
+            error_type: None,
+            sent: 0,
+            _in_flight: observer.server.enter(request.method()),
+        }
+    }
+
+    pub(super) fn context(&self) -> &RequestContext {
+        &self.context
+    }
+
+    /// Whether this request's span goes to an exporter.
+    pub(super) fn is_recorded(&self) -> bool {
+        self.context.trace().flags.is_sampled() && self.observer.spans.is_enabled()
+    }
+
+    /// The response head is there.
+    pub(super) fn answered<B>(&mut self, response: &Response<B>) {
+        self.status = response.status().as_u16();
+        self.error_type = response.extensions().get::<ErrorType>().map(|error| error.0);
+        if let Some(Refusal(cause)) = response.extensions().get() {
+            self.observer.metrics.reject(*cause);
+        }
+        if self.context.protocol() != Protocol::Http {
+            self.code = grpc_code(response.headers());
+        }
+    }
+
+    pub(super) fn sent(&mut self, bytes: u64) {
+        self.sent += bytes;
+    }
+
+    pub(super) fn trailers(&mut self, trailers: &HeaderMap) {
+        self.code = grpc_code(trailers).or(self.code);
+    }
+
+    pub(super) fn completed(&mut self) {
+        self.end = End::Complete;
+    }
+
+    pub(super) fn broke_off(&mut self) {
+        self.end = End::BrokeOff;
+    }
+
+    fn finish(&mut self) {
+        let elapsed = self.context.started().elapsed();
+        self.error_type = self.error_type.or(match self.end {
+            End::Complete => None,
+            End::BrokeOff => Some(BROKEN_OFF),
+            End::Open => Some(ABORTED),
+        });
+        if self.context.protocol() == Protocol::Http { self.finish_http(elapsed) } else { self.finish_rpc(elapsed) }
+    }
+
+    fn finish_http(&mut self, elapsed: Duration) {
+        let inner = &*self.context.0;
+        let status = if self.status == 0 { STATUS_ABORTED } else { self.status };
+        let error_type = self.error_type;
+        let route = inner.route.get();
+        let series = match route {
+            Some(route) => route.series(&self.observer, &inner.method),
+            None => self.observer.server.unmatched(&inner.method),
+        };
+        let seconds = elapsed.as_secs_f64();
+        if self.is_recorded() {
+            series.record_sampled(
+                status,
+                inner.version,
+                error_type,
+                seconds,
+                (inner.trace.trace_id, inner.trace.span_id),
+            );
+            self.observer.spans.export(self.http_span(elapsed, status, error_type));
+        } else {
+            series.record(status, inner.version, error_type, seconds);
+        }
+        let answer = AccessStatus::Http(status);
+        if self.observer.access.wants(answer, error_type, elapsed) {
+            let route = route.map(|route| route.template());
+            self.observer.access.write(&self.record(route, answer, error_type, elapsed));
+        }
+    }
+
+    fn finish_rpc(&mut self, elapsed: Duration) {
+        let inner = &*self.context.0;
+        let code = match (self.code, self.end) {
+            (Some(code), _) => code,
+            (None, End::Open) => Code::Cancelled,
+            // gRPC's own reading of an answer without a grpc-status (gRPC over HTTP/2, "HTTP to gRPC status code mapping").
+            (None, _) => code_of_status(self.status),
+        };
+        let error_type = self.error_type.or_else(|| (code != Code::Ok).then(|| code_name(code)));
+        let path = inner.target.path();
+        let series = self.observer.rpc_series(path, code);
+        let seconds = elapsed.as_secs_f64();
+        if self.is_recorded() {
+            series.record_sampled(code, self.error_type, seconds, (inner.trace.trace_id, inner.trace.span_id));
+            self.observer.spans.export(self.rpc_span(elapsed, path, code, error_type));
+        } else {
+            series.record(code, self.error_type, seconds);
+        }
+        let answer = AccessStatus::Grpc(code);
+        if self.observer.access.wants(answer, error_type, elapsed) {
+            self.observer.access.write(&self.record(Some(path.trim_start_matches('/')), answer, error_type, elapsed));
+        }
+    }
+
+    fn record<'a>(
+        &'a self,
+        route: Option<&'a str>,
+        status: AccessStatus,
+        error_type: Option<&'static str>,
+        duration: Duration,
+    ) -> AccessRecord<'a> {
+        let inner = &*self.context.0;
+        AccessRecord {
+            protocol: inner.protocol,
+            method: inner.method.as_str(),
+            path: inner.target.path(),
+            query: inner.target.query(),
+            route,
+            status,
+            error_type,
+            duration,
+            request_bytes: inner.content_length,
+            response_bytes: self.sent,
+            peer: inner.peer.map(|peer| peer.ip()),
+            user_agent: inner.user_agent.as_ref().and_then(|agent| agent.to_str().ok()),
+            trace_id: inner.trace.trace_id,
+            span_id: inner.trace.span_id,
+            sampled: inner.trace.flags.is_sampled(),
+            outcome: if self.end == End::Complete { AccessOutcome::Complete } else { AccessOutcome::Aborted },
+        }
+    }
+
+    #[cold]
+    fn http_span(&self, elapsed: Duration, status: u16, error_type: Option<&'static str>) -> SpanData {
+        let inner = &*self.context.0;
+        let method = method_label(&inner.method);
+        let mut attributes = vec![
+            KeyValue::new(attribute::HTTP_REQUEST_METHOD, method),
+            KeyValue::new(attribute::URL_PATH, inner.target.path().to_owned()),
+            KeyValue::new(attribute::URL_SCHEME, "http"),
+            KeyValue::new(attribute::HTTP_RESPONSE_STATUS_CODE, i64::from(status)),
+            KeyValue::new(attribute::NETWORK_PROTOCOL_VERSION, version_label(inner.version)),
+        ];
+        let name = match self.context.route() {
+            Some(route) => {
+                attributes.push(KeyValue::new(attribute::HTTP_ROUTE, route.to_owned()));
+                format!("{method} {route}")
+            }
+            None => method.to_owned(),
+        };
+        let failed = status >= 500 || self.end == End::BrokeOff;
+        self.span(elapsed, name, attributes, error_type, failed)
+    }
+
+    #[cold]
+    fn rpc_span(&self, elapsed: Duration, path: &str, code: Code, error_type: Option<&'static str>) -> SpanData {
+        let method = path.trim_start_matches('/').to_owned();
+        let attributes = vec![
+            KeyValue::new(attribute::RPC_SYSTEM_NAME, "grpc"),
+            KeyValue::new(attribute::RPC_METHOD, method.clone()),
+            KeyValue::new(attribute::RPC_STATUS_CODE, code_name(code)),
+        ];
+        self.span(elapsed, method, attributes, error_type, is_server_error(code))
+    }
+
+    fn span(
+        &self,
+        elapsed: Duration,
+        name: String,
+        mut attributes: Vec<KeyValue>,
+        error_type: Option<&'static str>,
+        failed: bool,
+    ) -> SpanData {
+        let trace = self.context.trace();
+        let end_time = SystemTime::now();
+        let inner = &*self.context.0;
+        if let Some(error_type) = error_type {
+            attributes.push(KeyValue::new(attribute::ERROR_TYPE, error_type));
+        }
+        if let Some(peer) = inner.peer {
+            attributes.push(KeyValue::new(attribute::CLIENT_ADDRESS, peer.ip().to_string()));
+        }
+        if let Some(agent) = inner.user_agent.as_ref().and_then(|agent| agent.to_str().ok()) {
+            attributes.push(KeyValue::new(attribute::USER_AGENT_ORIGINAL, agent.to_owned()));
+        }
+        SpanData {
+            span_context: trace.span_context(),
+            parent_span_id: trace.parent_id.unwrap_or(SpanId::INVALID),
+            parent_span_is_remote: trace.parent_id.is_some(),
+            span_kind: SpanKind::Server,
+            name: name.into(),
+            start_time: end_time.checked_sub(elapsed).unwrap_or(end_time),
+            end_time,
+            attributes,
+            dropped_attributes_count: 0,
+            events: Default::default(),
+            links: Default::default(),
+            status: if failed { Status::error(error_type.unwrap_or_default()) } else { Status::Unset },
+            instrumentation_scope: scope(),
+        }
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        self.finish();
+        if let Some(connection) = &self.connection {
+            connection.end_request();
+        }
+    }
+}
+
+fn grpc_code(headers: &HeaderMap) -> Option<Code> {
+    headers.get("grpc-status").map(|status| Code::from_bytes(status.as_bytes()))
+}
+
+/// The length that a `content-length` header announces; 0 when it announces none.
+fn announced(value: &HeaderValue) -> u64 {
+    value.to_str().ok().and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+fn code_of_status(status: u16) -> Code {
+    match StatusCode::from_u16(status) {
+        Ok(StatusCode::OK) => Code::Unknown,
+        Ok(StatusCode::BAD_REQUEST) => Code::Internal,
+        Ok(StatusCode::UNAUTHORIZED) => Code::Unauthenticated,
+        Ok(StatusCode::FORBIDDEN) => Code::PermissionDenied,
+        Ok(StatusCode::NOT_FOUND) => Code::Unimplemented,
+        Ok(
+            StatusCode::TOO_MANY_REQUESTS
+            | StatusCode::BAD_GATEWAY
+            | StatusCode::SERVICE_UNAVAILABLE
+            | StatusCode::GATEWAY_TIMEOUT,
+        ) => Code::Unavailable,
+        _ => Code::Unknown,
+    }
+}
+
+/// A trace id in 32 hexadecimal digits.
+pub(super) fn hex_trace_id(id: TraceId) -> [u8; 32] {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text = [0; 32];
+    for (pair, byte) in text.chunks_exact_mut(2).zip(id.to_bytes()) {
+        pair[0] = DIGITS[usize::from(byte >> 4)];
+        pair[1] = DIGITS[usize::from(byte & 15)];
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trace_id_prints_as_opentelemetry_prints_it() {
+        let id = TraceId::from(0x0af7_6519_16cd_43dd_8448_eb21_1c80_319c_u128);
+        assert_eq!(std::str::from_utf8(&hex_trace_id(id)).ok(), Some(id.to_string().as_str()));
+    }
+}

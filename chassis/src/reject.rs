@@ -1,0 +1,38 @@
+//! How a layer of the chassis turns a request away: one cause, in the caller's protocol.
+
+use axum::body::Body;
+use http::{HeaderValue, Response, header::CONTENT_TYPE};
+
+use crate::{
+    cause::{Cause, Refusal},
+    context::{Protocol, RequestContext},
+    problem::Problem,
+};
+
+/// The answer to a request that is turned away for `cause`.
+///
+/// The word is left in the response's extensions; the observer counts it from there, so that every rejection is seen once.
+#[must_use]
+pub fn reject(cause: Cause, protocol: Protocol) -> Response<Body> {
+    let mut response = answer(Problem::from(cause), protocol);
+    response.extensions_mut().insert(Refusal(cause));
+    response
+}
+
+/// The answer with a problem of the caller's choice, in the caller's protocol.
+#[must_use]
+pub fn answer(problem: Problem, protocol: Protocol) -> Response<Body> {
+    match protocol {
+        Protocol::Http => {
+            let trace_id = RequestContext::with_current(|context| context.map(|c| c.trace().trace_id));
+            problem.into_http(trace_id)
+        }
+        Protocol::Grpc => problem.into_grpc(),
+        Protocol::GrpcWeb => {
+            // gRPC-Web reads a trailers-only answer from the headers too, under its own content type.
+            let mut response = problem.into_grpc();
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc-web+proto"));
+            response
+        }
+    }
+}

@@ -1,0 +1,450 @@
+//! One connection from accept to close: learn the protocol, serve, watch over it, end it when the service stops.
+//!
+//! hyper and axum alone hold a silent connection for ever. Here every wait has an end: for the first bytes and for the rest
+//! of a request head (`header_read_timeout`), for the next request (`idle_timeout`), for a caller that reads
+//! (`write_timeout`). The watch costs a request nothing but a few relaxed stores: it looks at the connection's life signs on
+//! a slow tick and sets a precise timer only when half a head lies there.
+
+use std::{
+    convert::Infallible,
+    future::poll_fn,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
+
+use axum::BoxError;
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper::{
+    body::Incoming,
+    rt::Executor,
+    server::conn::{http1, http2},
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::{Instant, sleep_until, timeout},
+};
+use tokio_util::task::TaskTracker;
+use tower_service::Service;
+
+use super::{
+    config::HttpConfig,
+    ending::Ending,
+    io::{Io, Version, read_opening},
+};
+use crate::{
+    observe::connection::Connection,
+    shutdown::{Phase, Shutdown},
+    telemetry::metrics::Connections,
+};
+
+/// How long an HTTP/1.1 connection that is idle when the service stops is still listened to.
+///
+/// A request may be on its way just then. Chosen: above any round trip inside a data centre, below what a human waits for.
+const LINGER: Duration = Duration::from_millis(250);
+
+/// Everything a connection needs from its server.
+#[derive(Clone)]
+pub(crate) struct ConnectionServer {
+    http1: http1::Builder,
+    http2: http2::Builder<Tracked>,
+    limits: Limits,
+    shutdown: Shutdown,
+    counts: Connections,
+}
+
+#[derive(Clone, Copy)]
+struct Limits {
+    header_read: Duration,
+    idle: Duration,
+    write: Duration,
+}
+
+/// Runs the streams of HTTP/2 connections as tasks that the server waits for when it stops.
+#[derive(Clone)]
+struct Tracked(TaskTracker);
+
+impl<F> Executor<F> for Tracked
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    fn execute(&self, future: F) {
+        self.0.spawn(future);
+    }
+}
+
+impl ConnectionServer {
+    pub(crate) fn new(config: &HttpConfig, shutdown: Shutdown, tasks: TaskTracker, counts: Connections) -> Self {
+        let mut http1 = http1::Builder::new();
+        http1
+            .timer(TokioTimer::new())
+            // The watch below does this without resetting a timer for each request.
+            .header_read_timeout(None)
+            .max_headers(config.http1.max_headers as usize)
+            .max_buf_size(config.http1.max_head_size.bytes());
+        let mut http2 = http2::Builder::new(Tracked(tasks));
+        let h2 = &config.http2;
+        let interval = h2.keep_alive_interval.get();
+        http2
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(h2.max_concurrent_streams)
+            .max_header_list_size(u32::try_from(h2.max_header_list_size.0).unwrap_or(u32::MAX))
+            .max_pending_accept_reset_streams(h2.max_pending_accept_reset_streams as usize)
+            .max_local_error_reset_streams(h2.max_local_error_reset_streams as usize)
+            .max_send_buf_size(h2.max_send_buffer.bytes())
+            .keep_alive_interval((!interval.is_zero()).then_some(interval))
+            .keep_alive_timeout(h2.keep_alive_timeout.get());
+        let limits = Limits {
+            header_read: config.header_read_timeout.get(),
+            idle: config.idle_timeout.get(),
+            write: config.write_timeout.get(),
+        };
+        Self { http1, http2, limits, shutdown, counts }
+    }
+
+    /// Serves one connection to its end.
+    pub(crate) async fn serve<T, S, B>(&self, mut stream: T, connection: Arc<Connection>, service: S)
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+        S::Future: Send + 'static,
+        B: http_body::Body<Data = Bytes, Error = BoxError> + Send + 'static,
+    {
+        let _open = self.counts.accept();
+        let opening = tokio::select! {
+            opening = timeout(self.limits.header_read, read_opening(&mut stream)) => opening,
+            () = self.stopped_and_lingered() => return self.ended(Ending::Idle),
+        };
+        let opening = match opening {
+            Ok(Ok(Some(opening))) => opening,
+            Ok(Ok(None)) => return self.ended(Ending::Closed),
+            Ok(Err(_)) => return self.ended(Ending::Broken),
+            Err(_) => return self.ended(Ending::HeaderTimeout),
+        };
+        let version = opening.version;
+        let io = TokioIo::new(Io::new(stream, opening, connection.clone()));
+        let service = hyper::service::service_fn(move |request| service.clone().call(request));
+        let ending = match version {
+            Version::Http1 => {
+                let served = pin!(self.http1.serve_connection(io, service).with_upgrades());
+                self.watch(served, http1_graceful, version, &connection).await
+            }
+            Version::Http2 => {
+                let served = pin!(self.http2.serve_connection(io, service));
+                self.watch(served, |served| served.graceful_shutdown(), version, &connection).await
+            }
+        };
+        self.ended(ending);
+    }
+
+    fn ended(&self, ending: Ending) {
+        self.counts.ended(ending.as_str());
+        if ending.is_early() {
+            tracing::debug!(ending = ending.as_str(), "a connection ended before its time");
+        }
+    }
+
+    async fn stopped_and_lingered(&self) {
+        self.shutdown.reached(Phase::Stopping).await;
+        tokio::time::sleep(LINGER).await;
+    }
+
+    /// Drives the connection and watches over it.
+    async fn watch<C>(
+        &self,
+        mut served: Pin<&mut C>,
+        graceful: impl Fn(Pin<&mut C>),
+        version: Version,
+        connection: &Connection,
+    ) -> Ending
+    where
+        C: Future<Output = hyper::Result<()>>,
+    {
+        let mut watch = Watch::new(self.limits, version, Instant::now());
+        let mut timer = pin!(sleep_until(watch.next));
+        let mut stopping = pin!(self.shutdown.reached(Phase::Stopping));
+        let mut cutting = pin!(self.shutdown.reached(Phase::Cutting));
+        // The three waits are polled once, to leave their waker, and again only when they have something to say: polling
+        // them at every wake-up would take a shared lock for each request.
+        let mut armed = false;
+        poll_fn(|cx| {
+            loop {
+                if let Poll::Ready(result) = served.as_mut().poll(cx) {
+                    return Poll::Ready(match result {
+                        Ok(()) => watch.ending.unwrap_or(Ending::Closed),
+                        Err(error) => watch.ending.unwrap_or_else(|| Ending::of(&error)),
+                    });
+                }
+                let phase = self.shutdown.phase();
+                if !armed {
+                    armed = true;
+                    let _ = (stopping.as_mut().poll(cx), cutting.as_mut().poll(cx), timer.as_mut().poll(cx));
+                }
+                if phase == Phase::Cutting {
+                    return Poll::Ready(Ending::Cut);
+                }
+                let now_due = timer.is_elapsed();
+                if !now_due && !watch.has_news(connection, phase) {
+                    return Poll::Pending;
+                }
+                let mut poll_again = false;
+                match watch.look(connection, phase, Instant::now()) {
+                    Verdict::Wait => {}
+                    Verdict::EndGracefully => {
+                        graceful(served.as_mut());
+                        poll_again = true;
+                    }
+                    Verdict::Cut(ending) => return Poll::Ready(ending),
+                }
+                timer.as_mut().reset(watch.next);
+                if timer.as_mut().poll(cx).is_pending() && !poll_again {
+                    return Poll::Pending;
+                }
+            }
+        })
+        .await
+    }
+}
+
+fn http1_graceful<I, S>(served: Pin<&mut http1::UpgradeableConnection<I, S>>)
+where
+    I: hyper::rt::Read + hyper::rt::Write + Unpin,
+    S: hyper::service::HttpService<Incoming>,
+    S::Error: Into<BoxError>,
+    S::ResBody: 'static,
+    <S::ResBody as http_body::Body>::Error: Into<BoxError>,
+{
+    served.graceful_shutdown();
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Wait,
+    EndGracefully,
+    Cut(Ending),
+}
+
+/// What the watch over one connection remembers. Pure: the time and the life signs are arguments.
+struct Watch {
+    limits: Limits,
+    version: Version,
+    /// When to look again.
+    next: Instant,
+    tick: Duration,
+    /// Since when half a request head, or nothing at all on a new connection, has been there.
+    head_since: Option<Instant>,
+    idle_ticks: u32,
+    requests_at_tick: u64,
+    blocked: Option<(u64, Instant)>,
+    /// Since when the service stops.
+    stopping_since: Option<Instant>,
+    graceful: bool,
+    ending: Option<Ending>,
+}
+
+/// A connection without a request is closed after this many ticks of a quarter of the idle time-out each.
+const IDLE_TICKS: u32 = 4;
+
+impl Watch {
+    fn new(limits: Limits, version: Version, now: Instant) -> Self {
+        let tick = (limits.idle / IDLE_TICKS).min(limits.write / 2).max(Duration::from_millis(10));
+        Self {
+            limits,
+            version,
+            next: now + tick.min(limits.header_read),
+            tick,
+            head_since: Some(now),
+            idle_ticks: 0,
+            requests_at_tick: 0,
+            blocked: None,
+            stopping_since: None,
+            graceful: false,
+            ending: None,
+        }
+    }
+
+    /// Whether something changed that the next tick is too late for.
+    fn has_news(&self, connection: &Connection, phase: Phase) -> bool {
+        (phase >= Phase::Stopping && self.stopping_since.is_none())
+            || (self.version == Version::Http1 && self.head_since.is_none() && connection.has_partial_head())
+    }
+
+    /// Judges the connection now and says in `next` when to look again.
+    fn look(&mut self, connection: &Connection, phase: Phase, now: Instant) -> Verdict {
+        self.next = now + self.tick;
+        if phase >= Phase::Stopping {
+            let since = *self.stopping_since.get_or_insert(now);
+            if !self.graceful {
+                // HTTP/2 tells the caller which streams count; HTTP/1.1 cannot, so an idle connection lingers first.
+                if self.version == Version::Http2 || now >= since + LINGER {
+                    self.graceful = true;
+                    self.ending = Some(Ending::Drained);
+                    return Verdict::EndGracefully;
+                }
+                self.next = since + LINGER;
+            }
+        }
+        self.head(connection, now)
+            .or_else(|| self.write(connection, now))
+            .or_else(|| self.idle(connection, now))
+            .map_or(Verdict::Wait, |verdict| {
+                if verdict == Verdict::EndGracefully {
+                    self.graceful = true;
+                    self.ending = Some(Ending::Idle);
+                }
+                verdict
+            })
+    }
+
+    /// Half a head must become a whole one in time. HTTP/2 has its preface by now, and control frames are not heads.
+    fn head(&mut self, connection: &Connection, now: Instant) -> Option<Verdict> {
+        let no_request_yet = connection.requests() == 0;
+        if self.version == Version::Http2 || !(no_request_yet || connection.has_partial_head()) {
+            self.head_since = None;
+            return None;
+        }
+        let due = *self.head_since.get_or_insert(now) + self.limits.header_read;
+        if now >= due {
+            return Some(Verdict::Cut(Ending::HeaderTimeout));
+        }
+        self.next = self.next.min(due);
+        None
+    }
+
+    /// A caller that does not read what it asked for is let go.
+    fn write(&mut self, connection: &Connection, now: Instant) -> Option<Verdict> {
+        let Some(writes) = connection.blocked_at() else {
+            self.blocked = None;
+            return None;
+        };
+        match self.blocked {
+            Some((seen, since)) if seen == writes => {
+                if now >= since + self.limits.write {
+                    return Some(Verdict::Cut(Ending::WriteTimeout));
+                }
+                self.next = self.next.min(since + self.limits.write);
+            }
+            _ => self.blocked = Some((writes, now)),
+        }
+        None
+    }
+
+    /// A connection without requests ends after the idle time-out, give or take a tick.
+    fn idle(&mut self, connection: &Connection, now: Instant) -> Option<Verdict> {
+        let requests = connection.requests();
+        if connection.in_flight() > 0 || requests != self.requests_at_tick {
+            self.requests_at_tick = requests;
+            self.idle_ticks = 0;
+            return None;
+        }
+        if self.graceful || self.next < now + self.tick {
+            return None;
+        }
+        self.idle_ticks += 1;
+        (self.idle_ticks > IDLE_TICKS).then_some(Verdict::EndGracefully)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits =
+        Limits { header_read: Duration::from_secs(10), idle: Duration::from_secs(60), write: Duration::from_secs(30) };
+
+    /// Looks at every moment the watch asks for until it ends the connection; returns what it said and when.
+    fn run(watch: &mut Watch, connection: &Connection, start: Instant) -> (Verdict, Duration) {
+        for _ in 0..100 {
+            let now = watch.next;
+            let verdict = watch.look(connection, Phase::Running, now);
+            if verdict != Verdict::Wait {
+                return (verdict, now - start);
+            }
+        }
+        (Verdict::Wait, Duration::ZERO)
+    }
+
+    #[tokio::test]
+    async fn a_silent_connection_ends_with_the_header_timeout() {
+        let start = Instant::now();
+        let connection = Connection::new(None);
+        let mut watch = Watch::new(LIMITS, Version::Http1, start);
+        assert_eq!(run(&mut watch, &connection, start), (Verdict::Cut(Ending::HeaderTimeout), LIMITS.header_read));
+    }
+
+    #[tokio::test]
+    async fn half_a_second_head_ends_with_the_header_timeout() {
+        let start = Instant::now();
+        let connection = Connection::new(None);
+        let mut watch = Watch::new(LIMITS, Version::Http1, start);
+        connection.begin_request();
+        connection.end_request();
+        watch.look(&connection, Phase::Running, start + Duration::from_secs(5));
+        connection.bytes_arrived();
+        assert!(watch.has_news(&connection, Phase::Running));
+        let seen = start + Duration::from_secs(6);
+        assert_eq!(watch.look(&connection, Phase::Running, seen), Verdict::Wait);
+        let (verdict, after) = run(&mut watch, &connection, seen);
+        assert_eq!((verdict, after), (Verdict::Cut(Ending::HeaderTimeout), LIMITS.header_read));
+    }
+
+    #[tokio::test]
+    async fn an_idle_connection_ends_between_one_and_one_and_a_half_idle_timeouts() {
+        let start = Instant::now();
+        let connection = Connection::new(None);
+        connection.begin_request();
+        connection.end_request();
+        let mut watch = Watch::new(LIMITS, Version::Http1, start);
+        let (verdict, after) = run(&mut watch, &connection, start);
+        assert_eq!(verdict, Verdict::EndGracefully);
+        assert!(after >= LIMITS.idle && after <= LIMITS.idle * 3 / 2, "{after:?}");
+    }
+
+    #[tokio::test]
+    async fn a_long_response_is_not_idle() {
+        let start = Instant::now();
+        let connection = Connection::new(None);
+        connection.begin_request();
+        let mut watch = Watch::new(LIMITS, Version::Http1, start);
+        assert_eq!(run(&mut watch, &connection, start).0, Verdict::Wait);
+    }
+
+    #[tokio::test]
+    async fn a_caller_that_never_reads_is_let_go_after_the_write_timeout() {
+        let start = Instant::now();
+        let connection = Connection::new(None);
+        connection.begin_request();
+        connection.wrote(true);
+        let mut watch = Watch::new(LIMITS, Version::Http1, start);
+        let (verdict, after) = run(&mut watch, &connection, start);
+        assert_eq!(verdict, Verdict::Cut(Ending::WriteTimeout));
+        assert!(after <= LIMITS.write * 2, "{after:?}");
+    }
+
+    #[tokio::test]
+    async fn pings_on_an_idle_http2_connection_are_not_half_a_head() {
+        let start = Instant::now();
+        let connection = Connection::new(None);
+        connection.begin_request();
+        connection.end_request();
+        let mut watch = Watch::new(LIMITS, Version::Http2, start);
+        watch.look(&connection, Phase::Running, start);
+        connection.bytes_arrived();
+        assert!(!watch.has_news(&connection, Phase::Running));
+        assert_eq!(run(&mut watch, &connection, start).0, Verdict::EndGracefully);
+    }
+
+    #[tokio::test]
+    async fn an_idle_http1_connection_lingers_when_the_service_stops() {
+        let start = Instant::now();
+        let connection = Connection::new(None);
+        let mut watch = Watch::new(LIMITS, Version::Http1, start);
+        assert_eq!(watch.look(&connection, Phase::Stopping, start), Verdict::Wait);
+        assert_eq!(watch.look(&connection, Phase::Stopping, start + LINGER), Verdict::EndGracefully);
+        let mut watch = Watch::new(LIMITS, Version::Http2, start);
+        assert_eq!(watch.look(&connection, Phase::Stopping, start), Verdict::EndGracefully);
+    }
+}

@@ -1,0 +1,176 @@
+//! The socket as hyper wants it, with the bytes that were read to learn the protocol put back in front.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use pin_project_lite::pin_project;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+
+use crate::observe::connection::Connection;
+
+/// What an HTTP/2 connection with prior knowledge begins with (RFC 9113, section 3.4).
+const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Enough for the head of nearly every first request, so that it is read in one go.
+const FIRST_READ: usize = 1024;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Version {
+    Http1,
+    Http2,
+}
+
+/// The first bytes of a connection and what they say of its protocol.
+pub(crate) struct Opening {
+    pub(crate) version: Version,
+    bytes: Box<[u8]>,
+}
+
+/// Reads until the protocol is clear; `None` when the caller closed before it said anything.
+pub(crate) async fn read_opening<T: AsyncRead + Unpin>(stream: &mut T) -> io::Result<Option<Opening>> {
+    let mut buffer = [0; FIRST_READ];
+    let mut filled = 0;
+    loop {
+        let read = stream.read(&mut buffer[filled..]).await?;
+        if read == 0 && filled == 0 {
+            return Ok(None);
+        }
+        filled += read;
+        if let Some(version) = version_of(&buffer[..filled], read == 0) {
+            return Ok(Some(Opening { version, bytes: buffer[..filled].into() }));
+        }
+    }
+}
+
+/// What the bytes so far say; `None` while they may still become the HTTP/2 preface.
+fn version_of(bytes: &[u8], ended: bool) -> Option<Version> {
+    let compared = bytes.len().min(H2_PREFACE.len());
+    if bytes[..compared] != H2_PREFACE[..compared] || (ended && compared < H2_PREFACE.len()) {
+        Some(Version::Http1)
+    } else {
+        (compared == H2_PREFACE.len()).then_some(Version::Http2)
+    }
+}
+
+pin_project! {
+    pub(crate) struct Io<T> {
+        #[pin]
+        stream: T,
+        opening: Box<[u8]>,
+        given: usize,
+        connection: Arc<Connection>,
+    }
+}
+
+impl<T> Io<T> {
+    pub(crate) fn new(stream: T, opening: Opening, connection: Arc<Connection>) -> Self {
+        Self { stream, opening: opening.bytes, given: 0, connection }
+    }
+}
+
+impl<T: AsyncRead> AsyncRead for Io<T> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.project();
+        if *this.given < this.opening.len() {
+            let rest = &this.opening[*this.given..];
+            let count = rest.len().min(buffer.remaining());
+            buffer.put_slice(&rest[..count]);
+            *this.given += count;
+            if *this.given == this.opening.len() {
+                *this.opening = Box::default();
+                *this.given = 0;
+            }
+            this.connection.bytes_arrived();
+            return Poll::Ready(Ok(()));
+        }
+        let before = buffer.filled().len();
+        ready!(this.stream.poll_read(cx, buffer))?;
+        if buffer.filled().len() > before {
+            this.connection.bytes_arrived();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<T: AsyncWrite> AsyncWrite for Io<T> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.project();
+        let written = this.stream.poll_write(cx, bytes);
+        this.connection.wrote(written.is_pending());
+        written
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.project();
+        let written = this.stream.poll_write_vectored(cx, slices);
+        this.connection.wrote(written.is_pending());
+        written
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.project().stream.poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.project().stream.poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    async fn opening_of(chunks: &[&[u8]]) -> Option<(Version, Vec<u8>)> {
+        let mut script = tokio_test_stream(chunks);
+        read_opening(&mut script).await.unwrap().map(|opening| (opening.version, opening.bytes.to_vec()))
+    }
+
+    /// A reader that gives one chunk at a read, then the end.
+    fn tokio_test_stream(chunks: &[&[u8]]) -> impl AsyncRead + Unpin {
+        struct Chunks(std::collections::VecDeque<Vec<u8>>);
+        impl AsyncRead for Chunks {
+            fn poll_read(
+                mut self: Pin<&mut Self>,
+                _: &mut Context<'_>,
+                buffer: &mut ReadBuf<'_>,
+            ) -> Poll<io::Result<()>> {
+                if let Some(chunk) = self.0.pop_front() {
+                    buffer.put_slice(&chunk);
+                }
+                Poll::Ready(Ok(()))
+            }
+        }
+        Chunks(chunks.iter().map(|chunk| chunk.to_vec()).collect())
+    }
+
+    #[tokio::test]
+    async fn the_preface_is_known_in_one_piece_and_in_many() {
+        assert_eq!(opening_of(&[H2_PREFACE]).await, Some((Version::Http2, H2_PREFACE.to_vec())));
+        let single: Vec<&[u8]> = H2_PREFACE.chunks(1).collect();
+        assert_eq!(opening_of(&single).await, Some((Version::Http2, H2_PREFACE.to_vec())));
+    }
+
+    #[tokio::test]
+    async fn what_only_looks_like_the_preface_at_first_is_http1() {
+        assert_eq!(opening_of(&[b"PR", b"OPFIND / HTTP/1.1\r\n"]).await.map(|o| o.0), Some(Version::Http1));
+        assert_eq!(opening_of(&[b"PRI * HT"]).await.map(|o| o.0), Some(Version::Http1));
+    }
+
+    #[tokio::test]
+    async fn a_caller_that_closes_without_a_word_is_nobody() {
+        assert_eq!(opening_of(&[]).await, None);
+    }
+}

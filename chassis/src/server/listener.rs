@@ -1,0 +1,155 @@
+//! Where the service listens: TCP (IPv4, IPv6) or a Unix socket.
+
+use std::{fmt, io, net::SocketAddr, path::PathBuf};
+
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+
+use crate::Error;
+
+/// The address a listener is bound to: with port 0 in the configuration, the port that was given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BoundAddress {
+    /// A TCP address.
+    Tcp(SocketAddr),
+    /// The path of a Unix socket.
+    Unix(PathBuf),
+}
+
+impl BoundAddress {
+    /// The TCP address, if it is one.
+    #[must_use]
+    pub fn tcp(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(address) => Some(*address),
+            Self::Unix(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for BoundAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// A bound listener.
+#[derive(Debug)]
+pub(crate) enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener, UnixSocketFile),
+}
+
+/// Removes the socket's file when the listener is gone.
+#[derive(Debug)]
+pub(crate) struct UnixSocketFile(PathBuf);
+
+impl Drop for UnixSocketFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// An accepted connection.
+pub(crate) enum Accepted {
+    Tcp(TcpStream, SocketAddr),
+    Unix(UnixStream),
+}
+
+impl Listener {
+    /// Binds `address`, which the configuration key `key` gave.
+    ///
+    /// # Errors
+    /// Exit code 69 when the address cannot be had, 78 when it is none; the message says what to set.
+    pub(crate) async fn bind(address: &str, key: &str) -> Result<Self, Error> {
+        let env = format!("CHASSIS_{}", key.to_uppercase().replace('.', "__"));
+        if let Some(path) = address.strip_prefix("unix:") {
+            return Self::bind_unix(PathBuf::from(path), key).await;
+        }
+        match TcpListener::bind(address).await {
+            Ok(listener) => Ok(Self::Tcp(listener)),
+            Err(error) => Err(match error.kind() {
+                io::ErrorKind::AddrInUse => Error::unavailable(format!(
+                    "{key}: {address} is taken by another process; set {key} to another port, for example {env}=127.0.0.1:0"
+                )),
+                io::ErrorKind::PermissionDenied => Error::unavailable(format!(
+                    "{key}: may not listen on {address}; ports below 1024 need a privilege; set {env}"
+                )),
+                io::ErrorKind::AddrNotAvailable => {
+                    Error::unavailable(format!("{key}: {address} is not an address of this machine; set {env}"))
+                }
+                _ => Error::config(format!(
+                    "{key}: cannot listen on {address:?}: {error}; expected host:port, [ipv6]:port or unix:/path"
+                )),
+            }),
+        }
+    }
+
+    async fn bind_unix(path: PathBuf, key: &str) -> Result<Self, Error> {
+        // A file left by a killed process is in the way; one that somebody answers on is not ours to remove.
+        if UnixStream::connect(&path).await.is_ok() {
+            return Err(Error::unavailable(format!("{key}: {} is served by another process", path.display())));
+        }
+        if std::fs::symlink_metadata(&path).is_ok_and(|meta| {
+            use std::os::unix::fs::FileTypeExt;
+            meta.file_type().is_socket()
+        }) {
+            let _ = std::fs::remove_file(&path);
+        }
+        match UnixListener::bind(&path) {
+            Ok(listener) => Ok(Self::Unix(listener, UnixSocketFile(path))),
+            Err(error) => {
+                Err(Error::unavailable(format!("{key}: cannot listen on unix:{}", path.display())).caused_by(error))
+            }
+        }
+    }
+
+    pub(crate) fn address(&self) -> io::Result<BoundAddress> {
+        Ok(match self {
+            Self::Tcp(listener) => BoundAddress::Tcp(listener.local_addr()?),
+            Self::Unix(_, file) => BoundAddress::Unix(file.0.clone()),
+        })
+    }
+
+    /// Waits for the next connection. Cancel safe.
+    pub(crate) async fn accept(&self) -> io::Result<Accepted> {
+        match self {
+            Self::Tcp(listener) => listener.accept().await.map(|(stream, peer)| Accepted::Tcp(stream, peer)),
+            Self::Unix(listener, _) => listener.accept().await.map(|(stream, _)| Accepted::Unix(stream)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[tokio::test]
+    async fn a_taken_port_says_which_key_and_variable_to_set() {
+        let first = Listener::bind("127.0.0.1:0", "http.address").await.unwrap();
+        let address = first.address().unwrap().to_string();
+        let error = Listener::bind(&address, "http.address").await.unwrap_err();
+        assert_eq!(error.exit(), crate::error::Exit::Unavailable);
+        assert!(error.to_string().contains("CHASSIS_HTTP__ADDRESS"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn an_address_that_is_none_is_a_configuration_error() {
+        let error = Listener::bind("nonsense", "http.address").await.unwrap_err();
+        assert_eq!(error.exit(), crate::error::Exit::Config);
+    }
+
+    #[tokio::test]
+    async fn a_socket_file_left_behind_is_replaced_and_one_in_use_is_not() {
+        let path = std::env::temp_dir().join(format!("chassis-{}-{}.sock", std::process::id(), fastrand::u64(..)));
+        let address = format!("unix:{}", path.display());
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        let listener = Listener::bind(&address, "http.address").await.unwrap();
+        assert!(Listener::bind(&address, "http.address").await.is_err());
+        drop(listener);
+        assert!(!path.exists());
+    }
+}

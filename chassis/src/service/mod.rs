@@ -1,0 +1,223 @@
+//! Domain services over HTTP: what `#[service]` generates, and what a person writes by hand in its place.
+//!
+//! A service is a type whose methods answer requests. [`macro@service`] reads their signatures and implements [`Service`]
+//! and [`IntoRoutes`]; everything it generates is public here:
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use axum::{Router, extract::State, response::Response, routing};
+//! use chassis::service::{Arguments, IntoRoutes, Rejection, RouteInfo, Routes, Service, json};
+//!
+//! struct Orders;
+//!
+//! impl Service for Orders {
+//!     fn describe() -> &'static [RouteInfo] {
+//!         const ROUTES: &[RouteInfo] = &[RouteInfo::new(http::Method::GET, "/orders/{id}", "order")];
+//!         ROUTES
+//!     }
+//!
+//!     fn into_router(self: Arc<Self>) -> Router {
+//!         Router::new().route("/orders/{id}", routing::get(order)).with_state(self)
+//!     }
+//! }
+//!
+//! impl IntoRoutes for Orders {
+//!     fn into_routes(self) -> Routes {
+//!         Routes::of(Arc::new(self))
+//!     }
+//! }
+//!
+//! async fn order(State(_orders): State<Arc<Orders>>, arguments: Arguments) -> Result<Response, Rejection> {
+//!     let id: u64 = arguments.path("id")?;
+//!     Ok(json(http::StatusCode::OK, &id))
+//! }
+//! ```
+
+mod arguments;
+mod reply;
+pub(crate) mod select;
+
+use std::{sync::Arc, time::Duration};
+
+use axum::Router;
+use http::Method;
+
+pub use arguments::{Arguments, Rejection};
+pub use reply::{Accepted, Created, NoContent, Raw, Reply, json};
+
+/// Makes a service of a type: reads the signatures in an impl block, keeps the block as it is written, and adds the wiring.
+///
+/// A method with a route is a handler: `#[get("/orders/{id}")]`, likewise `post`, `put`, `patch`, `delete`, `head`. It is
+/// `async` and takes `&self`. Methods without a route are left alone.
+///
+/// # Arguments
+///
+/// - An argument that the path names is taken from the path; its type implements `serde::Deserialize`.
+/// - On GET, HEAD and DELETE the one further argument is the query; on the others it is the JSON body.
+/// - An argument marked `#[extract]` is anything that implements axum's `FromRequestParts`.
+///
+/// What does not fit is answered with a problem before the handler is called: 400 for a path, a query or JSON that cannot
+/// be read, 422 for JSON of the wrong content, 415 for a body that is not JSON, 413 for one that is too large.
+///
+/// # Answers
+///
+/// A handler returns `T` or `Result<T, E>`, where `E` implements [`IntoProblem`](crate::problem::IntoProblem). `T` is one
+/// of ours ([`Created`], [`Accepted`], [`NoContent`], [`Raw`], `()` for 204), or anything that serializes, which is
+/// answered as JSON, or else anything that axum can answer.
+///
+/// # Policy
+///
+/// Keys after the path: `#[post("/orders", timeout = "2s")]`.
+///
+/// - `timeout`: how long the handler may take.
+///
+/// ```
+/// use chassis::service::{Created, service};
+///
+/// #[derive(serde::Serialize, serde::Deserialize)]
+/// struct Order {
+///     id: u64,
+/// }
+///
+/// struct Orders;
+///
+/// #[service]
+/// impl Orders {
+///     /// Look one order up.
+///     #[get("/orders/{id}")]
+///     async fn order(&self, id: u64) -> Order {
+///         Order { id }
+///     }
+///
+///     /// Place an order.
+///     #[post("/orders", timeout = "2s")]
+///     async fn place(&self, order: Order) -> Created<Order> {
+///         Created::new(order)
+///     }
+/// }
+/// ```
+pub use chassis_rs_macros::service;
+
+/// A type whose methods answer requests. Implemented by [`macro@service`], or by hand.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a service",
+    note = "put `#[chassis::service]` on the impl block that holds its handlers"
+)]
+pub trait Service: Send + Sync + Sized + 'static {
+    /// Every route, in the order of the methods.
+    fn describe() -> &'static [RouteInfo];
+
+    /// The routes as a plain axum router.
+    fn into_router(self: Arc<Self>) -> Router;
+}
+
+/// What can be mounted: a service, an [`Arc`] of one, or a plain axum [`Router`].
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` has no routes to mount",
+    note = "put `#[chassis::service]` on the impl block that holds its handlers, or pass an `axum::Router`"
+)]
+pub trait IntoRoutes {
+    /// The routes and what is known of them.
+    fn into_routes(self) -> Routes;
+}
+
+impl IntoRoutes for Router {
+    /// A plain router cannot say which routes it has: nothing is known of them, and no policy of theirs is applied.
+    fn into_routes(self) -> Routes {
+        Routes { router: self, infos: Vec::new() }
+    }
+}
+
+impl<S: Service> IntoRoutes for Arc<S> {
+    fn into_routes(self) -> Routes {
+        Routes::of(self)
+    }
+}
+
+impl IntoRoutes for Routes {
+    fn into_routes(self) -> Routes {
+        self
+    }
+}
+
+/// Routes, ready to be mounted.
+#[derive(Debug, Clone)]
+pub struct Routes {
+    /// The routes themselves.
+    pub router: Router,
+    /// What is known of them; a route may be served without being listed.
+    pub infos: Vec<RouteInfo>,
+}
+
+impl Routes {
+    /// The routes of a service.
+    #[must_use]
+    pub fn of<S: Service>(service: Arc<S>) -> Self {
+        Self { router: service.into_router(), infos: S::describe().to_vec() }
+    }
+}
+
+/// What is known of one route.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RouteInfo {
+    /// The method it answers; GET answers HEAD too.
+    pub method: Method,
+    /// The path template, as axum has it: `/orders/{id}`.
+    pub path: &'static str,
+    /// The name of the method that answers.
+    pub handler: &'static str,
+    /// The method's doc comment; empty when it has none.
+    pub doc: &'static str,
+    /// What is asked of the route beyond its handler.
+    pub policy: RoutePolicy,
+}
+
+impl RouteInfo {
+    /// A route without a doc comment and without a policy.
+    #[must_use]
+    pub const fn new(method: Method, path: &'static str, handler: &'static str) -> Self {
+        Self { method, path, handler, doc: "", policy: RoutePolicy::new() }
+    }
+
+    /// The same route with its doc comment.
+    #[must_use]
+    pub const fn doc(mut self, doc: &'static str) -> Self {
+        self.doc = doc;
+        self
+    }
+
+    /// The same route with a policy.
+    #[must_use]
+    pub const fn policy(mut self, policy: RoutePolicy) -> Self {
+        self.policy = policy;
+        self
+    }
+}
+
+/// What is asked of a route beyond its handler: the keys after the path in `#[get("…", …)]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct RoutePolicy {
+    /// How long the handler may take. Default: the server's own limit alone.
+    pub timeout: Option<Duration>,
+}
+
+impl RoutePolicy {
+    /// Nothing asked.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { timeout: None }
+    }
+
+    /// How long the handler may take.
+    #[must_use]
+    pub const fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests;

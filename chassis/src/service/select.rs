@@ -1,0 +1,163 @@
+//! How generated code finds out what a handler returns.
+//!
+//! A blanket `impl Reply for T: Serialize` beside `impl Reply for Result<…>` is not possible without specialization, and a
+//! macro that looked at the name of the type would be wrong on an alias. So the generated code lets the compiler choose:
+//! methods of one name stand on `Probe<T>`, `&Probe<T>`, `&&Probe<T>` …, and a call on a reference deep enough takes the
+//! first that fits, from the most references to the fewest. The choice costs nothing at run time.
+
+use std::marker::PhantomData;
+
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use serde::Serialize;
+
+use super::{
+    arguments::Rejection,
+    reply::{Reply, json},
+};
+use crate::problem::IntoProblem;
+
+/// Carries a type to the method lookup.
+#[derive(Debug)]
+pub struct Probe<T>(PhantomData<fn() -> T>);
+
+impl<T> Probe<T> {
+    /// The type of a value.
+    pub fn of(_: &T) -> Self {
+        Self(PhantomData)
+    }
+}
+
+/// First choice of `__outcome`, on two references: a `Result`.
+pub trait MayFail {
+    /// How to take it apart.
+    fn __outcome(&self) -> Fallible {
+        Fallible
+    }
+}
+
+impl<T, E> MayFail for &Probe<Result<T, E>> {}
+
+/// Last choice of `__outcome`, on one reference: a plain value.
+pub trait CannotFail {
+    /// How to take it apart.
+    fn __outcome(&self) -> Plain {
+        Plain
+    }
+}
+
+impl<T> CannotFail for Probe<T> {}
+
+/// A handler that returns a `Result`.
+#[derive(Debug)]
+pub struct Fallible;
+
+impl Fallible {
+    /// The value, or the refusal that the error becomes.
+    pub fn split<T, E: IntoProblem>(self, outcome: Result<T, E>) -> Result<T, Rejection> {
+        outcome.map_err(|error| error.into_problem().into())
+    }
+}
+
+/// A handler that returns a value.
+#[derive(Debug)]
+pub struct Plain;
+
+impl Plain {
+    /// The value.
+    pub fn split<T>(self, value: T) -> Result<T, Rejection> {
+        Ok(value)
+    }
+}
+
+macro_rules! choice {
+    ($(#[$doc:meta])* $trait:ident for $probe:ty, $bound:path => $answer:ident) => {
+        $(#[$doc])*
+        pub trait $trait {
+            /// How to answer it.
+            fn __answer(&self) -> $answer {
+                $answer
+            }
+        }
+
+        impl<T: $bound> $trait for $probe {}
+    };
+}
+
+choice! {
+    /// First choice of `__answer`: a type that knows how it is answered.
+    AsReply for &&&Probe<T>, Reply => WithReply
+}
+choice! {
+    /// Second choice of `__answer`: JSON.
+    AsJson for &&Probe<T>, Serialize => WithJson
+}
+choice! {
+    /// Third choice of `__answer`: what axum can answer.
+    AsResponse for &Probe<T>, IntoResponse => WithResponse
+}
+choice! {
+    /// Last choice of `__answer`: leads to the error message.
+    AsNothing for Probe<T>, Any => WithNothing
+}
+
+/// Every type.
+pub trait Any {}
+impl<T> Any for T {}
+
+/// Answers through [`Reply`].
+#[derive(Debug)]
+pub struct WithReply;
+
+impl WithReply {
+    /// The answer.
+    pub fn write<T: Reply>(self, value: T) -> Response {
+        value.reply()
+    }
+}
+
+/// Answers with JSON.
+#[derive(Debug)]
+pub struct WithJson;
+
+impl WithJson {
+    /// The answer.
+    pub fn write<T: Serialize>(self, value: T) -> Response {
+        json(StatusCode::OK, &value)
+    }
+}
+
+/// Answers through axum's [`IntoResponse`].
+#[derive(Debug)]
+pub struct WithResponse;
+
+impl WithResponse {
+    /// The answer.
+    pub fn write<T: IntoResponse>(self, value: T) -> Response {
+        value.into_response()
+    }
+}
+
+/// Does not answer: the call does not compile, and says what to do.
+#[derive(Debug)]
+pub struct WithNothing;
+
+impl WithNothing {
+    /// No answer.
+    pub fn write<T: Answer>(self, _: T) -> Response {
+        StatusCode::NOT_IMPLEMENTED.into_response()
+    }
+}
+
+/// Implemented by no type that gets here.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not an answer",
+    label = "a handler cannot return this",
+    note = "add `#[derive(serde::Serialize)]` to `{Self}` for a JSON answer, or return `Created<T>`, `Accepted<T>`, `NoContent` or an axum response"
+)]
+pub trait Answer {}
+
+/// Asks of a handler's future what the server asks, at the place where the handler is named.
+pub fn send<F: Future + Send>(future: F) -> F {
+    future
+}

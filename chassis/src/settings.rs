@@ -1,0 +1,82 @@
+//! The root of the configuration: one section for each concern, and the service's own under `app`.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    config::{Defaults, Opaque},
+    health::HealthConfig,
+    server::{AdminConfig, HttpConfig},
+    shutdown::ShutdownConfig,
+    telemetry::{TelemetryConfig, log::LogConfig},
+};
+
+/// Everything that the chassis itself can be told.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Who the service is.
+    pub service: ServiceConfig,
+    /// The async runtime.
+    pub runtime: RuntimeConfig,
+    /// The main port: HTTP/1.1, HTTP/2 and gRPC.
+    pub http: HttpConfig,
+    /// The operators' port.
+    pub admin: AdminConfig,
+    /// Health checks.
+    pub health: HealthConfig,
+    /// How a stop goes.
+    pub shutdown: ShutdownConfig,
+    /// Logs, access log and audit log.
+    pub log: LogConfig,
+    /// Traces and metrics. Exporters follow the standard `OTEL_*` variables.
+    pub telemetry: TelemetryConfig,
+    /// The service's own settings.
+    pub app: Opaque,
+}
+
+/// The settings of a service that has none of its own: any key under `app` is an error.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NoSettings {}
+
+/// Who the service is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ServiceConfig {
+    /// The name in telemetry and discovery (`service.name`). The package's name when unset.
+    pub name: Option<String>,
+    /// The instance's own id (`service.instance.id`). Random, and so unique for each start, when unset.
+    pub instance_id: Option<String>,
+}
+
+/// The async runtime.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RuntimeConfig {
+    /// How many threads run the service. 0 takes the number of cores that affinity and the cgroup's CPU quota allow.
+    #[schemars(range(max = 1024), extend("x-unit" = "threads"))]
+    pub worker_threads: u16,
+}
+
+/// Standard variables of the ecosystem and the keys they set.
+pub(crate) const STANDARD_VARIABLES: [(&str, &str); 5] = [
+    ("RUST_LOG", "log.filter"),
+    ("OTEL_SERVICE_NAME", "service.name"),
+    ("OTEL_TRACES_SAMPLER", "telemetry.sampling.sampler"),
+    ("OTEL_TRACES_SAMPLER_ARG", "telemetry.sampling.ratio"),
+    ("OTEL_PROPAGATORS", "telemetry.propagators"),
+];
+
+/// What the values are before any file is read.
+pub(crate) fn defaults() -> Defaults {
+    Defaults::of(&Settings::default()).in_profile(
+        "dev",
+        serde_json::json!({
+            // A service under development talks to its own machine only, and Ctrl-C ends it at once.
+            "http": { "address": "127.0.0.1:8080" },
+            "admin": { "address": "127.0.0.1:8081" },
+            "shutdown": { "drain_delay": "0s" },
+        }),
+    )
+}

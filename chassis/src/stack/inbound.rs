@@ -1,0 +1,85 @@
+//! What a request passes on its way in, outermost first.
+
+use std::sync::Arc;
+
+use axum::Router;
+use tower::ServiceBuilder;
+
+use crate::{
+    body_limit::{BodyLimit, BodyLimitLayer},
+    catch_panic::{CatchPanic, CatchPanicLayer},
+    deadline::{Deadline, DeadlineLayer},
+    drain::{Drain, DrainLayer},
+    fallback::{Fallback, FallbackLayer},
+    observe::{Observe, ObserveLayer, Observer, RouteMarkerLayer},
+    server::HttpConfig,
+    shutdown::Shutdown,
+};
+
+/// The whole stack in front of the router.
+pub(crate) type Inbound = Observe<CatchPanic<Drain<Deadline<BodyLimit<Fallback<Router>>>>>>;
+
+/// Puts the stack around the routes.
+pub(crate) fn inbound(routes: Router, config: &HttpConfig, observer: &Arc<Observer>, shutdown: Shutdown) -> Inbound {
+    // On the routes themselves, because only there axum has matched: tells the observer which route answers.
+    let routes = routes.layer(RouteMarkerLayer::new(observer.clone())).with_state(());
+    ServiceBuilder::new()
+        // Sees every outcome, the refusals of all other layers included.
+        .layer(ObserveLayer::new(observer.clone()))
+        // Inside the observer, so that a panic is an outcome like any other.
+        .layer(CatchPanicLayer)
+        // Marks refusals too: a caller that was turned away moves on as well.
+        .layer(DrainLayer::new(shutdown))
+        // Before anything that takes time, so that expired work costs nothing.
+        .layer(DeadlineLayer::new(config.request_timeout.get()))
+        // Before the handler, the first that reads the body.
+        .layer(BodyLimitLayer::new(config.body_limit.0))
+        // Next to the router, whose bare answers it fills.
+        .layer(FallbackLayer)
+        .service(routes)
+}
+
+/// One line of the `layers` command: the layer's name, what it does, and its numbers.
+#[derive(Debug, Clone, serde::Serialize)]
+pub(crate) struct LayerInfo {
+    pub(crate) name: &'static str,
+    pub(crate) does: &'static str,
+    pub(crate) settings: Vec<(&'static str, String)>,
+}
+
+/// The effective order with its resolved numbers. A test compares it with the type of the stack.
+pub(crate) fn describe(config: &HttpConfig) -> Vec<LayerInfo> {
+    let layer = |name, does, settings| LayerInfo { name, does, settings };
+    vec![
+        layer("observe", "trace context, span, metrics, access log", vec![]),
+        layer("catch_panic", "a panic is 500 / INTERNAL, counted", vec![]),
+        layer("drain", "connection: close while stopping", vec![]),
+        layer(
+            "deadline",
+            "the caller's, the route's or the server's time limit",
+            vec![("http.request_timeout", config.request_timeout.to_string())],
+        ),
+        layer("body_limit", "413 above the limit", vec![("http.body_limit", config.body_limit.to_string())]),
+        layer("fallback", "404 and 405 in the caller's protocol", vec![]),
+        layer("router", "axum matches the route", vec![]),
+        layer("route_marker", "route template and route timeout", vec![]),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_described_order_is_the_order_of_the_stack() {
+        let described: Vec<String> =
+            describe(&HttpConfig::default()).iter().map(|layer| layer.name.replace('_', "")).collect();
+        let nested = std::any::type_name::<Inbound>();
+        let names: Vec<String> = nested
+            .split('<')
+            .filter_map(|part| part.split("::").last())
+            .map(|name| name.trim_end_matches('>').to_lowercase())
+            .collect();
+        assert_eq!(names[..7], described[..7]);
+    }
+}

@@ -1,0 +1,392 @@
+//! The access log: one line per request, written by hand because every request pays for it.
+
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use opentelemetry::trace::{SpanId, TraceId};
+use tonic::Code;
+use tracing::Level;
+
+use super::{
+    AccessLogConfig, Style,
+    line::{Format, Line, key, with_buffer},
+    redact::{HIDDEN, Redactor},
+    sink::LineSink,
+};
+use crate::context::Protocol;
+
+/// What access lines carry as their target.
+pub(crate) const TARGET: &str = "chassis::access";
+
+/// How the service answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AccessStatus {
+    /// The HTTP status code.
+    Http(u16),
+    /// The gRPC status code.
+    Grpc(Code),
+}
+
+impl AccessStatus {
+    /// Whether the service, not the caller, is at fault (the RPC semantic conventions list the gRPC codes of a server
+    /// error).
+    fn is_server_error(self) -> bool {
+        match self {
+            Self::Http(status) => status >= 500,
+            Self::Grpc(code) => matches!(
+                code,
+                Code::Unknown
+                    | Code::DeadlineExceeded
+                    | Code::Unimplemented
+                    | Code::Internal
+                    | Code::Unavailable
+                    | Code::DataLoss
+            ),
+        }
+    }
+}
+
+/// How the exchange ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AccessOutcome {
+    /// The response was handed over whole.
+    Complete,
+    /// The caller went away, or the connection broke, before the end.
+    Aborted,
+}
+
+/// One request, as the access log tells it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AccessRecord<'a> {
+    pub(crate) protocol: Protocol,
+    pub(crate) method: &'a str,
+    /// Without the query.
+    pub(crate) path: &'a str,
+    /// Without the question mark.
+    pub(crate) query: Option<&'a str>,
+    /// The route's template; `None` when no route answers.
+    pub(crate) route: Option<&'a str>,
+    pub(crate) status: AccessStatus,
+    pub(crate) error_type: Option<&'static str>,
+    /// From the request's head to the end of the response's body.
+    pub(crate) duration: Duration,
+    pub(crate) request_bytes: u64,
+    pub(crate) response_bytes: u64,
+    pub(crate) peer: Option<IpAddr>,
+    pub(crate) user_agent: Option<&'a str>,
+    pub(crate) trace_id: TraceId,
+    pub(crate) span_id: SpanId,
+    pub(crate) sampled: bool,
+    pub(crate) outcome: AccessOutcome,
+}
+
+/// Writes access lines. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct AccessLog {
+    sink: LineSink,
+    style: Style,
+    settings: Arc<Settings>,
+}
+
+/// What may change while the service runs. Each value stands for itself, so no lock is needed.
+#[derive(Debug, Default)]
+struct Settings {
+    enabled: AtomicBool,
+    query: AtomicBool,
+    /// The share of successes, as a share of all numbers of 64 bits.
+    successes: AtomicU64,
+    slow_nanos: AtomicU64,
+}
+
+impl AccessLog {
+    pub(crate) fn new(config: &AccessLogConfig, style: Style, sink: LineSink) -> Self {
+        let log = Self { sink, style, settings: Arc::default() };
+        log.configure(config);
+        log
+    }
+
+    /// Takes new settings over; every clone follows.
+    pub(crate) fn configure(&self, config: &AccessLogConfig) {
+        let Settings { enabled, query, successes, slow_nanos } = &*self.settings;
+        enabled.store(config.enabled, Ordering::Relaxed);
+        query.store(config.query, Ordering::Relaxed);
+        // A float becomes an integer by saturation, so 1 gives the largest.
+        successes.store((config.success_ratio * u64::MAX as f64) as u64, Ordering::Relaxed);
+        slow_nanos.store(nanos(config.slow.get()), Ordering::Relaxed);
+    }
+
+    /// Whether this request is to be written: failures, refusals and slow requests always, the others by their share.
+    #[inline]
+    pub(crate) fn wants(&self, status: AccessStatus, error_type: Option<&'static str>, duration: Duration) -> bool {
+        if !self.settings.enabled.load(Ordering::Relaxed) {
+            return false;
+        }
+        let successes = self.settings.successes.load(Ordering::Relaxed);
+        successes == u64::MAX
+            || error_type.is_some()
+            || status.is_server_error()
+            || self.is_slow(duration)
+            || fastrand::u64(..) < successes
+    }
+
+    fn is_slow(&self, duration: Duration) -> bool {
+        nanos(duration) >= self.settings.slow_nanos.load(Ordering::Relaxed)
+    }
+
+    /// Writes the line. Ask [`wants`](Self::wants) first.
+    ///
+    /// The level is ERROR for a server error, WARN for a slow or aborted request, INFO otherwise. It does not make the
+    /// line urgent: when everything fails, a wake-up per request would make it worse.
+    pub(crate) fn write(&self, record: &AccessRecord<'_>) {
+        let level = if record.status.is_server_error() {
+            Level::ERROR
+        } else if record.outcome == AccessOutcome::Aborted || self.is_slow(record.duration) {
+            Level::WARN
+        } else {
+            Level::INFO
+        };
+        with_buffer(|out| {
+            // The format as a constant, so that two versions are built, each without a decision per field.
+            match self.style.format {
+                Format::Json => self.line(out, Format::Json, level, record),
+                text @ Format::Text { .. } => self.line(out, text, level, record),
+            }
+            self.sink.push(out, false);
+        });
+    }
+
+    #[inline(always)]
+    fn line(&self, out: &mut Vec<u8>, format: Format, level: Level, record: &AccessRecord<'_>) {
+        let mut line = Line::begin(out, format, level, TARGET);
+        self.fields(&mut line, record);
+        if self.style.resource_on_lines {
+            line.resource(&self.style.resource);
+        }
+        line.end();
+    }
+
+    #[inline(always)]
+    fn fields(&self, line: &mut Line<'_>, record: &AccessRecord<'_>) {
+        line.key(key!("protocol")).word(match record.protocol {
+            Protocol::Http => "http",
+            Protocol::Grpc => "grpc",
+            Protocol::GrpcWeb => "grpc-web",
+        });
+        line.key(key!("http.request.method")).string(record.method);
+        line.key(key!("url.path")).string(record.path);
+        if let Some(query) = record.query.filter(|_| self.settings.query.load(Ordering::Relaxed)) {
+            line.key(key!("url.query"));
+            write_query(line, query, &self.style.redactor);
+        }
+        if let Some(route) = record.route {
+            line.key(key!("http.route")).string(route);
+        }
+        match record.status {
+            AccessStatus::Http(status) => line.key(key!("http.response.status_code")).unsigned(status.into()),
+            AccessStatus::Grpc(code) => line.key(key!("rpc.response.status_code")).word(grpc_name(code)),
+        }
+        if let Some(error_type) = record.error_type {
+            line.key(key!("error.type")).string(error_type);
+        }
+        line.key(key!("duration_seconds")).seconds(record.duration);
+        line.key(key!("http.request.body.size")).unsigned(record.request_bytes);
+        line.key(key!("http.response.body.size")).unsigned(record.response_bytes);
+        if let Some(peer) = record.peer {
+            line.key(key!("network.peer.address"));
+            write_address(line, peer);
+        }
+        if let Some(user_agent) = record.user_agent {
+            line.key(key!("user_agent.original")).string(user_agent);
+        }
+        line.trace(record.trace_id, record.span_id);
+        line.key(key!("sampled")).boolean(record.sampled);
+        line.key(key!("outcome")).word(match record.outcome {
+            AccessOutcome::Complete => "complete",
+            AccessOutcome::Aborted => "aborted",
+        });
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn write_query(line: &mut Line<'_>, query: &str, redactor: &Redactor) {
+    let mut shown = String::with_capacity(query.len());
+    for (at, pair) in query.split('&').enumerate() {
+        if at > 0 {
+            shown.push('&');
+        }
+        match pair.split_once('=') {
+            Some((name, _)) if redactor.hides_parameter(name) => {
+                shown.push_str(name);
+                shown.push('=');
+                shown.push_str(HIDDEN);
+            }
+            _ => shown.push_str(pair),
+        }
+    }
+    line.string(&shown);
+}
+
+fn write_address(line: &mut Line<'_>, address: IpAddr) {
+    let IpAddr::V4(address) = address else {
+        return line.formatted(format_args!("{address}"));
+    };
+    let quote: &[u8] = if line.is_json() { b"\"" } else { b"" };
+    line.out.extend_from_slice(quote);
+    for (at, octet) in address.octets().into_iter().enumerate() {
+        if at > 0 {
+            line.out.push(b'.');
+        }
+        line.unsigned(octet.into());
+    }
+    line.out.extend_from_slice(quote);
+}
+
+/// A gRPC code as its specification spells it.
+fn grpc_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use serde_json::{Value, json};
+
+    use super::{
+        super::{
+            LogConfig,
+            sink::tests::{Writes, silent},
+            tests::style,
+        },
+        *,
+    };
+
+    fn record() -> AccessRecord<'static> {
+        AccessRecord {
+            protocol: Protocol::Http,
+            method: "GET",
+            path: "/orders/7",
+            query: Some("page=2&token=hunter2&user%5Bpassword%5D=hunter2"),
+            route: Some("/orders/{id}"),
+            status: AccessStatus::Http(200),
+            error_type: None,
+            duration: Duration::from_micros(1234),
+            request_bytes: 0,
+            response_bytes: 215,
+            peer: Some([10, 0, 200, 3].into()),
+            user_agent: Some("curl/8 \"x\"\n"),
+            trace_id: TraceId::from(0xabc),
+            span_id: SpanId::from(0xdef),
+            sampled: true,
+            outcome: AccessOutcome::Complete,
+        }
+    }
+
+    fn line_of(config: &AccessLogConfig, record: &AccessRecord<'_>) -> String {
+        let writes = Writes::default();
+        let sink = LineSink::new(writes.clone(), 1 << 20, silent()).unwrap();
+        AccessLog::new(config, style(&LogConfig::default()), sink).write(record);
+        writes.text()
+    }
+
+    fn json_of(record: &AccessRecord<'_>) -> Value {
+        serde_json::from_str(&line_of(&AccessLogConfig::default(), record)).unwrap()
+    }
+
+    #[test]
+    fn a_request_is_one_line_with_the_names_of_the_conventions() {
+        let mut line = json_of(&record());
+        line.as_object_mut().unwrap().remove("timestamp").unwrap();
+        let expected = json!({
+            "level": "INFO", "target": "chassis::access", "protocol": "http",
+            "http.request.method": "GET", "url.path": "/orders/7", "http.route": "/orders/{id}",
+            "http.response.status_code": 200, "duration_seconds": 0.001234,
+            "http.request.body.size": 0, "http.response.body.size": 215,
+            "network.peer.address": "10.0.200.3", "user_agent.original": "curl/8 \"x\"\n",
+            "trace_id": "00000000000000000000000000000abc", "span_id": "0000000000000def", "sampled": true, "outcome": "complete",
+        });
+        assert_eq!(line, expected);
+    }
+
+    #[test]
+    fn a_call_says_its_code_and_its_error() {
+        let call = AccessRecord {
+            protocol: Protocol::Grpc,
+            status: AccessStatus::Grpc(Code::Unavailable),
+            error_type: Some("draining"),
+            outcome: AccessOutcome::Aborted,
+            peer: Some("2001:db8::1".parse().unwrap()),
+            ..record()
+        };
+        let line = json_of(&call);
+        let shown = ["level", "protocol", "rpc.response.status_code", "error.type", "outcome", "network.peer.address"];
+        let expected = ["ERROR", "grpc", "UNAVAILABLE", "draining", "aborted", "2001:db8::1"];
+        assert_eq!(shown.map(|key| line[key].as_str().unwrap()), expected);
+        assert_eq!(json_of(&AccessRecord { outcome: AccessOutcome::Aborted, ..record() })["level"], "WARN");
+        assert_eq!(json_of(&AccessRecord { duration: Duration::from_secs(1), ..record() })["level"], "WARN");
+    }
+
+    #[test]
+    fn the_query_is_written_only_on_request_and_without_its_secrets() {
+        let line = line_of(&AccessLogConfig::default(), &record());
+        assert!(!line.contains("page=2") && !line.contains("hunter2"), "{line}");
+        let line = line_of(&AccessLogConfig { query: true, ..AccessLogConfig::default() }, &record());
+        assert!(line.contains(r#""url.query":"page=2&token=***&user%5Bpassword%5D=***""#), "{line}");
+    }
+
+    fn log(config: &AccessLogConfig) -> AccessLog {
+        AccessLog::new(config, style(&LogConfig::default()), LineSink::new(Writes::default(), 1, silent()).unwrap())
+    }
+
+    #[test]
+    fn failures_and_slow_requests_are_wanted_whatever_the_share_of_successes() {
+        let log = log(&AccessLogConfig { success_ratio: 0.0, ..AccessLogConfig::default() });
+        let quick = Duration::from_millis(999);
+        assert!(!log.wants(AccessStatus::Http(200), None, quick));
+        assert!(!log.wants(AccessStatus::Http(404), None, quick));
+        assert!(!log.wants(AccessStatus::Grpc(Code::NotFound), None, quick));
+        assert!(log.wants(AccessStatus::Http(500), None, quick));
+        assert!(log.wants(AccessStatus::Grpc(Code::Internal), None, quick));
+        assert!(log.wants(AccessStatus::Http(429), Some("rate_limited"), quick));
+        assert!(log.wants(AccessStatus::Http(200), None, Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn successes_are_wanted_by_their_share_and_a_change_reaches_every_clone() {
+        let first = log(&AccessLogConfig::default());
+        let clone = first.clone();
+        let wanted = || (0..10_000).filter(|_| clone.wants(AccessStatus::Http(200), None, Duration::ZERO)).count();
+        assert_eq!(wanted(), 10_000);
+        fastrand::seed(7);
+        first.configure(&AccessLogConfig { success_ratio: 0.1, ..AccessLogConfig::default() });
+        assert!((800..1200).contains(&wanted()));
+        first.configure(&AccessLogConfig { enabled: false, ..AccessLogConfig::default() });
+        assert!(!clone.wants(AccessStatus::Http(500), None, Duration::from_secs(9)));
+    }
+}

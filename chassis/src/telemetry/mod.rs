@@ -1,0 +1,144 @@
+//! Traces, metrics and logs: what the service says of itself while it runs.
+
+pub mod audit;
+pub mod log;
+pub mod metrics;
+pub(crate) mod names;
+pub(crate) mod otlp;
+pub mod propagation;
+pub(crate) mod provider;
+pub(crate) mod resource;
+pub mod sampling;
+
+use std::{sync::Arc, time::Duration};
+
+use opentelemetry::KeyValue;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use self::{
+    log::{LogConfig, Logs},
+    metrics::{Metrics, MetricsConfig, Scheme},
+    names::attribute,
+    otlp::OtlpSettings,
+    propagation::Formats,
+    provider::Providers,
+    sampling::{Sampler, SamplingConfig},
+};
+use crate::{
+    error::Error,
+    identity::Identity,
+    observe::Observer, // floor: made here, because only here all of its parts are known
+};
+
+/// Traces and metrics.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct TelemetryConfig {
+    /// Which traces are recorded.
+    pub sampling: SamplingConfig,
+    /// The header formats that trace context is read from and written to: `tracecontext`, `baggage`, `b3`, `b3multi`, `none`.
+    ///
+    /// Default as OpenTelemetry has it.
+    pub propagators: Vec<String>,
+    /// Metrics.
+    pub metrics: MetricsConfig,
+}
+
+impl Default for TelemetryConfig {
+    fn default() -> Self {
+        Self {
+            sampling: SamplingConfig::default(),
+            propagators: vec!["tracecontext".into(), "baggage".into()],
+            metrics: MetricsConfig::default(),
+        }
+    }
+}
+
+/// All of it, running.
+pub(crate) struct Telemetry {
+    pub(crate) logs: Logs,
+    pub(crate) metrics: Metrics,
+    pub(crate) providers: Providers,
+    pub(crate) sampler: Sampler,
+    formats: Formats,
+}
+
+impl Telemetry {
+    /// Starts what the configuration and the `OTEL_*` variables ask for. Must run inside the runtime.
+    pub(crate) fn start(
+        config: &TelemetryConfig,
+        log: &LogConfig,
+        otlp: &OtlpSettings,
+        identity: &Identity,
+        output: Option<log::LineSink>,
+    ) -> Result<Self, Error> {
+        let formats = formats(config)?;
+        let sampler = Sampler::new(&config.sampling);
+        let providers = Providers::new(otlp, identity, sampler.clone())?;
+        let bridge = providers.tracing_layer().map(|layer| Box::new(layer) as log::ExtraLayer);
+        let logs = Logs::start(log, identity, bridge, output)?;
+        let reader = providers.metric_reader()?;
+        let metrics =
+            Metrics::new(config.metrics.clone(), providers.resource().clone(), identity, |builder| match reader {
+                Some(reader) => builder.with_reader(reader),
+                None => builder,
+            })?;
+        opentelemetry::global::set_meter_provider(metrics.provider().clone());
+        if let Some(tracer) = providers.tracer_provider() {
+            opentelemetry::global::set_tracer_provider(tracer.clone());
+        }
+        let providers = providers.with_meter_provider(metrics.provider().clone());
+        let telemetry = Self { logs, metrics, providers, sampler, formats };
+        telemetry.observe_itself();
+        Ok(telemetry)
+    }
+
+    fn observe_itself(&self) {
+        let sink = self.logs.sink.clone();
+        let audit = self.logs.audit.clone();
+        self.metrics.observe_counter(&names::LOG_DROPPED_LINES, move || {
+            let stream = |name| vec![KeyValue::new(attribute::STREAM, name)];
+            vec![(stream("log"), sink.dropped()), (stream("audit"), audit.dropped())]
+        });
+        let spans = self.providers.sink().clone();
+        self.metrics.observe_counter(&names::TELEMETRY_EXPORTED_SPANS, move || {
+            vec![(vec![], spans.counts().map_or(0, |counts| counts.exported()))]
+        });
+        let spans = self.providers.sink().clone();
+        self.metrics.observe_counter(&names::TELEMETRY_DROPPED_SPANS, move || {
+            let counts = spans.counts();
+            let (dropped, failed) = counts.map_or((0, 0), |counts| (counts.dropped(), counts.failed()));
+            vec![
+                (vec![KeyValue::new(attribute::REASON, "queue_full")], dropped),
+                (vec![KeyValue::new(attribute::REASON, "export_failed")], failed),
+            ]
+        });
+    }
+
+    pub(crate) fn observer(&self) -> Observer {
+        Observer::new(
+            self.formats,
+            self.sampler.clone(),
+            self.providers.sink().clone(),
+            self.logs.access.clone(),
+            self.metrics.clone(),
+            self.metrics.server(Scheme::Http),
+        )
+    }
+
+    /// Sends what is gathered and writes what is logged, within `timeout`.
+    pub(crate) async fn shutdown(self: Arc<Self>, timeout: Duration) {
+        if !self.providers.shutdown(timeout).await {
+            tracing::warn!(?timeout, "the last spans or metrics did not reach their receiver");
+        }
+        let logs = self.clone();
+        let _ = tokio::task::spawn_blocking(move || logs.logs.flush(timeout)).await;
+    }
+}
+
+/// The formats that the list of words names.
+pub(crate) fn formats(config: &TelemetryConfig) -> Result<Formats, Error> {
+    let list = config.propagators.join(",");
+    list.parse().map_err(|message| Error::config(format!("telemetry.propagators: {message}")))
+}

@@ -1,0 +1,38 @@
+//! An orders service: HTTP and gRPC on port 8080, operators on 8081, nothing else running.
+//!
+//! `cargo run -p quickstart`, then `curl localhost:8080/orders/7`.
+
+mod grpc;
+mod orders;
+
+use chassis::prelude::*;
+use orders::{NewOrder, Order, OrderError};
+
+struct Orders;
+
+#[service]
+impl Orders {
+    /// Look one order up.
+    #[get("/orders/{id}")]
+    async fn order(&self, id: u32) -> Result<Order, OrderError> {
+        orders::find(id).ok_or(OrderError::Unknown(id))
+    }
+
+    /// Place an order.
+    #[post("/orders", timeout = "2s")]
+    async fn place(&self, order: NewOrder) -> Result<Created<Order>, OrderError> {
+        let order = orders::place(order)?;
+        let location = format!("/orders/{}", order.id);
+        Ok(Created::new(order).at(location))
+    }
+}
+
+#[chassis::main]
+async fn main(chassis: Chassis) -> chassis::Result<()> {
+    chassis
+        .mount(Orders)
+        .grpc(grpc::OrdersServer::new(grpc::OrdersApi))
+        .grpc_reflection(grpc::FILE_DESCRIPTOR_SET)
+        .serve()
+        .await
+}

@@ -1,0 +1,49 @@
+//! The project's own commands, run as `cargo xtask COMMAND`. CI calls the same names.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool talks to its user on the terminal")]
+
+mod bench;
+mod docs;
+mod generate;
+mod shell;
+mod test;
+mod tidy;
+
+use std::process::ExitCode;
+
+/// Every failure ends the command, so one printable error is enough.
+pub(crate) type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+const USAGE: &str = "\
+usage: cargo xtask COMMAND
+
+  test                 everything CI checks; installs what the tests need, or says what is missing
+  tidy                 read the tree: floors, dead paths, file sizes, words that must not be there
+  docs [--check]       write docs/generated/ from the quickstart binary, or say which page is stale
+  generate [--check]   write the gRPC health code from its .proto, or say that it is stale
+  bench [OPTIONS]      quickstart against bare axum; `cargo xtask bench --help` lists the options";
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    let command = arguments.next().unwrap_or_default();
+    let rest: Vec<String> = arguments.collect();
+    let outcome = match (command.as_str(), rest.as_slice()) {
+        ("test", []) => test::run(),
+        ("tidy", []) => tidy::run(),
+        ("docs", []) => docs::run(docs::Mode::Write),
+        ("docs", [flag]) if flag == "--check" => docs::run(docs::Mode::Check),
+        ("generate", []) => generate::run(docs::Mode::Write),
+        ("generate", [flag]) if flag == "--check" => generate::run(docs::Mode::Check),
+        ("bench", _) => bench::run(&rest),
+        _ => {
+            eprintln!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask {command}: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

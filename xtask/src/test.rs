@@ -1,0 +1,172 @@
+//! `cargo xtask test`: everything CI checks, in one order, with the time of each step.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::docs::{self, Mode};
+use crate::shell::{self, cargo, command, is_root, succeeds};
+use crate::{Result, generate, tidy};
+
+/// The Python with grpcio that the tests of foreign clients start. Without the prefix of the service's own settings:
+/// a service under test would refuse a `CHASSIS_` variable that it does not know.
+const PYTHON_VARIABLE: &str = "XTASK_PYTHON";
+/// The promtool that checks the metrics page.
+const PROMTOOL_VARIABLE: &str = "XTASK_PROMTOOL";
+
+/// Versions of the foreign client; the environment is built anew when they change.
+const PYTHON_REQUIREMENTS: &str = include_str!("../python-requirements.txt");
+
+/// What the tests get from the steps before them.
+#[derive(Default)]
+struct Tools {
+    variables: Vec<(&'static str, OsString)>,
+}
+
+type Step = (&'static str, fn(&mut Tools) -> Result<()>);
+
+const STEPS: &[Step] = &[
+    ("tools", tools),
+    ("python client", |tools| {
+        tools.variables.push((PYTHON_VARIABLE, python_client()?.into()));
+        Ok(())
+    }),
+    ("fmt", |_| shell::run(&mut cargo(["fmt", "--all", "--", "--check"]))),
+    ("clippy", |_| {
+        let lint = ["clippy", "--workspace", "--all-targets", "--all-features", "--locked", "--", "-D", "warnings"];
+        shell::run(&mut cargo(lint))
+    }),
+    ("build examples", |_| build_examples()),
+    ("test", |tools| {
+        shell::run(cargo(["test", "--workspace", "--locked"]).envs(tools.variables.iter().map(|(k, v)| (k, v))))
+    }),
+    ("docs", |_| shell::run(cargo(["doc", "--workspace", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", "-D warnings"))),
+    ("tidy", |_| tidy::run()),
+    ("generated pages", |_| docs::run(Mode::Check)),
+    ("generated code", |_| generate::run(Mode::Check)),
+];
+
+pub(crate) fn run() -> Result<()> {
+    let mut tools = Tools::default();
+    let mut times = Vec::new();
+    for (name, step) in STEPS {
+        println!("\n==> {name}");
+        let started = Instant::now();
+        let outcome = step(&mut tools);
+        times.push((*name, started.elapsed()));
+        if let Err(error) = outcome {
+            report(&times);
+            return Err(format!("step `{name}` failed: {error}").into());
+        }
+    }
+    report(&times);
+    println!("everything CI checks has passed");
+    Ok(())
+}
+
+fn report(times: &[(&str, Duration)]) {
+    println!();
+    for (name, time) in times {
+        println!("{name:<16} {:>7.1} s", time.as_secs_f64());
+    }
+}
+
+fn tools(tools: &mut Tools) -> Result<()> {
+    let mut missing = Vec::new();
+    for (component, arguments) in [("rustfmt", ["fmt", "--version"]), ("clippy", ["clippy", "--version"])] {
+        if !succeeds(&mut cargo(arguments)) {
+            missing.push(format!("{component} is missing; type rustup component add {component}"));
+        }
+    }
+    if !succeeds(command("cc").arg("--version")) && !apt_install(&["gcc", "libc6-dev"]) {
+        missing.push("a C compiler is missing; type apt-get install gcc libc6-dev".to_owned());
+    }
+    match promtool() {
+        Some(promtool) => tools.variables.push((PROMTOOL_VARIABLE, promtool.into())),
+        None => missing.push("promtool is missing; type apt-get install prometheus".to_owned()),
+    }
+    if missing.is_empty() { Ok(()) } else { Err(missing.join("\n  ").into()) }
+}
+
+/// promtool from the path, or taken out of Debian's package without installing it: the installed package would start
+/// a Prometheus server, and this way needs no root.
+fn promtool() -> Option<PathBuf> {
+    let unpacked = cache().join("prometheus");
+    let inside = unpacked.join("usr/bin/promtool");
+    let works = |path: &Path| succeeds(command(path).arg("--version"));
+    if let Some(found) = [PathBuf::from("promtool"), inside.clone()].into_iter().find(|path| works(path)) {
+        return Some(found);
+    }
+    println!("taking promtool out of Debian's package prometheus");
+    fs::create_dir_all(&unpacked).ok()?;
+    let download = || succeeds(command("apt-get").args(["download", "prometheus"]).current_dir(&unpacked));
+    if !(download() || apt_update() && download()) {
+        return None;
+    }
+    let package = fs::read_dir(&unpacked).ok()?.flatten().map(|entry| entry.path());
+    let package = package.into_iter().find(|path| path.extension().is_some_and(|extension| extension == "deb"))?;
+    let extracted = succeeds(command("dpkg-deb").arg("--extract").arg(&package).arg(&unpacked));
+    (extracted && works(&inside)).then_some(inside)
+}
+
+/// A virtual environment with the pinned gRPC client; gives its Python.
+fn python_client() -> Result<PathBuf> {
+    let folder = cache().join("py");
+    let python = folder.join("bin/python");
+    let stamp = folder.join("requirements.txt");
+    let imports = "import grpc, grpc_health.v1.health_pb2, grpc_reflection.v1alpha.reflection_pb2";
+    let current = fs::read_to_string(&stamp).is_ok_and(|installed| installed == PYTHON_REQUIREMENTS);
+    if current && succeeds(command(&python).args(["-c", imports])) {
+        return Ok(python);
+    }
+    let make = || {
+        // What a failed attempt or another Python version left is of no use.
+        let _ = fs::remove_dir_all(&folder);
+        ["python3", "python"].iter().any(|name| succeeds(command(name).args(["-m", "venv"]).arg(&folder)))
+    };
+    fs::create_dir_all(cache())?;
+    // Debian's python3 comes without the module that fills a virtual environment.
+    if !(make() || apt_install(&["python3", "python3-venv"]) && make()) {
+        return Err("python3 with venv is missing; type apt-get install python3 python3-venv".into());
+    }
+    let requirements = shell::root().join("xtask/python-requirements.txt");
+    let options =
+        ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input", "--only-binary", ":all:"];
+    shell::run(command(&python).args(options).arg("--requirement").arg(requirements))?;
+    shell::run(command(&python).args(["-c", imports]))?;
+    fs::write(stamp, PYTHON_REQUIREMENTS)?;
+    Ok(python)
+}
+
+/// The integration tests start these programs as users do: built alone, without the features that tests add.
+fn build_examples() -> Result<()> {
+    let mut packages: Vec<String> = fs::read_dir(shell::root().join("examples"))?
+        .flatten()
+        .filter(|entry| entry.path().join("Cargo.toml").exists())
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    packages.sort();
+    let selection = packages.iter().flat_map(|package| ["--package", package]);
+    shell::run(&mut cargo(["build", "--locked"].into_iter().chain(selection)))
+}
+
+/// What downloads leave between runs; git ignores it.
+fn cache() -> PathBuf {
+    shell::root().join(".cache")
+}
+
+/// Installs Debian packages where that can be done without asking anybody.
+fn apt_install(packages: &[&str]) -> bool {
+    if !apt_update() {
+        return false;
+    }
+    println!("installing {}", packages.join(" "));
+    let install = ["install", "--yes", "--quiet", "--no-install-recommends"];
+    shell::run(command("apt-get").env("DEBIAN_FRONTEND", "noninteractive").args(install).args(packages)).is_ok()
+}
+
+/// A new machine has no package lists at all.
+fn apt_update() -> bool {
+    is_root() && succeeds(command("apt-get").arg("update"))
+}
