@@ -9,7 +9,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use axum::{BoxError, body::Body};
+use axum::{BoxError, body::Body, extract::DefaultBodyLimit};
 use bytes::Bytes;
 use http::{Request, Response, header::CONTENT_LENGTH};
 use http_body_util::Limited;
@@ -66,11 +66,13 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
         // Most requests have no body at all, and an empty one costs no box.
         if request.body().is_end_stream() {
             return ResponseFuture::served(self.inner.call(request.map(|_| Body::empty())));
         }
+        // This limit counts; axum's own of 2 MB would cut bodies off below it.
+        DefaultBodyLimit::disable().apply(&mut request);
         let protocol = RequestContext::with_current(|c| c.map_or(Protocol::Http, RequestContext::protocol));
         if protocol != Protocol::Http {
             return ResponseFuture::served(self.inner.call(request.map(Body::new)));

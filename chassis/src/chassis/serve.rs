@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use axum::{Router, extract::DefaultBodyLimit};
+use axum::Router;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use std::sync::{Arc, atomic::Ordering};
@@ -162,9 +162,7 @@ where
 
     /// Everything the main port answers.
     fn all_routes(&mut self, streams_end: &CancellationToken) -> Result<Router> {
-        // The stack's own limit counts; axum's would cut bodies off below it.
-        let router = std::mem::take(&mut self.router).layer(DefaultBodyLimit::disable());
-        let mut router = router.merge(health::http::probes(self.core.health.clone()));
+        let mut router = std::mem::take(&mut self.router).merge(health::http::probes(self.core.health.clone()));
         if let Some(mut grpc) = self.grpc.take() {
             grpc.add_service(health::grpc::server(self.core.health.clone(), streams_end.clone()));
             if !self.descriptors.is_empty() {

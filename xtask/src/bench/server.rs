@@ -115,7 +115,12 @@ impl Server {
         Ok(kib * 1024)
     }
 
-    /// Asks it to end and waits; valgrind writes its counts then.
+    /// Its process id.
+    pub(super) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Asks it to end and waits.
     #[allow(clippy::disallowed_methods, reason = "a process outside cannot be awaited; a thread of xtask may sleep")]
     pub(super) fn stop(mut self) -> Result<()> {
         let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).ok_or("the server has no process id")?;
