@@ -42,9 +42,12 @@ where
 {
     let sources = cli.sources();
     let loaded = load::<S>(&sources)?;
-    let mut runtime = tokio::runtime::Builder::new_multi_thread();
     let threads = usize::from(loaded.0.value().runtime.worker_threads);
-    if threads > 0 {
+    let mut runtime = match threads {
+        1 => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    if threads > 1 {
         runtime.worker_threads(threads);
     }
     let runtime = runtime
