@@ -9,7 +9,7 @@ use std::{
 
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use opentelemetry::{
-    KeyValue,
+    Context as OtelContext, KeyValue,
     trace::{SpanId, SpanKind, Status, TraceId},
 };
 use opentelemetry_sdk::trace::SpanData;
@@ -197,7 +197,7 @@ impl Exchange {
     }
 
     /// Whether this request's span goes to an exporter.
-    pub(super) fn is_recorded(&self) -> bool {
+    fn is_recorded(&self) -> bool {
         self.context.trace().flags.is_sampled() && self.observer.spans.is_enabled()
     }
 
@@ -210,6 +210,16 @@ impl Exchange {
         }
         if self.context.protocol() != Protocol::Http {
             self.code = grpc_code(response.headers());
+    /// The context in which the handler's own spans are made; a request that is not recorded has none.
+    pub(super) fn otel(&self) -> Option<OtelContext> {
+        self.is_recorded().then(|| {
+            let trace = self.context.trace();
+            #[cfg(feature = "testing")]
+            self.observer.spans.claim_children_of(trace.span_id);
+            trace.to_otel()
+        })
+    }
+
         }
     }
 

@@ -73,7 +73,7 @@ where
         let context = exchange.context().clone();
         request.extensions_mut().insert(context.clone());
         // Children made by the handler find their parent in the current OpenTelemetry context; only a sampled request has any.
-        let otel = exchange.is_recorded().then(|| context.trace().to_otel());
+        let otel = exchange.otel();
         let entered = Entered::enter(context);
         let attached = otel.clone().map(OtelContext::attach);
         let inner = self.inner.call(request);

@@ -76,7 +76,12 @@ impl Telemetry {
         let formats = formats(config)?;
         let sampler = Sampler::new(&config.sampling);
         let providers = Providers::new(otlp, identity, sampler.clone())?;
-        let bridge = providers.tracing_layer().map(|layer| Box::new(layer) as log::ExtraLayer);
+        let bridge = match &output {
+            // A service under test shares the process's subscriber with others.
+            #[cfg(feature = "testing")]
+            Some(_) => Some(Box::new(provider::shared::tracing_layer()) as log::ExtraLayer),
+            _ => providers.tracing_layer().map(|layer| Box::new(layer) as log::ExtraLayer),
+        };
         let logs = Logs::start(log, identity, bridge, output)?;
         let reader = providers.metric_reader()?;
         let metrics =

@@ -17,6 +17,9 @@
 //! Without an endpoint there is no queue, no thread and no layer. A span that reaches [`SpanSink::export`] costs two
 //! atomic additions and a move into the queue.
 
+#[cfg(feature = "testing")]
+pub(crate) mod shared;
+
 use std::{
     fmt,
     sync::{
@@ -35,8 +38,8 @@ use opentelemetry_sdk::{
     error::OTelSdkResult,
     metrics::{PeriodicReader, SdkMeterProvider},
     trace::{
-        BatchConfigBuilder, BatchSpanProcessor, SdkTracerProvider, ShouldSample, Span, SpanData, SpanExporter,
-        SpanProcessor,
+        BatchConfigBuilder, BatchSpanProcessor, SdkTracer, SdkTracerProvider, ShouldSample, Span, SpanData,
+        SpanExporter, SpanProcessor,
     },
 };
 use tokio::{runtime::Handle, task::JoinHandle};
@@ -154,19 +157,7 @@ impl Providers {
     where
         S: Subscriber + for<'a> LookupSpan<'a> + Send + Sync,
     {
-        let tracer = self.tracer.as_ref()?.tracer_with_scope(scope());
-        let layer = tracing_opentelemetry::layer()
-            .with_tracer(tracer)
-            .with_location(false)
-            .with_threads(false)
-            .with_tracked_inactivity(false)
-            .with_target(false);
-        let filter = dynamic_filter_fn(|metadata, _| may_be_exported(metadata) && is_recording())
-            .with_callsite_filter(
-                |metadata| if may_be_exported(metadata) { Interest::sometimes() } else { Interest::never() },
-            )
-            .with_max_level_hint(SPAN_LEVEL);
-        Some(layer.with_filter(filter))
+        Some(bridge(self.tracer.as_ref()?.tracer_with_scope(scope())))
     }
 
     /// Sends everything that is gathered, then ends all exporting. Returns within `timeout`, whatever the receivers do.
@@ -213,6 +204,24 @@ async fn ended(task: Option<JoinHandle<OTelSdkResult>>) -> bool {
     }
 }
 
+fn bridge<S>(tracer: SdkTracer) -> impl Layer<S> + Send + Sync + use<S>
+where
+    S: Subscriber + for<'a> LookupSpan<'a> + Send + Sync,
+{
+    let layer = tracing_opentelemetry::layer()
+        .with_tracer(tracer)
+        .with_location(false)
+        .with_threads(false)
+        .with_tracked_inactivity(false)
+        .with_target(false);
+    let filter = dynamic_filter_fn(|metadata, _| may_be_exported(metadata) && is_recording())
+        .with_callsite_filter(
+            |metadata| if may_be_exported(metadata) { Interest::sometimes() } else { Interest::never() },
+        )
+        .with_max_level_hint(SPAN_LEVEL);
+    layer.with_filter(filter)
+}
+
 fn may_be_exported(metadata: &Metadata<'_>) -> bool {
     metadata.is_span() && *metadata.level() <= SPAN_LEVEL
 }
@@ -232,10 +241,8 @@ fn is_recording() -> bool {
     });
     match parent {
         Parent::Sampled(sampled) => sampled,
-        // A request that is not sampled attaches no context. Outside of requests the sampler decides.
-        Parent::None => {
-            RequestContext::with_current(|request| request.is_none_or(|request| request.trace().flags.is_sampled()))
-        }
+        // A request that is not recorded attaches no context. Outside of requests the sampler decides.
+        Parent::None => RequestContext::with_current(|request| request.is_none()),
     }
 }
 
@@ -249,6 +256,8 @@ struct Pipeline {
 
 impl Pipeline {
     fn new(target: &Target, batch: &BatchSettings, exporting: &Exporting, resource: &Resource) -> Result<Self, Error> {
+        #[cfg(feature = "testing")]
+        shared::forget_the_gone();
         let mut exporter = exporting.span_exporter(target, batch.export_timeout)?;
         // The tracer provider can reach a shared processor no more.
         exporter.set_resource(resource);
@@ -298,6 +307,14 @@ impl SpanSink {
     pub(crate) fn export(&self, span: SpanData) {
         if let Some(pipeline) = &self.0 {
             pipeline.push(span);
+        }
+    }
+
+    /// Makes the handler's own spans under this one go the same way, where services share a bridge.
+    #[cfg(feature = "testing")]
+    pub(crate) fn claim_children_of(&self, span: opentelemetry::trace::SpanId) {
+        if let Some(pipeline) = &self.0 {
+            shared::claim(span, Arc::downgrade(pipeline));
         }
     }
 
