@@ -358,7 +358,7 @@ impl Exchange {
         let attributes = vec![
             KeyValue::new(attribute::RPC_SYSTEM_NAME, "grpc"),
             KeyValue::new(attribute::RPC_METHOD, method.clone()),
-            KeyValue::new(attribute::RPC_STATUS_CODE, code_name(code)),
+            KeyValue::new(attribute::RPC_RESPONSE_STATUS_CODE, code_name(code)),
         ];
         self.span(elapsed, method, attributes, error_type, is_server_error(code))
     }

@@ -105,7 +105,7 @@ pub(crate) mod attribute {
     /// `package.Service/Method`; `_OTHER` when unknown.
     pub(crate) const RPC_METHOD: &str = "rpc.method";
     /// The gRPC code's name: `OK`, `NOT_FOUND`.
-    pub(crate) const RPC_STATUS_CODE: &str = "rpc.status_code";
+    pub(crate) const RPC_RESPONSE_STATUS_CODE: &str = "rpc.response.status_code";
     /// `user` or `system`.
     pub(crate) const CPU_MODE: &str = "cpu.mode";
     /// The word of a refusal.
@@ -160,7 +160,7 @@ metrics! {
         [HTTP_REQUEST_METHOD URL_SCHEME]
         Development "Number of HTTP server requests in flight."
     RPC_SERVER_CALL_DURATION "rpc.server.call.duration" Histogram "s"
-        [RPC_SYSTEM_NAME RPC_METHOD RPC_STATUS_CODE ERROR_TYPE]
+        [RPC_SYSTEM_NAME RPC_METHOD RPC_RESPONSE_STATUS_CODE ERROR_TYPE]
         ReleaseCandidate "Duration of inbound RPC calls, streams to their end."
 
     REJECTIONS "chassis.rejections" Counter "{request}" [CAUSE]

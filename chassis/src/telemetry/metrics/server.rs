@@ -292,7 +292,7 @@ impl RpcSeries {
 
     fn labels(&self, code: Code, error_type: Option<&'static str>) -> Labels {
         let mut labels = self.base.clone();
-        labels.push(KeyValue::new(attribute::RPC_STATUS_CODE, code_name(code)));
+        labels.push(KeyValue::new(attribute::RPC_RESPONSE_STATUS_CODE, code_name(code)));
         if is_server_error(code) {
             labels.push(KeyValue::new(attribute::ERROR_TYPE, error_type.unwrap_or(code_name(code))));
         }

@@ -229,8 +229,8 @@ fn only_a_failure_of_the_server_is_an_rpc_error() {
     let scrape = text(&metrics);
     let count = |labels: &[&str]| sample(&scrape, "rpc_server_call_duration_seconds_count", labels);
     let method = "rpc_method=\"orders.v1.Orders/GetOrder\"";
-    assert_eq!(count(&[method, "rpc_status_code=\"UNAVAILABLE\"", "error_type=\"draining\""]), 1.0);
-    assert_eq!(count(&["rpc_status_code=\"INTERNAL\"", "error_type=\"INTERNAL\""]), 1.0);
+    assert_eq!(count(&[method, "rpc_response_status_code=\"UNAVAILABLE\"", "error_type=\"draining\""]), 1.0);
+    assert_eq!(count(&["rpc_response_status_code=\"INTERNAL\"", "error_type=\"INTERNAL\""]), 1.0);
     let not_found = scrape.lines().find(|line| line.contains("_count{") && line.contains("NOT_FOUND")).unwrap();
     assert!(!not_found.contains("error_type"), "{not_found}");
 }
