@@ -18,7 +18,8 @@ pub struct LogConfig {
     /// Which events are logged, as `tracing` filter directives: `info`, `warn,orders=debug`.
     ///
     /// A blank text means the default. `RUST_LOG`, when set, takes this key's place. The access log and the audit log
-    /// do not pass through it. Default `info`: state changes are logged at info, single requests at debug.
+    /// do not pass through it. Default `info,opentelemetry=warn`: state changes are logged at info, single requests at
+    /// debug; what the OpenTelemetry SDK tells of its own workings is left out.
     #[schemars(extend("x-reloadable" = true))]
     pub filter: String,
     /// Names of fields and query parameters whose value is written as `***`.

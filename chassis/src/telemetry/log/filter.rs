@@ -14,8 +14,8 @@ use tokio::sync::Notify;
 use tracing::dispatcher::{self, WeakDispatch};
 use tracing_subscriber::{EnvFilter, Registry, filter::Directive, reload};
 
-/// State changes are logged at info, single requests at debug.
-pub(crate) const DEFAULT_FILTER: &str = "info";
+/// State changes are logged at info, single requests at debug. The SDK's information is for those who work on it.
+pub(crate) const DEFAULT_FILTER: &str = "info,opentelemetry=warn";
 
 /// How long an override lasts when it does not say. Chosen: long enough to reproduce a fault.
 pub(crate) const DEFAULT_OVERRIDE_TTL: Duration = Duration::from_secs(10 * 60);
@@ -292,7 +292,7 @@ mod tests {
         {
             assert!(parse(good).is_ok(), "{good}: {:?}", parse(good).err());
         }
-        assert_eq!(parse("").map(|f| f.to_string()), Ok("info".to_owned()));
+        assert_eq!(parse("").map(|f| f.to_string()), Ok("opentelemetry=warn,info".to_owned()));
     }
 
     fn captured(filter: &str) -> Captured {
