@@ -62,3 +62,6 @@ pub use report::{CheckReport, Report, Schedule, Summary};
 pub use status::{Criticality, Status};
 
 pub(crate) use caught::caught;
+
+/// Where probers ask: routes over HTTP, and the method over gRPC.
+pub(crate) const PROBES: [&str; 4] = ["/livez", "/readyz", "/startupz", "/grpc.health.v1.Health/Check"];

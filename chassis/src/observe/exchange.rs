@@ -54,6 +54,8 @@ pub(crate) struct Observer {
     pub(crate) server: Arc<ServerMetrics>,
     /// The time limits of single routes, by method and template.
     pub(crate) timeouts: HashMap<(Method, String), Duration>,
+    /// Routes and gRPC paths whose successes get no access line.
+    pub(crate) quiet: &'static [&'static str],
     pub(crate) rpc_methods: RwLock<HashMap<Box<str>, Arc<RpcSeries>>>,
     pub(crate) rpc_other: Arc<RpcSeries>,
 }
@@ -82,6 +84,7 @@ impl Observer {
             metrics,
             server,
             timeouts: HashMap::new(),
+            quiet: &[],
             rpc_methods: RwLock::default(),
             rpc_other,
         }
@@ -96,13 +99,19 @@ impl Observer {
         self
     }
 
+    /// The same observer, which writes access lines of these routes and gRPC paths only when they fail or are slow.
+    pub(crate) fn with_quiet(mut self, paths: &'static [&'static str]) -> Self {
+        self.quiet = paths;
+        self
+    }
+
     pub(super) fn server_metrics(&self) -> &ServerMetrics {
         &self.server
     }
 
     pub(super) fn route(&self, method: &Method, template: &str) -> Arc<RouteStats> {
         let timeout = self.timeouts.get(&(method.clone(), template.to_owned())).copied();
-        Arc::new(RouteStats::new(template, timeout))
+        Arc::new(RouteStats::new(template, timeout, self.quiet.contains(&template)))
     }
 
     /// The series of a gRPC method. A method gets its own once it answered anything but UNIMPLEMENTED: whoever calls
@@ -201,15 +210,6 @@ impl Exchange {
         self.context.trace().flags.is_sampled() && self.observer.spans.is_enabled()
     }
 
-    /// The response head is there.
-    pub(super) fn answered<B>(&mut self, response: &Response<B>) {
-        self.status = response.status().as_u16();
-        self.error_type = response.extensions().get::<ErrorType>().map(|error| error.0);
-        if let Some(Refusal(cause)) = response.extensions().get() {
-            self.observer.metrics.reject(*cause);
-        }
-        if self.context.protocol() != Protocol::Http {
-            self.code = grpc_code(response.headers());
     /// The context in which the handler's own spans are made; a request that is not recorded has none.
     pub(super) fn otel(&self) -> Option<OtelContext> {
         self.is_recorded().then(|| {
@@ -220,6 +220,15 @@ impl Exchange {
         })
     }
 
+    /// The response head is there.
+    pub(super) fn answered<B>(&mut self, response: &Response<B>) {
+        self.status = response.status().as_u16();
+        self.error_type = response.extensions().get::<ErrorType>().map(|error| error.0);
+        if let Some(Refusal(cause)) = response.extensions().get() {
+            self.observer.metrics.reject(*cause);
+        }
+        if self.context.protocol() != Protocol::Http {
+            self.code = grpc_code(response.headers());
         }
     }
 
@@ -272,7 +281,7 @@ impl Exchange {
             series.record(status, inner.version, error_type, seconds);
         }
         let answer = AccessStatus::Http(status);
-        if self.observer.access.wants(answer, error_type, elapsed) {
+        if self.wants_line(route.is_some_and(|route| route.is_quiet()), answer, error_type, elapsed) {
             let route = route.map(|route| route.template());
             self.observer.access.write(&self.record(route, answer, error_type, elapsed));
         }
@@ -297,9 +306,14 @@ impl Exchange {
             series.record(code, self.error_type, seconds);
         }
         let answer = AccessStatus::Grpc(code);
-        if self.observer.access.wants(answer, error_type, elapsed) {
+        if self.wants_line(self.observer.quiet.contains(&path), answer, error_type, elapsed) {
             self.observer.access.write(&self.record(Some(path.trim_start_matches('/')), answer, error_type, elapsed));
         }
+    }
+
+    fn wants_line(&self, quiet: bool, status: AccessStatus, error: Option<&'static str>, elapsed: Duration) -> bool {
+        let access = &self.observer.access;
+        access.wants(status, error, elapsed) && (!quiet || access.is_remarkable(status, error, elapsed))
     }
 
     fn record<'a>(
@@ -348,6 +362,9 @@ impl Exchange {
             }
             None => method.to_owned(),
         };
+        if error_type.is_none() && status >= 500 {
+            attributes.push(KeyValue::new(attribute::ERROR_TYPE, status.to_string()));
+        }
         let failed = status >= 500 || self.end == End::BrokeOff;
         self.span(name, attributes, error_type, failed)
     }
@@ -362,9 +379,6 @@ impl Exchange {
         ];
         self.span(method, attributes, error_type, is_server_error(code))
     }
-        if error_type.is_none() && status >= 500 {
-            attributes.push(KeyValue::new(attribute::ERROR_TYPE, status.to_string()));
-        }
 
     fn span(
         &self,
@@ -374,7 +388,9 @@ impl Exchange {
         failed: bool,
     ) -> SpanData {
         let trace = self.context.trace();
+        // In this order: whatever delays the second reading makes the span begin earlier, never after its children.
         let end_time = SystemTime::now();
+        let elapsed = self.context.started().elapsed();
         let inner = &*self.context.0;
         if let Some(error_type) = error_type {
             attributes.push(KeyValue::new(attribute::ERROR_TYPE, error_type));
@@ -388,9 +404,7 @@ impl Exchange {
         SpanData {
             span_context: trace.span_context(),
             parent_span_id: trace.parent_id.unwrap_or(SpanId::INVALID),
-        // In this order: whatever delays the second reading makes the span begin earlier, never after its children.
             parent_span_is_remote: trace.parent_id.is_some(),
-        let elapsed = self.context.started().elapsed();
             span_kind: SpanKind::Server,
             name: name.into(),
             start_time: end_time.checked_sub(elapsed).unwrap_or(end_time),

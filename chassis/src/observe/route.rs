@@ -21,16 +21,22 @@ use crate::{
 pub(crate) struct RouteStats {
     template: Box<str>,
     timeout: Option<Duration>,
+    quiet: bool,
     series: [OnceLock<HttpSeries>; METHODS.len()],
 }
 
 impl RouteStats {
-    pub(crate) fn new(template: &str, timeout: Option<Duration>) -> Self {
-        Self { template: template.into(), timeout, series: Default::default() }
+    pub(crate) fn new(template: &str, timeout: Option<Duration>, quiet: bool) -> Self {
+        Self { template: template.into(), timeout, quiet, series: Default::default() }
     }
 
     pub(crate) fn template(&self) -> &str {
         &self.template
+    }
+
+    /// Whether a success is not worth an access line.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.quiet
     }
 
     pub(crate) fn series(&self, observer: &Observer, method: &Method) -> &HttpSeries {

@@ -128,11 +128,17 @@ impl AccessLog {
             return false;
         }
         let successes = self.settings.successes.load(Ordering::Relaxed);
-        successes == u64::MAX
-            || error_type.is_some()
-            || status.is_server_error()
-            || self.is_slow(duration)
-            || fastrand::u64(..) < successes
+        successes == u64::MAX || self.is_remarkable(status, error_type, duration) || fastrand::u64(..) < successes
+    }
+
+    /// Whether the request failed, was refused or was slow.
+    pub(crate) fn is_remarkable(
+        &self,
+        status: AccessStatus,
+        error_type: Option<&'static str>,
+        duration: Duration,
+    ) -> bool {
+        error_type.is_some() || status.is_server_error() || self.is_slow(duration)
     }
 
     fn is_slow(&self, duration: Duration) -> bool {

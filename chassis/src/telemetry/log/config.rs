@@ -96,6 +96,9 @@ pub enum LogFormat {
 #[serde(default, deny_unknown_fields)]
 pub struct AccessLogConfig {
     /// Whether requests are logged at all. Default `true`.
+    ///
+    /// A probe that succeeds in time (`/livez`, `/readyz`, `/startupz`, `grpc.health.v1.Health/Check`) never is: it comes
+    /// every few seconds and says what nobody asks for.
     #[schemars(extend("x-reloadable" = true))]
     pub enabled: bool,
     /// The share of requests without a failure that is logged, from 0 to 1.
