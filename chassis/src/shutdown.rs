@@ -10,7 +10,7 @@ use std::{
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::config;
 
@@ -61,16 +61,21 @@ pub enum Phase {
 
 /// The phase, to be watched by everything that has to end. Cheap to clone; reading it is one atomic load.
 #[derive(Clone, Debug)]
-pub struct Shutdown {
-    fast: Arc<AtomicU8>,
-    phase: watch::Receiver<Phase>,
+pub struct Shutdown(Arc<Phases>);
+
+#[derive(Debug)]
+struct Phases {
+    now: AtomicU8,
+    /// One for each phase after the first, so that who waits for one is woken by that one alone: a waiter that is woken for
+    /// an earlier phase would have to be polled again to hear of its own.
+    reached: [CancellationToken; 3],
 }
 
 impl Shutdown {
     /// The phase now.
     #[must_use]
     pub fn phase(&self) -> Phase {
-        match self.fast.load(Ordering::Acquire) {
+        match self.0.now.load(Ordering::Acquire) {
             0 => Phase::Running,
             1 => Phase::Draining,
             2 => Phase::Stopping,
@@ -80,37 +85,39 @@ impl Shutdown {
 
     /// Waits until the phase is at least `phase`.
     ///
-    /// Cancel safe. Also returns when the owner of the phase is gone, which only happens when the process ends.
+    /// Cancel safe. Polled once, it wakes its task when the phase is there and not before. Also returns when the owner of the
+    /// phase is gone, which only happens when the process ends.
     pub async fn reached(&self, phase: Phase) {
-        let mut watch = self.phase.clone();
-        let _ = watch.wait_for(|now| *now >= phase).await;
+        if let Some(index) = (phase as usize).checked_sub(1) {
+            self.0.reached[index].cancelled().await;
+        }
     }
 }
 
 /// The one hand that moves the phase on.
 #[derive(Debug)]
-pub(crate) struct PhaseOwner {
-    fast: Arc<AtomicU8>,
-    phase: watch::Sender<Phase>,
-}
+pub(crate) struct PhaseOwner(Arc<Phases>);
 
 impl PhaseOwner {
     pub(crate) fn new() -> (Self, Shutdown) {
-        let fast = Arc::new(AtomicU8::new(0));
-        let (sender, receiver) = watch::channel(Phase::Running);
-        (Self { fast: fast.clone(), phase: sender }, Shutdown { fast, phase: receiver })
+        let phases = Arc::new(Phases { now: AtomicU8::new(0), reached: Default::default() });
+        (Self(phases.clone()), Shutdown(phases))
     }
 
     /// Moves on to `phase`; never back.
     pub(crate) fn advance(&self, phase: Phase) {
-        self.fast.fetch_max(phase as u8, Ordering::AcqRel);
-        self.phase.send_if_modified(|now| {
-            let later = phase > *now;
-            if later {
-                *now = phase;
-            }
-            later
-        });
+        self.0.now.fetch_max(phase as u8, Ordering::AcqRel);
+        self.wake(phase);
+    }
+
+    fn wake(&self, phase: Phase) {
+        self.0.reached[..phase as usize].iter().for_each(CancellationToken::cancel);
+    }
+}
+
+impl Drop for PhaseOwner {
+    fn drop(&mut self) {
+        self.wake(Phase::Cutting);
     }
 }
 

@@ -25,6 +25,7 @@ use hyper::{
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
+    task::coop::unconstrained,
     time::{Instant, sleep_until, timeout},
 };
 use tokio_util::task::TaskTracker;
@@ -130,11 +131,12 @@ impl ConnectionServer {
         let ending = match version {
             Version::Http1 => {
                 let served = pin!(self.http1.serve_connection(io, service).with_upgrades());
-                self.watch(served, http1_graceful, version, &connection).await
+                watch_over(self.limits, &self.shutdown, served, http1_graceful, version, &connection).await
             }
             Version::Http2 => {
                 let served = pin!(self.http2.serve_connection(io, service));
-                self.watch(served, |served| served.graceful_shutdown(), version, &connection).await
+                let graceful = |served: Pin<&mut http2::Connection<_, _, _>>| served.graceful_shutdown();
+                watch_over(self.limits, &self.shutdown, served, graceful, version, &connection).await
             }
         };
         self.ended(ending);
@@ -151,62 +153,66 @@ impl ConnectionServer {
         self.shutdown.reached(Phase::Stopping).await;
         tokio::time::sleep(LINGER).await;
     }
+}
 
-    /// Drives the connection and watches over it.
-    async fn watch<C>(
-        &self,
-        mut served: Pin<&mut C>,
-        graceful: impl Fn(Pin<&mut C>),
-        version: Version,
-        connection: &Connection,
-    ) -> Ending
-    where
-        C: Future<Output = hyper::Result<()>>,
-    {
-        let mut watch = Watch::new(self.limits, version, Instant::now());
-        let mut timer = pin!(sleep_until(watch.next));
-        let mut stopping = pin!(self.shutdown.reached(Phase::Stopping));
-        let mut cutting = pin!(self.shutdown.reached(Phase::Cutting));
-        // The three waits are polled once, to leave their waker, and again only when they have something to say: polling
-        // them at every wake-up would take a shared lock for each request.
-        let mut armed = false;
-        poll_fn(|cx| {
-            loop {
-                if let Poll::Ready(result) = served.as_mut().poll(cx) {
-                    return Poll::Ready(match result {
-                        Ok(()) => watch.ending.unwrap_or(Ending::Closed),
-                        Err(error) => watch.ending.unwrap_or_else(|| Ending::of(&error)),
-                    });
-                }
-                let phase = self.shutdown.phase();
-                if !armed {
-                    armed = true;
-                    let _ = (stopping.as_mut().poll(cx), cutting.as_mut().poll(cx), timer.as_mut().poll(cx));
-                }
-                if phase == Phase::Cutting {
-                    return Poll::Ready(Ending::Cut);
-                }
-                let now_due = timer.is_elapsed();
-                if !now_due && !watch.has_news(connection, phase) {
-                    return Poll::Pending;
-                }
-                let mut poll_again = false;
-                match watch.look(connection, phase, Instant::now()) {
-                    Verdict::Wait => {}
-                    Verdict::EndGracefully => {
-                        graceful(served.as_mut());
-                        poll_again = true;
-                    }
-                    Verdict::Cut(ending) => return Poll::Ready(ending),
-                }
-                timer.as_mut().reset(watch.next);
-                if timer.as_mut().poll(cx).is_pending() && !poll_again {
-                    return Poll::Pending;
-                }
+/// Drives the connection and watches over it.
+async fn watch_over<C>(
+    limits: Limits,
+    shutdown: &Shutdown,
+    mut served: Pin<&mut C>,
+    graceful: impl Fn(Pin<&mut C>),
+    version: Version,
+    connection: &Connection,
+) -> Ending
+where
+    C: Future<Output = hyper::Result<()>>,
+{
+    let mut watch = Watch::new(limits, version, Instant::now());
+    let mut timer = pin!(sleep_until(watch.next));
+    let mut stopping = pin!(shutdown.reached(Phase::Stopping));
+    let mut cutting = pin!(shutdown.reached(Phase::Cutting));
+    // The three waits are polled once, to leave their waker, and again only when they have something to say: polling
+    // them at every wake-up would take a shared lock for each request. Outside of tokio's budget, because a wait that
+    // is put off for lack of it leaves no waker where it counts.
+    let mut armed = false;
+    poll_fn(|cx| {
+        loop {
+            if let Poll::Ready(result) = served.as_mut().poll(cx) {
+                return Poll::Ready(match result {
+                    Ok(()) => watch.ending.unwrap_or(Ending::Closed),
+                    Err(error) => watch.ending.unwrap_or_else(|| Ending::of(&error)),
+                });
             }
-        })
-        .await
-    }
+            if !armed {
+                armed = true;
+                let _ = (stopping.as_mut().poll(cx), cutting.as_mut().poll(cx));
+                let _ = pin!(unconstrained(timer.as_mut())).poll(cx);
+            }
+            // Read behind the wakers: a change before them is seen here, one after them wakes.
+            let phase = shutdown.phase();
+            if phase == Phase::Cutting {
+                return Poll::Ready(Ending::Cut);
+            }
+            let now_due = timer.is_elapsed();
+            if !now_due && !watch.has_news(connection, phase) {
+                return Poll::Pending;
+            }
+            let mut poll_again = false;
+            match watch.look(connection, phase, Instant::now()) {
+                Verdict::Wait => {}
+                Verdict::EndGracefully => {
+                    graceful(served.as_mut());
+                    poll_again = true;
+                }
+                Verdict::Cut(ending) => return Poll::Ready(ending),
+            }
+            timer.as_mut().reset(watch.next);
+            if pin!(unconstrained(timer.as_mut())).poll(cx).is_pending() && !poll_again {
+                return Poll::Pending;
+            }
+        }
+    })
+    .await
 }
 
 fn http1_graceful<I, S>(served: Pin<&mut http1::UpgradeableConnection<I, S>>)
@@ -236,8 +242,9 @@ struct Watch {
     tick: Duration,
     /// Since when half a request head, or nothing at all on a new connection, has been there.
     head_since: Option<Instant>,
-    idle_ticks: u32,
-    requests_at_tick: u64,
+    /// When the connection was last seen with a request, and how many there had been.
+    quiet_since: Instant,
+    requests_seen: u64,
     blocked: Option<(u64, Instant)>,
     /// Since when the service stops.
     stopping_since: Option<Instant>,
@@ -245,7 +252,7 @@ struct Watch {
     ending: Option<Ending>,
 }
 
-/// A connection without a request is closed after this many ticks of a quarter of the idle time-out each.
+/// The watch looks at least this often within the idle time-out, so that it is not kept by more than a quarter.
 const IDLE_TICKS: u32 = 4;
 
 impl Watch {
@@ -257,8 +264,8 @@ impl Watch {
             next: now + tick.min(limits.header_read),
             tick,
             head_since: Some(now),
-            idle_ticks: 0,
-            requests_at_tick: 0,
+            quiet_since: now,
+            requests_seen: 0,
             blocked: None,
             stopping_since: None,
             graceful: false,
@@ -332,25 +339,31 @@ impl Watch {
         None
     }
 
-    /// A connection without requests ends after the idle time-out, give or take a tick.
+    /// A connection without requests ends after the idle time-out, give or take a tick. One that does not go when it was told
+    /// to, because it does not read the rest or answer the GOAWAY, is cut after the write time-out.
     fn idle(&mut self, connection: &Connection, now: Instant) -> Option<Verdict> {
         let requests = connection.requests();
-        if connection.in_flight() > 0 || requests != self.requests_at_tick {
-            self.requests_at_tick = requests;
-            self.idle_ticks = 0;
+        // The end of an answer that the caller is still reading is not idleness either.
+        if connection.in_flight() > 0 || requests != self.requests_seen || connection.blocked_at().is_some() {
+            self.requests_seen = requests;
+            self.quiet_since = now;
             return None;
         }
-        if self.graceful || self.next < now + self.tick {
+        let due = self.quiet_since + self.limits.idle + if self.graceful { self.limits.write } else { Duration::ZERO };
+        if now < due {
+            self.next = self.next.min(due);
             return None;
         }
-        self.idle_ticks += 1;
-        (self.idle_ticks > IDLE_TICKS).then_some(Verdict::EndGracefully)
+        Some(if self.graceful { Verdict::Cut(self.ending.unwrap_or(Ending::Idle)) } else { Verdict::EndGracefully })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use tokio::task::coop;
+
     use super::*;
+    use crate::shutdown::PhaseOwner;
 
     const LIMITS: Limits =
         Limits { header_read: Duration::from_secs(10), idle: Duration::from_secs(60), write: Duration::from_secs(30) };
@@ -394,13 +407,66 @@ mod tests {
     #[tokio::test]
     async fn an_idle_connection_ends_between_one_and_one_and_a_half_idle_timeouts() {
         let start = Instant::now();
+        // Whatever the other limits are: they set the tick, not the time.
+        for write in [Duration::from_secs(2), LIMITS.write, Duration::from_secs(600)] {
+            let connection = Connection::new(None);
+            connection.begin_request();
+            connection.end_request();
+            let mut watch = Watch::new(Limits { write, ..LIMITS }, Version::Http1, start);
+            let (verdict, after) = run(&mut watch, &connection, start);
+            assert_eq!(verdict, Verdict::EndGracefully);
+            assert!(after >= LIMITS.idle && after <= LIMITS.idle * 3 / 2, "{after:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_does_not_go_when_told_is_cut() {
+        let start = Instant::now();
+        let connection = Connection::new(None);
+        let mut watch = Watch::new(LIMITS, Version::Http2, start);
+        let (verdict, told) = run(&mut watch, &connection, start);
+        assert_eq!(verdict, Verdict::EndGracefully);
+        let (verdict, after) = run(&mut watch, &connection, start);
+        assert_eq!(verdict, Verdict::Cut(Ending::Idle));
+        assert!(after >= told + LIMITS.write && after <= told + LIMITS.write * 2, "{after:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_connection_is_watched_though_its_task_has_used_up_its_budget() {
+        let (_owner, shutdown) = PhaseOwner::new();
+        // Takes all of tokio's budget at every poll, as a busy connection does, and says nothing more.
+        let served = pin!(poll_fn(|cx| {
+            while coop::has_budget_remaining() {
+                let _ = pin!(coop::consume_budget()).poll(cx);
+            }
+            Poll::<hyper::Result<()>>::Pending
+        }));
+        let connection = Connection::new(None);
+        let watched = watch_over(LIMITS, &shutdown, served, |_| {}, Version::Http1, &connection);
+        assert_eq!(timeout(LIMITS.header_read * 2, watched).await.ok(), Some(Ending::HeaderTimeout));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_connection_hears_of_every_phase_of_the_stop_at_once() {
+        let (owner, shutdown) = PhaseOwner::new();
         let connection = Connection::new(None);
         connection.begin_request();
         connection.end_request();
-        let mut watch = Watch::new(LIMITS, Version::Http1, start);
-        let (verdict, after) = run(&mut watch, &connection, start);
-        assert_eq!(verdict, Verdict::EndGracefully);
-        assert!(after >= LIMITS.idle && after <= LIMITS.idle * 3 / 2, "{after:?}");
+        let told = std::cell::Cell::new(None);
+        let served = pin!(std::future::pending());
+        let tell = |_: Pin<&mut std::future::Pending<_>>| told.set(Some(Instant::now()));
+        let watched = watch_over(LIMITS, &shutdown, served, tell, Version::Http2, &connection);
+        let second = Duration::from_secs(1);
+        let start = Instant::now();
+        let stop = async {
+            for phase in [Phase::Draining, Phase::Stopping, Phase::Cutting] {
+                tokio::time::sleep(second).await;
+                owner.advance(phase);
+            }
+        };
+        let (ending, ()) = tokio::join!(watched, stop);
+        assert_eq!((told.get(), Instant::now()), (Some(start + 2 * second), start + 3 * second));
+        assert_eq!(ending, Ending::Cut);
     }
 
     #[tokio::test]
