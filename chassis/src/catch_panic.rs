@@ -1,11 +1,13 @@
 //! A handler's panic is this request's failure, not the process's: 500 over HTTP, INTERNAL over gRPC.
 //!
-//! The panic itself is logged by the panic hook, with the request's trace id, and counted there.
+//! The panic itself is logged by the panic hook, with the request's trace id, and counted there. The observer
+//! is told of it, so that the health check `panics` is.
 
 use std::{
     convert::Infallible,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
+    sync::atomic::Ordering,
     task::{Context, Poll},
 };
 
@@ -86,9 +88,19 @@ where
                 Err(_) => this.inner.set(None),
             }
         }
+        note();
         let protocol = RequestContext::with_current(|c| c.map_or(Protocol::Http, RequestContext::protocol));
         Poll::Ready(Ok(reject(Cause::Internal, protocol).map(|body| CaughtBody { inner: None, refusal: Some(body) })))
     }
+}
+
+/// Leaves word of the panic for the observer, who sees the request end.
+fn note() {
+    RequestContext::with_current(|context| {
+        if let Some(context) = context {
+            context.0.panicked.store(true, Ordering::Relaxed);
+        }
+    });
 }
 
 pin_project! {
@@ -119,6 +131,7 @@ where
             Ok(polled) => polled.map(|frame| frame.map(|result| result.map_err(Into::into))),
             Err(_) => {
                 this.inner.set(None);
+                note();
                 Poll::Ready(Some(Err("the handler's body panicked".into())))
             }
         }

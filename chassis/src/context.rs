@@ -5,7 +5,7 @@ use std::{
     fmt,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -70,6 +70,8 @@ pub(crate) struct Inner {
     pub(crate) peer: Option<std::net::SocketAddr>,
     /// Nanoseconds after `started`; `u64::MAX` means that nothing limits the request.
     pub(crate) deadline: AtomicU64,
+    /// Whether a panic of its handler, or of its body, was caught.
+    pub(crate) panicked: AtomicBool,
     pub(crate) route: OnceLock<Arc<crate::observe::route::RouteStats>>,
     pub(crate) baggage: Option<Baggage>,
 }
@@ -111,6 +113,7 @@ impl RequestContext {
             content_length: 0,
             peer: None,
             deadline: AtomicU64::new(u64::MAX),
+            panicked: AtomicBool::new(false),
             route: OnceLock::new(),
             baggage: None,
         }))

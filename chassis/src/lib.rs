@@ -39,7 +39,7 @@
 //! - [`health`], [`tasks`], [`shutdown`]: readiness, background work, the stop
 //! - [`telemetry`], [`context`]: traces, metrics, logs; the request being served
 //! - [`cause`]: the one vocabulary of refusal
-//! - [`deadline`], [`body_limit`], [`catch_panic`], [`drain`], [`fallback`], [`observe`]: the layers, outermost last
+//! - [`deadline`], [`body_limit`], [`catch_panic`], [`drain`], [`host`], [`fallback`], [`observe`]: the layers, outermost last
 
 // Floor 0: the vocabulary.
 pub mod cause;
@@ -56,6 +56,7 @@ pub mod deadline;
 pub mod drain;
 pub mod fallback;
 pub mod health;
+pub mod host;
 pub mod observe;
 pub mod problem;
 pub mod reject;

@@ -58,7 +58,9 @@ where
         };
         let bound = Bound { http: http.address()?, admin: admin.as_ref().map(Listener::address).transpose()? };
 
-        let observer = Arc::new(core.telemetry.observer().with_timeouts(&self.routes).with_quiet(&health::PROBES));
+        let on_panic = core.health.clone();
+        let observer = core.telemetry.observer().with_timeouts(&self.routes).with_quiet(&health::PROBES);
+        let observer = Arc::new(observer.with_panics(move || on_panic.record_panic()));
         let streams_end = CancellationToken::new();
         let routes = self.all_routes(&streams_end)?;
         let service = stack::inbound(routes, &config.http, &observer, core.shutdown.clone());

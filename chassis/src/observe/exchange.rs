@@ -3,7 +3,10 @@
 use std::{
     collections::HashMap,
     net::SocketAddr,
-    sync::{Arc, OnceLock, PoisonError, RwLock, atomic::AtomicU64},
+    sync::{
+        Arc, OnceLock, PoisonError, RwLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     time::{Duration, Instant, SystemTime},
 };
 
@@ -56,6 +59,8 @@ pub(crate) struct Observer {
     pub(crate) timeouts: HashMap<(Method, String), Duration>,
     /// Routes and gRPC paths whose successes get no access line.
     pub(crate) quiet: &'static [&'static str],
+    /// Told of each request of which a panic was caught.
+    pub(crate) on_panic: Box<dyn Fn() + Send + Sync>,
     pub(crate) rpc_methods: RwLock<HashMap<Box<str>, Arc<RpcSeries>>>,
     pub(crate) rpc_other: Arc<RpcSeries>,
 }
@@ -85,9 +90,16 @@ impl Observer {
             server,
             timeouts: HashMap::new(),
             quiet: &[],
+            on_panic: Box::new(|| {}),
             rpc_methods: RwLock::default(),
             rpc_other,
         }
+    }
+
+    /// The same observer, which tells of panics.
+    pub(crate) fn with_panics(mut self, on_panic: impl Fn() + Send + Sync + 'static) -> Self {
+        self.on_panic = Box::new(on_panic);
+        self
     }
 
     /// The same observer, which knows the time limits of these routes.
@@ -185,6 +197,7 @@ impl Exchange {
             content_length: headers.get(header::CONTENT_LENGTH).map_or(0, announced),
             peer,
             deadline: AtomicU64::new(u64::MAX),
+            panicked: AtomicBool::new(false),
             route: OnceLock::new(),
             baggage: propagation::extract_baggage(headers, observer.formats),
         }));
@@ -249,6 +262,9 @@ impl Exchange {
     }
 
     fn finish(&mut self) {
+        if self.context.0.panicked.load(Ordering::Relaxed) {
+            (self.observer.on_panic)();
+        }
         let elapsed = self.context.started().elapsed();
         self.error_type = self.error_type.or(match self.end {
             End::Complete => None,

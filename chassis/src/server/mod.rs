@@ -3,6 +3,7 @@
 mod config;
 mod connection;
 mod ending;
+mod framing;
 mod io;
 mod listener;
 mod ready_file;

@@ -11,13 +11,14 @@ use crate::{
     deadline::{Deadline, DeadlineLayer},
     drain::{Drain, DrainLayer},
     fallback::{Fallback, FallbackLayer},
+    host::{Host, HostLayer},
     observe::{Observe, ObserveLayer, Observer, RouteMarkerLayer},
     server::HttpConfig,
     shutdown::Shutdown,
 };
 
 /// The whole stack in front of the router.
-pub(crate) type Inbound = Observe<CatchPanic<Drain<Deadline<BodyLimit<Fallback<Router>>>>>>;
+pub(crate) type Inbound = Observe<CatchPanic<Drain<Deadline<Host<BodyLimit<Fallback<Router>>>>>>>;
 
 /// Puts the stack around the routes.
 pub(crate) fn inbound(routes: Router, config: &HttpConfig, observer: &Arc<Observer>, shutdown: Shutdown) -> Inbound {
@@ -32,6 +33,8 @@ pub(crate) fn inbound(routes: Router, config: &HttpConfig, observer: &Arc<Observ
         .layer(DrainLayer::new(shutdown))
         // Before anything that takes time, so that expired work costs nothing.
         .layer(DeadlineLayer::new(config.request_timeout.get()))
+        // Behind the deadline, which costs nothing, and before anybody trusts the host.
+        .layer(HostLayer)
         // Before the handler, the first that reads the body.
         .layer(BodyLimitLayer::new(config.body_limit.0))
         // Next to the router, whose bare answers it fills.
@@ -59,6 +62,7 @@ pub(crate) fn describe(config: &HttpConfig) -> Vec<LayerInfo> {
             "the caller's, the route's or the server's time limit",
             vec![("http.request_timeout", config.request_timeout.to_string())],
         ),
+        layer("host", "400 for HTTP/1.1 without exactly one host", vec![]),
         layer("body_limit", "413 above the limit", vec![("http.body_limit", config.body_limit.to_string())]),
         layer("fallback", "404 and 405 in the caller's protocol", vec![]),
         layer("router", "axum matches the route", vec![]),
@@ -80,6 +84,6 @@ mod tests {
             .filter_map(|part| part.split("::").last())
             .map(|name| name.trim_end_matches('>').to_lowercase())
             .collect();
-        assert_eq!(names[..7], described[..7]);
+        assert_eq!(names[..8], described[..8]);
     }
 }
