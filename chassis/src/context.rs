@@ -72,6 +72,7 @@ pub(crate) struct Inner {
     pub(crate) deadline: AtomicU64,
     /// Whether a panic of its handler, or of its body, was caught.
     pub(crate) panicked: AtomicBool,
+    // floor: the observer keeps its own note here, so that it needs no second lookup; nobody else looks inside
     pub(crate) route: OnceLock<Arc<crate::observe::route::RouteStats>>,
     pub(crate) baggage: Option<Baggage>,
 }

@@ -87,7 +87,7 @@ fn without_tests(text: &str) -> &str {
     for line in text.split_inclusive('\n') {
         if line.starts_with("#[cfg(test)]") {
             attribute = Some(offset);
-        } else if line.starts_with("mod ") && line.trim_end().ends_with('{') {
+        } else if line.trim_start_matches("pub(crate) ").starts_with("mod ") && line.trim_end().ends_with('{') {
             if let Some(start) = attribute {
                 return &text[..start];
             }
@@ -136,6 +136,8 @@ mod tests {
         let tests = format!("{code}#[cfg(test)]\n#[allow(clippy::unwrap_used)]\nmod tests {{\n{code}}}\n");
         assert_eq!(without_tests(&tests), code);
         assert_eq!(length(&source("chassis/src/a.rs", tests)), None);
+        let shared = format!("{code}#[cfg(test)]\npub(crate) mod tests {{\n{code}}}\n");
+        assert_eq!(without_tests(&shared), code);
     }
 
     #[test]

@@ -22,7 +22,7 @@ use super::{connection::Connection, layer::protocol_of, route::RouteStats};
 use crate::{
     cause::{ErrorType, Refusal},
     context::{Inner, Protocol, RequestContext, TraceContext},
-    service::RouteInfo,
+    service::RouteInfo, // floor: the time limits of routes come with their description
     telemetry::{
         log::{AccessLog, AccessOutcome, AccessRecord, AccessStatus},
         metrics::{
@@ -30,7 +30,7 @@ use crate::{
         },
         names::{OTHER, attribute},
         propagation::{self, Formats},
-        provider::{SpanSink, scope},
+        provider::{SpanSink, scope}, // floor: the request's span goes straight to the exporter's queue
         sampling::Sampler,
     },
 };

@@ -1,6 +1,6 @@
 //! The two listeners: the main port for callers, the admin port for operators.
 
-mod config;
+pub(crate) mod config;
 mod connection;
 mod ending;
 mod framing;

@@ -13,7 +13,7 @@ use crate::{
     fallback::{Fallback, FallbackLayer},
     host::{Host, HostLayer},
     observe::{Observe, ObserveLayer, Observer, RouteMarkerLayer},
-    server::HttpConfig,
+    server::config::HttpConfig,
     shutdown::Shutdown,
 };
 

@@ -26,7 +26,7 @@ use super::log::{
     line::{Line, key, with_buffer},
     redact::HIDDEN,
 };
-use crate::Error;
+use crate::error::Error;
 
 /// How an action ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -40,7 +40,7 @@ use self::{
     sink::LossLines,
 };
 use super::audit::{self, AuditLog};
-use crate::{Error, identity::Identity};
+use crate::{error::Error, identity::Identity};
 
 /// A layer beside the log, with a filter of its own: the bridge to OpenTelemetry.
 pub(crate) type ExtraLayer = Box<dyn Layer<Registry> + Send + Sync>;
