@@ -80,3 +80,29 @@ pub(crate) fn defaults() -> Defaults {
         }),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Settings;
+    use crate::config::{ByteSize, Duration, Schema};
+
+    /// A bound that cannot be read would be no bound at all.
+    #[test]
+    fn every_bound_of_a_duration_or_a_size_can_be_read() {
+        fn bounds<'a>(json: &'a serde_json::Value, found: &mut Vec<&'a str>) {
+            for (key, value) in json.as_object().into_iter().flatten() {
+                match value.as_str() {
+                    Some(text) if ["x-minimum", "x-maximum"].contains(&key.as_str()) => found.push(text),
+                    _ => bounds(value, found),
+                }
+            }
+        }
+        let schema = Schema::of::<Settings>();
+        let mut found = Vec::new();
+        bounds(schema.as_json(), &mut found);
+        assert!(found.len() > 20, "{found:?}");
+        for text in found {
+            assert!(text.parse::<Duration>().is_ok() || text.parse::<ByteSize>().is_ok(), "{text}");
+        }
+    }
+}

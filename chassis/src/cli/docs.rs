@@ -2,11 +2,18 @@
 
 use clap::Command;
 
-use crate::{Error, Result, cause::Cause, config::Schema, error::Exit, settings::defaults, telemetry::metrics};
+use crate::{
+    Error, Result,
+    cause::Cause,
+    config::Schema,
+    error::Exit,
+    settings::{STANDARD_VARIABLES, defaults},
+    telemetry::metrics,
+};
 
 pub(super) fn page(name: &str, schema: &Schema, command: Command) -> Result<String> {
     match name {
-        "config" => Ok(schema.reference_markdown(&defaults())),
+        "config" => Ok(config(schema)),
         "metrics" => Ok(metrics::reference_markdown()),
         "causes" => Ok(causes()),
         "cli" => Ok(cli(command)),
@@ -14,18 +21,33 @@ pub(super) fn page(name: &str, schema: &Schema, command: Command) -> Result<Stri
     }
 }
 
+fn config(schema: &Schema) -> String {
+    let mut page = String::from(
+        "# Configuration keys\n\n\
+         Every key has a default or may stay unset. Where values come from, and which source wins: \
+         [configuration](../configuration.md).\nThe same as a file to start from: [default.toml](default.toml); for editors: \
+         [config.schema.json](config.schema.json).\n\n\
+         Some keys have a variable of the ecosystem too; the `CHASSIS_` variable wins.\n\n| variable | key |\n| --- | --- |\n",
+    );
+    for (variable, key) in STANDARD_VARIABLES {
+        page.push_str(&format!("| `{variable}` | `{key}` |\n"));
+    }
+    page + "\n" + &schema.reference_markdown(&defaults())
+}
+
 fn causes() -> String {
     let mut page = String::from(
-        "# Causes of refusal\n\nOne word for each cause, the same in the metric `chassis.rejections`, the field `error_type` of the access \
-         log, the member `code` of a problem, and the `reason` of a gRPC `ErrorInfo`.\n\n\
-         | cause | HTTP | gRPC | never processed | meaning |\n| --- | --- | --- | --- | --- |\n",
+        "# Causes of refusal\n\nOne word for each cause, the same in the metric `chassis.rejections`, the field `error.type` of the access \
+         log, the\nmember `code` of a problem, and the `reason` of a gRPC `ErrorInfo`. A cause that was never processed is safe to \
+         retry,\nwhatever the method.\n\n\
+         | cause | HTTP | gRPC | never processed | title |\n| --- | --- | --- | --- | --- |\n",
     );
     for cause in Cause::ALL {
         page.push_str(&format!(
-            "| `{}` | {} | {:?} | {} | {} |\n",
+            "| `{}` | {} | `{}` | {} | {} |\n",
             cause.as_str(),
             cause.http_status().as_u16(),
-            cause.grpc_code(),
+            metrics::code_name(cause.grpc_code()),
             if cause.never_processed() { "yes" } else { "no" },
             cause.title(),
         ));
@@ -35,24 +57,28 @@ fn causes() -> String {
 
 fn cli(mut command: Command) -> String {
     command.build();
-    let mut page = String::from("# Command line\n\nEvery service binary has it.\n");
-    write_command(&mut page, &mut command, "service");
+    let mut page = String::from("# Command line\n\nEvery service binary has it; `service` stands for its name.\n");
+    write_command(&mut page, command, "service");
     page.push_str(
         "\n## Exit codes\n\n| code | meaning |\n| --- | --- |\n| 0 | done, or ended in order |\n| 1 | `healthcheck`: not healthy |\n\
          | 2 | the command line makes no sense |\n| 69 | something the service needs is not to be had |\n\
-         | 70 | a fault of the service |\n| 78 | the configuration is wrong |\n",
+         | 70 | a fault of the service |\n| 78 | the configuration is wrong |\n\
+         | 130, 143 | a third SIGINT or SIGTERM ended it at once |\n",
     );
     page
 }
 
-fn write_command(page: &mut String, command: &mut Command, path: &str) {
+fn write_command(page: &mut String, mut command: Command, path: &str) {
     let help = command.render_long_help().to_string();
-    page.push_str(&format!("\n## `{path}`\n\n```text\n{}\n```\n", help.trim_end()));
-    for sub in command.get_subcommands_mut() {
-        if sub.is_hide_set() {
-            continue;
-        }
+    let help: Vec<_> = help.trim_end().lines().map(str::trim_end).collect();
+    page.push_str(&format!("\n## `{path}`\n\n```text\n{}\n```\n", help.join("\n")));
+    for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
         let path = format!("{path} {}", sub.get_name());
-        write_command(page, sub, &path);
+        // What every command takes is said once, at the top.
+        let own = sub.clone().mut_args(|arg| {
+            let said = arg.is_global_set();
+            arg.hide(said)
+        });
+        write_command(page, own, &path);
     }
 }

@@ -24,21 +24,24 @@ use crate::{
     settings::{STANDARD_VARIABLES, Settings, defaults},
 };
 
-/// What was asked for on the command line.
+/// Above the options that every command takes.
+const GLOBAL: &str = "Options of every command";
+
+/// Run the service, or ask about it
 #[derive(Debug, Parser)]
 #[command(disable_help_subcommand = true, max_term_width = 100)]
 pub(crate) struct Cli {
     /// A configuration file instead of config/default.toml and config/<profile>.toml; later ones win
-    #[arg(long, value_name = "FILE", global = true)]
+    #[arg(long, value_name = "FILE", global = true, help_heading = GLOBAL)]
     pub(crate) config: Vec<PathBuf>,
     /// Set one value, above files and environment: --set http.address=127.0.0.1:0
-    #[arg(long, value_name = "KEY=VALUE", global = true)]
+    #[arg(long, value_name = "KEY=VALUE", global = true, help_heading = GLOBAL)]
     pub(crate) set: Vec<String>,
     /// The configuration profile; CHASSIS_PROFILE otherwise, or dev
-    #[arg(long, value_name = "NAME", global = true)]
+    #[arg(long, value_name = "NAME", global = true, help_heading = GLOBAL)]
     pub(crate) profile: Option<String>,
     /// Write the bound addresses here as JSON once the service is ready
-    #[arg(long, value_name = "FILE", global = true)]
+    #[arg(long, value_name = "FILE", global = true, help_heading = GLOBAL)]
     pub(crate) ready_file: Option<PathBuf>,
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
@@ -72,7 +75,7 @@ pub(crate) enum Command {
         #[arg(long)]
         startup: bool,
         /// How long to wait for the answer
-        #[arg(long, default_value = "2s")]
+        #[arg(long, default_value = "2s", value_name = "TIME")]
         timeout: config::Duration,
     },
     /// Print the service's version, git commit and build time

@@ -8,33 +8,33 @@ use crate::config::Duration;
 pub struct HealthConfig {
     /// How long a check rests between the end of one run and the start of the next; ±10 % jitter is added.
     /// A shorter interval finds a fault sooner and asks the dependency more often.
-    /// Default 5 s (Dropwizard's check interval).
+    /// Default as Dropwizard's check interval.
     #[schemars(extend("x-minimum" = "100ms", "x-maximum" = "1h"))]
     pub interval: Duration,
 
     /// How long one run of a check may take; a slower one counts as failed.
-    /// Default 1 s (the timeout of a Kubernetes probe).
+    /// Default as the timeout of a Kubernetes probe.
     #[schemars(extend("x-minimum" = "1ms", "x-maximum" = "1m"))]
     pub timeout: Duration,
 
     /// How many runs in a row must fail before a working check is down.
-    /// Default 3 (Dropwizard's failure attempts, Kubernetes' failure threshold).
+    /// Default as Dropwizard's failure attempts and Kubernetes' failure threshold.
     #[schemars(range(min = 1, max = 100), extend("x-unit" = "runs"))]
     pub failures_to_fall: u32,
 
     /// How many runs in a row must succeed before a check that is down works again.
-    /// Default 2 (Dropwizard's success attempts).
+    /// Default as Dropwizard's success attempts.
     #[schemars(range(min = 1, max = 100), extend("x-unit" = "runs"))]
     pub successes_to_rise: u32,
 
     /// How long the `panics` check stays degraded after the last panic.
-    /// Default 5 m (chosen: longer than the usual one-minute scrape, so that no panic goes unseen).
+    /// Chosen: longer than the usual one-minute scrape, so that no panic goes unseen.
     #[schemars(extend("x-minimum" = "1s", "x-maximum" = "24h"))]
     pub panic_window: Duration,
 
     /// How late the event loop may wake a timer before the `event_loop` check is degraded.
     /// Blocking work in async code is the usual reason for lateness.
-    /// Default 100 ms (chosen: a hundred times the timer's own grain of 1 ms, and what a person begins to notice).
+    /// Chosen: a hundred times the timer's own grain of 1 ms, and what a person begins to notice.
     #[schemars(extend("x-minimum" = "1ms", "x-maximum" = "1m"))]
     pub event_loop_lag: Duration,
 }

@@ -21,7 +21,7 @@ pub struct HttpConfig {
     /// How long a connection without a request is kept.
     ///
     /// Longer than the 60 s of common load balancers, so that the balancer closes first and no request meets a closing connection.
-    #[schemars(extend("x-minimum" = "100ms", "x-maximum" = "1d"))]
+    #[schemars(extend("x-minimum" = "100ms", "x-maximum" = "24h"))]
     pub idle_timeout: Duration,
     /// How long a caller may stop reading while there is something to send to it.
     ///
@@ -105,7 +105,7 @@ pub struct Http2Config {
     #[schemars(range(min = 1, max = 100_000), extend("x-unit" = "streams"))]
     pub max_local_error_reset_streams: u32,
     /// How often the other side is asked whether it is still there (PING). `0s` never asks.
-    #[schemars(extend("x-minimum" = "0s", "x-maximum" = "1d"))]
+    #[schemars(extend("x-minimum" = "0s", "x-maximum" = "24h"))]
     pub keep_alive_interval: Duration,
     /// How long the answer to that may take. gRPC's default for servers.
     #[schemars(extend("x-minimum" = "100ms", "x-maximum" = "1h"))]

@@ -120,7 +120,7 @@ pub(crate) mod attribute {
     pub(crate) const OUTCOME: &str = "outcome";
     /// Why something was dropped: `queue_full` or `export_failed`.
     pub(crate) const REASON: &str = "reason";
-    /// The name of a listener: `main` or `admin`.
+    /// The listener: `http` (the main port) or `admin`.
     pub(crate) const LISTENER: &str = "listener";
     /// The number of a runtime worker, from 0.
     pub(crate) const WORKER: &str = "worker";
@@ -232,7 +232,6 @@ metrics! {
 pub fn reference_markdown() -> String {
     let mut page = String::from(
         "# Metrics\n\n\
-         Generated from `chassis/src/telemetry/names.rs`; do not edit.\n\n\
          The first name goes out over OTLP, the second is the family in the `/metrics` scrape. Histograms in seconds have the\n\
          buckets",
     );
@@ -242,6 +241,9 @@ pub fn reference_markdown() -> String {
     page.push_str(
         "\nunless `telemetry.metrics.buckets` names others. Names without `chassis.` are those of the OpenTelemetry semantic\n\
          conventions 1.42.\n\n\
+         `http.route` is the route's template, or `unmatched`; an unknown method is `_OTHER`. `error.type` is a word of the\n\
+         [causes](causes.md), a problem's code, `aborted`, `broken_off`, or the status. The attributes of the resource\n\
+         (`service.name`, `service.version`, `service.instance.id`) are on `target_info`.\n\n\
          | metric | in the scrape | kind | unit | attributes | stability | meaning |\n\
          |---|---|---|---|---|---|---|\n",
     );

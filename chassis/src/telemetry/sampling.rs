@@ -68,10 +68,10 @@ impl SamplerKind {
 #[serde(default, deny_unknown_fields)]
 pub struct SamplingConfig {
     /// The sampling rule; the `parentbased_` rules do as the caller decided and so keep traces whole.
-    /// Default `parentbased_traceidratio`. Env `OTEL_TRACES_SAMPLER`.
+    /// `OTEL_TRACES_SAMPLER` sets it too.
     pub sampler: SamplerKind,
     /// The part of the traces starting here that is recorded, by the two `traceidratio` rules; the others ignore it.
-    /// Default 1 (all), as OpenTelemetry has it. Range 0 – 1. Env `OTEL_TRACES_SAMPLER_ARG`. Applies on reload.
+    /// Default as OpenTelemetry has it: all. `OTEL_TRACES_SAMPLER_ARG` sets it too.
     #[schemars(range(min = 0.0, max = 1.0), extend("x-reloadable" = true))]
     pub ratio: f64,
 }

@@ -13,29 +13,29 @@ pub struct LogConfig {
     /// How a line looks: `json`, `text`, or `auto`.
     ///
     /// `auto` writes text when stdout is a terminal and JSON otherwise. Text is coloured on a terminal unless
-    /// `NO_COLOR` is set. Default `auto`.
+    /// `NO_COLOR` is set.
     pub format: LogFormat,
     /// Which events are logged, as `tracing` filter directives: `info`, `warn,orders=debug`.
     ///
     /// A blank text means the default. `RUST_LOG`, when set, takes this key's place. The access log and the audit log
-    /// do not pass through it. Default `info,opentelemetry=warn`: state changes are logged at info, single requests at
-    /// debug; what the OpenTelemetry SDK tells of its own workings is left out.
+    /// do not pass through it. State changes are logged at info, single requests at debug; what the OpenTelemetry SDK
+    /// tells of its own workings is left out.
     #[schemars(extend("x-reloadable" = true))]
     pub filter: String,
     /// Names of fields and query parameters whose value is written as `***`.
     ///
     /// A name matches whole, or behind `_`, `-`, `.`: `token` also hides `csrf_token` and `user.token`. Case does not
-    /// matter. Setting this replaces the default list. What is inside a message or a `Debug` text cannot be found.
-    /// Default: the usual names of credentials.
+    /// matter. Setting this replaces the default list, the usual names of credentials. What is inside a message or a
+    /// `Debug` text cannot be found.
     pub redact: Vec<String>,
     /// Whether each line carries `service.name`, `service.version` and `service.instance.id`.
     ///
-    /// Default `false`: the collector usually knows where a line came from. Audit lines always carry them.
+    /// Off, since the collector usually knows where a line came from. Audit lines always carry them.
     pub resource: bool,
     /// How many bytes of lines may wait for stdout; over it lines are dropped, counted and reported.
     ///
     /// A stdout that nobody reads never holds a request up. At most twice this is held in memory: one part fills while
-    /// the other is written. Default 4 MiB: chosen, about 10,000 lines, a second of a busy service.
+    /// the other is written. Chosen: about 10,000 lines, a second of a busy service.
     #[schemars(extend("x-minimum" = "64KiB", "x-maximum" = "256MiB"))]
     pub buffer: ByteSize,
     /// One line per request.
@@ -95,7 +95,7 @@ pub enum LogFormat {
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct AccessLogConfig {
-    /// Whether requests are logged at all. Default `true`.
+    /// Whether requests are logged at all.
     ///
     /// A probe that succeeds in time (`/livez`, `/readyz`, `/startupz`, `grpc.health.v1.Health/Check`) never is: it comes
     /// every few seconds and says what nobody asks for.
@@ -103,18 +103,18 @@ pub struct AccessLogConfig {
     pub enabled: bool,
     /// The share of requests without a failure that is logged, from 0 to 1.
     ///
-    /// Failures (a server error, a refusal) and slow requests are always logged. Default 1: each request; lower it
-    /// where the volume costs more than it tells.
+    /// Failures (a server error, a refusal) and slow requests are always logged. Lower it where the volume costs more
+    /// than it tells.
     #[schemars(range(min = 0.0, max = 1.0), extend("x-reloadable" = true))]
     pub success_ratio: f64,
     /// From which duration on a request counts as slow and is always logged.
     ///
-    /// Default 1 s: chosen, an order of magnitude over what a caller expects of a service.
+    /// Chosen: an order of magnitude over what a caller expects of a service.
     #[schemars(extend("x-minimum" = "1ms", "x-maximum" = "1h", "x-reloadable" = true))]
     pub slow: Duration,
     /// Whether the query string is logged, with the values of the names in `log.redact` hidden.
     ///
-    /// Default `false`: query strings carry personal data and credentials under names that nobody foresaw.
+    /// Off, since query strings carry personal data and credentials under names that nobody foresaw.
     #[schemars(extend("x-reloadable" = true))]
     pub query: bool,
 }
@@ -131,13 +131,13 @@ impl Default for AccessLogConfig {
 pub struct AuditConfig {
     /// The file that audit lines are appended to, as JSON. A file that cannot be opened stops the start.
     ///
-    /// The service never truncates or renames it; rotate it by copying and truncating. Default none: they go to stdout
+    /// The service never truncates or renames it; rotate it by copying and truncating. Without one they go to stdout
     /// among the other lines, marked with `"stream":"audit"`.
     pub file: Option<PathBuf>,
     /// How long recording an action waits for room before its line is given up, counted and reported.
     ///
     /// Audit lines have 1 MiB of room that other lines cannot take, so this happens only when nobody reads stdout (or
-    /// the disk hangs) for long. The wait holds up the thread that records. Default 50 ms: chosen, long enough for a
+    /// the disk hangs) for long. The wait holds up the thread that records. Chosen: long enough for a
     /// short stall, short enough that a dead log reader does not stop the service. `0` never waits.
     #[schemars(extend("x-minimum" = "0s", "x-maximum" = "10s"))]
     pub wait: Duration,
