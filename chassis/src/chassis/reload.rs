@@ -42,6 +42,9 @@ where
     let loaded = Schema::with_section::<Settings, S>("app").load::<Settings>(&defaults(), sources)?;
     let settings = loaded.value();
     let mut problems = settings.log.problems();
+    for problem in &mut problems {
+        problem.origin = loaded.origin(&problem.key).cloned();
+    }
     if let Err(error) = telemetry::formats(&settings.telemetry) {
         problems.push(ConfigProblem::new(
             "telemetry.propagators",
@@ -98,5 +101,19 @@ pub(super) async fn apply_reloads<S: DeserializeOwned + JsonSchema>(
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::load;
+    use crate::{cli::sources_of_process, config::Sources, settings::NoSettings};
+
+    #[test]
+    fn a_filter_that_cannot_be_read_names_the_variable_it_came_from() {
+        let env = vec![("RUST_LOG".to_owned(), "infoo".to_owned())];
+        let sources = Sources { env, dir: "no-such-folder".into(), ..sources_of_process() };
+        let error = load::<NoSettings>(&sources).map(|_| ()).expect_err("infoo is no level").to_string();
+        assert!(error.contains("log.filter") && error.ends_with("(environment RUST_LOG)"), "{error}");
     }
 }
