@@ -29,7 +29,7 @@ pub use process::main;
 pub(crate) use reload::load;
 
 use crate::{
-    cli::Command,
+    cli::{self, Command},
     config::{Loaded, Sources},
     error::{Error, Result},
     health::{Check, CheckOptions, Registry},
@@ -101,11 +101,13 @@ where
 {
     /// A service for those who own their `main`: call it inside a tokio runtime, with [`Sources::of_process`] for example.
     ///
-    /// Signals are not listened to; end the service through [`Handle::stop`].
+    /// Signals are not listened to; end the service through [`Handle::stop`], and then call [`Handle::flush`]. The command
+    /// line is not read either. The variables of the ecosystem (`RUST_LOG`, `OTEL_…`) count as they do in `#[chassis::main]`.
     ///
     /// # Errors
     /// Exit code 78 with every mistake of the configuration at once.
     pub fn new(build: BuildInfo, sources: Sources) -> Result<Self> {
+        let sources = cli::with_standard_variables(sources);
         let loaded = load::<S>(&sources)?;
         Self::build(build, sources, loaded, None)
     }
@@ -119,13 +121,20 @@ where
     ) -> Result<Self> {
         let app = Arc::new(settings.section::<S>("app").map_err(|errors| Error::config(errors.to_string()))?);
         let config = settings.value();
-        let identity = otlp.resource.identify(Identity {
-            service: config.service.name.clone().unwrap_or_else(|| build.name.to_owned()),
+        let mut identity = otlp.resource.identify(Identity {
+            service: build.name.to_owned(),
             version: build.version.to_owned(),
-            instance_id: config.service.instance_id.clone().unwrap_or_else(|| format!("{:032x}", fastrand::u128(..))),
+            instance_id: format!("{:032x}", fastrand::u128(..)),
             environment: sources.profile.clone(),
             build,
         });
+        // `OTEL_SERVICE_NAME` is one of the configuration's own sources: what `config print` shows is the name.
+        if let Some(name) = &config.service.name {
+            identity.service.clone_from(name);
+        }
+        if let Some(id) = &config.service.instance_id {
+            identity.instance_id.clone_from(id);
+        }
         problem::set_domain(&identity.service);
         let telemetry = Arc::new(Telemetry::start(&config.telemetry, &config.log, &otlp, &identity, output)?);
         let health = Registry::new(config.health.clone());

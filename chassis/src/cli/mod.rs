@@ -136,11 +136,16 @@ impl Cli {
 
 /// The process's own environment with the standard variables mapped.
 pub(crate) fn sources_of_process() -> Sources {
+    with_standard_variables(Sources::of_process())
+}
+
+/// The same sources, which know the variables of the ecosystem.
+pub(crate) fn with_standard_variables(sources: Sources) -> Sources {
     Sources {
         standard: STANDARD_VARIABLES.map(|(variable, key)| (variable.to_owned(), key.to_owned())).to_vec(),
         // Read by the build of a service, not by the service.
         not_keys: vec!["CHASSIS_GIT_COMMIT".to_owned()],
-        ..Sources::of_process()
+        ..sources
     }
 }
 

@@ -31,8 +31,8 @@ impl ResourceSettings {
         self.attributes.push((SERVICE_NAME.to_owned(), name.to_owned()));
     }
 
-    /// The identity after the environment had its say: what an operator sets goes before what the build or the
-    /// configuration says.
+    /// The identity after the environment had its say: what an operator sets goes before what the build says. What the
+    /// configuration says goes before both.
     ///
     /// Every outlet (logs, `/info`, discovery, telemetry) should show this identity, so that all show the same.
     pub(crate) fn identify(&self, mut identity: Identity) -> Identity {
@@ -49,9 +49,10 @@ impl ResourceSettings {
         identity
     }
 
-    /// The resource that every span and metric is sent with.
+    /// The resource that every span and metric is sent with. The identity, which the environment had its say in
+    /// already, goes before the attributes.
     pub(crate) fn resource(&self, identity: &Identity) -> Resource {
-        let identity = self.identify(identity.clone());
+        let identity = identity.clone();
         let identified = [
             (SERVICE_NAME, identity.service),
             (SERVICE_VERSION, identity.version),
@@ -129,7 +130,7 @@ mod tests {
     }
 
     fn attribute(settings: &ResourceSettings, key: &'static str) -> Option<String> {
-        settings.resource(&identity()).get(&Key::from_static_str(key)).map(|value| value.to_string())
+        settings.resource(&settings.identify(identity())).get(&Key::from_static_str(key)).map(|value| value.to_string())
     }
 
     #[test]
