@@ -8,10 +8,11 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{Chassis, Core, load};
 use crate::{
-    cli::{self, Cli},
+    cli::{self, Cli, Command},
     error::{Error, Exit, Result},
     identity::BuildInfo,
     shutdown::{Haste, haste},
+    telemetry::log::LineSink,
 };
 
 /// What `#[chassis::main]` expands to: the whole process, from the command line to the exit code.
@@ -58,8 +59,11 @@ where
     let ended = runtime.block_on(async {
         // First of all, so that a signal during start-up is heard.
         let signals = Signals::install()?;
-        let mut chassis = Chassis::<S>::build(build, sources, loaded, None)?;
-        chassis.command = cli.command();
+        let command = cli.command();
+        // Whoever lists routes or layers reads standard output; a failure is told on standard error all the same.
+        let output = (command != Command::Serve).then(LineSink::nowhere).transpose()?;
+        let mut chassis = Chassis::<S>::build(build, sources, loaded, output)?;
+        chassis.command = command;
         chassis.ready_file.clone_from(&cli.ready_file);
         live(chassis, signals, body).await
     });

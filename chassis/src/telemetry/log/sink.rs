@@ -124,6 +124,14 @@ impl LineSink {
         Self::new(unbuffered_stdout(), limit, report)
     }
 
+    /// A sink whose lines nobody sees, for commands that print something else.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub(crate) fn nowhere() -> io::Result<Self> {
+        Self::new(io::sink(), KEEP_CAPACITY, Report::Here(Box::new(|_, _| {})))
+    }
+
     /// A sink that writes to `output`.
     ///
     /// # Errors
