@@ -1,0 +1,266 @@
+//! What the README and the guides show is what happens: every `$` line of a `console` block is run and compared.
+//!
+//! `…` in a shown answer stands for what differs from run to run: a trace id, a date; alone on a line, for any lines. A
+//! `toml` block that begins with the name of a file is written to that file before the lines behind it are run.
+
+use std::{
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::mpsc,
+    time::Duration,
+};
+
+const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+/// Far above what a start takes, for machines that build beside the test.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The quickstart binary, running on free ports; killed when the test ends.
+struct Quickstart {
+    process: Child,
+    http: String,
+    admin: String,
+}
+
+impl Quickstart {
+    fn start() -> Self {
+        let mut command = Command::new(binary());
+        command.args(["--set", "http.address=127.0.0.1:0", "--set", "admin.address=127.0.0.1:0"]);
+        let mut process = without_settings(&mut command).stdout(Stdio::piped()).spawn().expect("quickstart starts");
+        let (say, heard) = mpsc::channel();
+        let stdout = BufReader::new(process.stdout.take().expect("a pipe"));
+        // Reads to the end, so that the service never waits for a reader.
+        std::thread::spawn(move || {
+            for line in stdout.lines().map_while(Result::ok) {
+                let line: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
+                if line["message"] == "serving" {
+                    let _ = say.send(["http", "admin"].map(|key| line[key].as_str().unwrap_or_default().to_owned()));
+                }
+            }
+        });
+        let [http, admin] = heard.recv_timeout(PATIENCE).expect("quickstart serves");
+        Self { process, http, admin }
+    }
+
+    /// The text with the addresses of this process in the place of the documented ones.
+    fn address(&self, text: &str) -> String {
+        text.replace("localhost:8080", &self.http).replace("localhost:8081", &self.admin)
+    }
+}
+
+impl Drop for Quickstart {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn binary() -> PathBuf {
+    let test = std::env::current_exe().expect("the test has a path");
+    let binary = test.ancestors().nth(2).expect("target/debug/deps/it").join("quickstart");
+    assert!(
+        binary.exists(),
+        "the quickstart binary is missing; run `cargo xtask test`, or `cargo build -p quickstart`"
+    );
+    binary
+}
+
+/// The documented commands see no settings of the machine they run on.
+fn without_settings(command: &mut Command) -> &mut Command {
+    for (name, _) in std::env::vars()
+        .filter(|(name, _)| name == "RUST_LOG" || ["CHASSIS_", "OTEL_"].iter().any(|prefix| name.starts_with(prefix)))
+    {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// A fenced block of a page.
+struct Block {
+    line: usize,
+    language: String,
+    text: String,
+}
+
+fn blocks(page: &str) -> Vec<Block> {
+    let mut blocks: Vec<Block> = Vec::new();
+    let mut open = false;
+    for (index, line) in page.lines().enumerate() {
+        match line.strip_prefix("```") {
+            Some(_) if open => open = false,
+            Some(language) => {
+                blocks.push(Block { line: index + 1, language: language.to_owned(), text: String::new() });
+                open = true;
+            }
+            None if open => {
+                let block = blocks.last_mut().expect("a block is open");
+                block.text.push_str(line);
+                block.text.push('\n');
+            }
+            None => {}
+        }
+    }
+    blocks
+}
+
+/// The `$` lines of a block, each with what it prints.
+fn commands(block: &str) -> Vec<(String, String)> {
+    let mut commands: Vec<(String, String)> = Vec::new();
+    for line in block.lines() {
+        match (line.strip_prefix("$ "), commands.last_mut()) {
+            (Some(command), _) => commands.push((command.to_owned(), String::new())),
+            (None, Some((_, printed))) => {
+                printed.push_str(line);
+                printed.push('\n');
+            }
+            (None, None) => panic!("a console block begins with a $ line, found {line:?}"),
+        }
+    }
+    commands
+}
+
+/// Whether `found` is what `shown` says, `…` standing for anything on its line, and alone on a line for any lines.
+fn fits(shown: &str, found: &str) -> bool {
+    let any_lines = shown.lines().any(|line| line == "…");
+    let shown: Vec<&str> = shown.lines().filter(|line| *line != "…").collect();
+    let mut found = found.lines().map(str::trim_end);
+    if any_lines {
+        return shown.iter().all(|shown| found.any(|found| line_fits(shown, found)));
+    }
+    let found: Vec<&str> = found.collect();
+    shown.len() == found.len() && shown.iter().zip(found).all(|(shown, found)| line_fits(shown, found))
+}
+
+fn line_fits(shown: &str, found: &str) -> bool {
+    let mut pieces = shown.split('…');
+    let Some(mut rest) = found.strip_prefix(pieces.next().unwrap_or_default()) else { return false };
+    let mut pieces = pieces.peekable();
+    let mut masked = false;
+    while let Some(piece) = pieces.next() {
+        masked = true;
+        // The last piece ends the line; the others may stand anywhere behind what came before.
+        let at = if pieces.peek().is_some() { rest.find(piece) } else { rest.rfind(piece) };
+        let Some(at) = at.filter(|at| *at > 0) else { return false };
+        rest = &rest[at + piece.len()..];
+        if pieces.peek().is_none() && piece.is_empty() {
+            rest = "";
+        }
+    }
+    rest.is_empty() || (!masked && rest.trim_end().is_empty())
+}
+
+fn printed_by(command: &str, folder: &Path) -> String {
+    let path =
+        format!("{}:{}", binary().parent().expect("a folder").display(), std::env::var("PATH").unwrap_or_default());
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &format!("{{ {command}\n}} 2>&1")]).current_dir(folder);
+    // After the variables are gone: the line may set its own.
+    let output = without_settings(&mut shell).env("PATH", path).output().expect("sh runs");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Runs what a page shows.
+fn check(page: &str) -> usize {
+    let text = std::fs::read_to_string(Path::new(ROOT).join(page)).expect("the page is there");
+    let folder =
+        Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{}-{}", std::process::id(), page.replace('/', "-")));
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let quickstart = Quickstart::start();
+    let mut run = 0;
+    for block in blocks(&text) {
+        match block.language.as_str() {
+            "toml" => {
+                let name = block.text.lines().next().and_then(|line| line.strip_prefix("# ")).unwrap_or_default();
+                if name.ends_with(".toml") {
+                    let file = folder.join(name);
+                    std::fs::create_dir_all(file.parent().expect("a folder")).expect("a folder");
+                    std::fs::write(file, &block.text).expect("a file");
+                }
+            }
+            "console" => {
+                // The set-up commands: the first is what runs here, the second what runs this.
+                for (command, shown) in
+                    commands(&block.text).into_iter().filter(|(line, _)| !line.starts_with("cargo "))
+                {
+                    let found = printed_by(&quickstart.address(&command), &folder);
+                    let found =
+                        found.replace(&quickstart.http, "localhost:8080").replace(&quickstart.admin, "localhost:8081");
+                    assert!(
+                        fits(&shown, &found),
+                        "{page}, block at line {}: {command}\nshown:\n{shown}\nfound:\n{found}",
+                        block.line
+                    );
+                    run += 1;
+                }
+            }
+            _ => {}
+        }
+    }
+    let _ = std::fs::remove_dir_all(&folder);
+    run
+}
+
+#[test]
+fn curl_lines_of_the_readme_print_what_it_shows() {
+    assert!(check("README.md") >= 9);
+}
+
+#[test]
+fn lines_of_the_guides_print_what_they_show() {
+    for (page, least) in [
+        ("docs/operating.md", 4),
+        ("docs/configuration.md", 4),
+        ("docs/health.md", 2),
+        ("docs/telemetry.md", 1),
+        ("docs/request-path.md", 1),
+    ] {
+        assert!(check(page) >= least, "{page} has fewer lines than it had");
+    }
+}
+
+#[test]
+fn python_of_the_readme_prints_what_it_shows() {
+    let text = std::fs::read_to_string(Path::new(ROOT).join("README.md")).expect("the README is there");
+    let blocks = blocks(&text);
+    let at = blocks.iter().position(|block| block.language == "python").expect("a python block");
+    let quickstart = Quickstart::start();
+    let python = std::env::var_os("XTASK_PYTHON").unwrap_or_else(|| "python3".into());
+    let output = Command::new(python).args(["-c", &quickstart.address(&blocks[at].text)]).output();
+    let output = output.expect("python is missing; run `cargo xtask test`, which brings it");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "run `cargo xtask test`, which brings a Python with grpcio: {errors}");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), blocks[at + 1].text);
+}
+
+#[test]
+fn commands_that_print_a_list_print_nothing_else() {
+    for command in ["routes", "layers"] {
+        let mut process = Command::new(binary());
+        let output = without_settings(&mut process).args([command, "--json"]).env("RUST_LOG", "trace").output();
+        let output = output.expect("quickstart runs");
+        assert!(output.status.success());
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).expect("JSON and nothing beside it");
+    }
+}
+
+#[test]
+fn shown_answers_fit_only_what_they_show() {
+    for (shown, found, fit) in [
+        ("a\n", "a\n", true),
+        ("a\n", "b\n", false),
+        ("a\n", "a\nb\n", false),
+        ("id: …\n", "id: 7\n", true),
+        ("id: …\n", "id: \n", false),
+        ("a…c\n", "abc\n", true),
+        ("a…c\n", "abd\n", false),
+        ("a…c…e\n", "abcde\n", true),
+        ("a…c…e\n", "abde\n", false),
+        ("a\n…\nd\n", "a\nb\nc\nd\n", true),
+        ("a\n…\nd\n", "a\nb\n", false),
+        ("", "", true),
+        ("", "error\n", false),
+    ] {
+        assert_eq!(fits(shown, found), fit, "{shown:?} against {found:?}");
+    }
+}
