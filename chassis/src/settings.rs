@@ -55,6 +55,9 @@ pub struct ServiceConfig {
 #[serde(default, deny_unknown_fields)]
 pub struct RuntimeConfig {
     /// How many threads run the service. 0 takes the number of cores that affinity and the cgroup's CPU quota allow.
+    ///
+    /// 1 runs everything on the main thread (tokio's current-thread scheduler): cheaper, and without
+    /// `tokio::task::block_in_place`.
     #[schemars(range(max = 1024), extend("x-unit" = "threads"))]
     pub worker_threads: u16,
 }

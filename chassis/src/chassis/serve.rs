@@ -51,6 +51,12 @@ where
             () = core.health.first_run() => {}
             _ = stop.wait_for(Option::is_some) => {}
         }
+        if stop.borrow().is_some() {
+            // Nobody was served yet, so there is nobody to wait for.
+            core.health.set_draining();
+            self.end_work(Instant::now() + LAST_STEPS).await;
+            return Ok(());
+        }
         let http = Listener::bind(&config.http.address, "http.address").await?;
         let admin = match config.admin.enabled {
             true => Some(Listener::bind(&config.admin.address, "admin.address").await?),
@@ -72,7 +78,7 @@ where
             counts: core.telemetry.metrics.connections("http"),
             tasks: connections.clone(),
         };
-        connections.spawn(server.run(service));
+        let accepting = connections.spawn(server.run(service));
 
         // The operators' port is the last to go: it shows how the stop is going.
         let (admin_phase, admin_shutdown) = PhaseOwner::new();
@@ -110,7 +116,14 @@ where
         );
         core.bound.send_replace(Some(bound));
 
-        let _ = stop.wait_for(Option::is_some).await;
+        let failed = tokio::select! {
+            _ = stop.wait_for(Option::is_some) => None,
+            // It accepts until the stop; an earlier end leaves a service that looks alive and serves nobody.
+            ended = accepting => Some(Error::internal("the main port stopped accepting").caused_by(match ended {
+                Ok(()) => "it ended by itself".to_owned(),
+                Err(error) => error.to_string(),
+            })),
+        };
         drop(ready_file);
         self.drain(&mut stop, &connections, &streams_end).await;
 
@@ -121,7 +134,7 @@ where
         ended.cancel();
         internal.shutdown().await;
         tracing::info!("stopped");
-        Ok(())
+        failed.map_or(Ok(()), Err)
     }
 
     /// The stop, in order. Every step has its deadline.
@@ -153,8 +166,12 @@ where
         core.phase.advance(Phase::Cutting);
         let last = Instant::now() + LAST_STEPS;
         let _ = tokio::time::timeout_at(last.into(), connections.wait()).await;
-        let deadline = deadline.max(last);
-        core.tasks.shutdown(deadline).await;
+        self.end_work(deadline.max(last)).await;
+    }
+
+    /// Ends the background tasks, then runs the shutdown hooks, last added first.
+    async fn end_work(&mut self, deadline: Instant) {
+        self.core.tasks.shutdown(deadline).await;
         for (name, hook) in std::mem::take(&mut self.hooks).into_iter().rev() {
             if tokio::time::timeout_at(deadline.max(Instant::now() + LAST_STEPS).into(), hook()).await.is_err() {
                 tracing::warn!(hook = name, "the shutdown hook did not end in time");
