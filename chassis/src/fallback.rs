@@ -52,8 +52,7 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let head = request.method() == http::Method::HEAD;
-        ResponseFuture { inner: self.inner.call(request), head }
+        ResponseFuture { inner: self.inner.call(request) }
     }
 }
 
@@ -63,7 +62,6 @@ pin_project! {
     pub struct ResponseFuture<F> {
         #[pin]
         inner: F,
-        head: bool,
     }
 }
 
@@ -81,7 +79,7 @@ where
             StatusCode::METHOD_NOT_ALLOWED => Cause::MethodNotAllowed,
             _ => return Poll::Ready(Ok(response)),
         };
-        if !response.body().is_end_stream() || response.headers().contains_key(header::CONTENT_TYPE) || *this.head {
+        if !response.body().is_end_stream() || response.headers().contains_key(header::CONTENT_TYPE) {
             return Poll::Ready(Ok(response));
         }
         Poll::Ready(Ok(answer(cause, &response)))

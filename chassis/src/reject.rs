@@ -1,7 +1,11 @@
 //! How a layer of the chassis turns a request away: one cause, in the caller's protocol.
 
 use axum::body::Body;
-use http::{HeaderValue, Response, header::CONTENT_TYPE};
+use http::{
+    HeaderValue, Method, Response,
+    header::{CONTENT_LENGTH, CONTENT_TYPE},
+};
+use http_body::Body as _;
 
 use crate::{
     cause::{Cause, Refusal},
@@ -24,8 +28,11 @@ pub fn reject(cause: Cause, protocol: Protocol) -> Response<Body> {
 pub fn answer(problem: Problem, protocol: Protocol) -> Response<Body> {
     match protocol {
         Protocol::Http => {
-            let trace_id = RequestContext::with_current(|context| context.map(|c| c.trace().trace_id));
-            problem.into_http(trace_id)
+            let (trace_id, head) = RequestContext::with_current(|context| {
+                (context.map(|c| c.trace().trace_id), context.is_some_and(|c| c.0.method == Method::HEAD))
+            });
+            let response = problem.into_http(trace_id);
+            if head { without_body(response) } else { response }
         }
         Protocol::Grpc => problem.into_grpc(),
         Protocol::GrpcWeb => {
@@ -35,4 +42,13 @@ pub fn answer(problem: Problem, protocol: Protocol) -> Response<Body> {
             response
         }
     }
+}
+
+/// The answer to HEAD: what GET would hear, without the body. Only HTTP/1.1 leaves bodies of such answers out by itself.
+fn without_body(response: Response<Body>) -> Response<Body> {
+    let (mut parts, body) = response.into_parts();
+    if let Some(length) = body.size_hint().exact() {
+        parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    Response::from_parts(parts, Body::empty())
 }
