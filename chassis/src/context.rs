@@ -5,7 +5,7 @@ use std::{
     fmt,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -58,6 +58,9 @@ pub enum Protocol {
     GrpcWeb,
 }
 
+/// No code of gRPC's.
+pub(crate) const NO_CODE: u8 = u8::MAX;
+
 pub(crate) struct Inner {
     pub(crate) trace: TraceContext,
     pub(crate) started: Instant,
@@ -72,6 +75,8 @@ pub(crate) struct Inner {
     pub(crate) deadline: AtomicU64,
     /// Whether a panic of its handler, or of its body, was caught.
     pub(crate) panicked: AtomicBool,
+    /// The code that a gRPC-Web call ended with; `NO_CODE` while there is none.
+    pub(crate) web_code: AtomicU8,
     // floor: the observer keeps its own note here, so that it needs no second lookup; nobody else looks inside
     pub(crate) route: OnceLock<Arc<crate::observe::route::RouteStats>>,
     pub(crate) baggage: Option<Baggage>,
@@ -115,6 +120,7 @@ impl RequestContext {
             peer: None,
             deadline: AtomicU64::new(u64::MAX),
             panicked: AtomicBool::new(false),
+            web_code: AtomicU8::new(NO_CODE),
             route: OnceLock::new(),
             baggage: None,
         }))
@@ -180,6 +186,15 @@ impl RequestContext {
     /// For work that a handler spawns; the handler itself already runs so.
     pub fn scope<F: Future>(&self, future: F) -> Scope<F> {
         Scope { inner: future, context: self.clone() }
+    }
+
+    pub(crate) fn note_code(&self, code: tonic::Code) {
+        self.0.web_code.store(code as u8, Ordering::Relaxed);
+    }
+
+    pub(crate) fn noted_code(&self) -> Option<tonic::Code> {
+        let code = self.0.web_code.load(Ordering::Relaxed);
+        (code != NO_CODE).then(|| tonic::Code::from_i32(code.into()))
     }
 
     /// How the caller speaks.

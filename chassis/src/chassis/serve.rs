@@ -16,6 +16,7 @@ use crate::{
     deadline::DeadlineLayer,
     error::{Error, Result},
     health,
+    observe::GrpcWebStatusLayer,
     server::{HttpConfig, Listener, ReadyFile, Server, admin},
     shutdown::{Phase, PhaseOwner},
     stack,
@@ -194,7 +195,10 @@ where
             }
             let grpc = grpc.routes().prepare().into_axum_router().reset_fallback();
             // Inside the translation, where a stream's trailers are still trailers.
-            let grpc = grpc.route_layer(DeadlineLayer::inside_grpc_web()).route_layer(tonic_web::GrpcWebLayer::new());
+            let grpc = grpc
+                .route_layer(DeadlineLayer::inside_grpc_web())
+                .route_layer(GrpcWebStatusLayer)
+                .route_layer(tonic_web::GrpcWebLayer::new());
             router = router.merge(grpc);
         }
         Ok(router)

@@ -38,6 +38,9 @@ impl<B: Body> Body for ObservedBody<B> {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         let mut this = self.project();
+        if let Some(exchange) = this.exchange.as_mut() {
+            exchange.hold(false);
+        }
         // A streaming body is the handler's own code: it runs with the request as its context.
         let entered = this.exchange.as_ref().map(|exchange| Entered::enter(exchange.context().clone()));
         let attached = this.otel.clone().map(OtelContext::attach);
@@ -54,6 +57,7 @@ impl<B: Body> Body for ObservedBody<B> {
                         if this.inner.is_end_stream() {
                             exchange.completed();
                         }
+                        exchange.hold(true);
                     } else if let Some(trailers) = frame.trailers_ref() {
                         exchange.trailers(trailers);
                         exchange.completed();

@@ -17,6 +17,8 @@ pub(crate) struct Connection {
     head: AtomicU8,
     write_blocked: AtomicBool,
     writes: AtomicU64,
+    answers_held: AtomicU32,
+    answers_taken: AtomicU64,
 }
 
 /// Nothing was read since the last request.
@@ -84,6 +86,23 @@ impl Connection {
         if !blocked {
             self.writes.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// The transport has a part of an answer to send and does not ask for more, until it takes some.
+    pub(crate) fn hold_answer(&self) {
+        self.answers_held.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The transport asks for more of that answer, or gave it up.
+    pub(crate) fn take_answer(&self) {
+        self.answers_held.fetch_sub(1, Ordering::Relaxed);
+        self.answers_taken.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The number of times that a part of an answer was taken, if every request here waits for the caller to take more.
+    pub(crate) fn held_at(&self) -> Option<u64> {
+        let held = self.answers_held.load(Ordering::Relaxed);
+        (held > 0 && held >= self.in_flight()).then(|| self.answers_taken.load(Ordering::Relaxed))
     }
 
     /// The number of writes so far if the socket is blocked now.

@@ -5,12 +5,12 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, OnceLock, PoisonError, RwLock,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
     },
     time::{Duration, Instant, SystemTime},
 };
 
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use opentelemetry::{
     Context as OtelContext, KeyValue,
     trace::{SpanId, SpanKind, Status, TraceId},
@@ -21,7 +21,7 @@ use tonic::Code;
 use super::{connection::Connection, layer::protocol_of, route::RouteStats};
 use crate::{
     cause::{ErrorType, Refusal},
-    context::{Inner, Protocol, RequestContext, TraceContext},
+    context::{Inner, NO_CODE, Protocol, RequestContext, TraceContext},
     service::RouteInfo, // floor: the time limits of routes come with their description
     telemetry::{
         log::{AccessLog, AccessOutcome, AccessRecord, AccessStatus},
@@ -165,6 +165,8 @@ pub(crate) struct Exchange {
     code: Option<Code>,
     error_type: Option<&'static str>,
     sent: u64,
+    /// Whether the transport has not asked for the rest of the answer.
+    held: bool,
     _in_flight: InFlight,
 }
 
@@ -198,6 +200,7 @@ impl Exchange {
             peer,
             deadline: AtomicU64::new(u64::MAX),
             panicked: AtomicBool::new(false),
+            web_code: AtomicU8::new(NO_CODE),
             route: OnceLock::new(),
             baggage: propagation::extract_baggage(headers, observer.formats),
         }));
@@ -210,6 +213,7 @@ impl Exchange {
             code: None,
             error_type: None,
             sent: 0,
+            held: false,
             _in_flight: observer.server.enter(request.method()),
         }
     }
@@ -251,6 +255,17 @@ impl Exchange {
 
     pub(super) fn trailers(&mut self, trailers: &HeaderMap) {
         self.code = grpc_code(trailers).or(self.code);
+    }
+
+    /// Whether the transport holds a part of the answer and does not ask for the rest. Noted for HTTP/2 alone, where the
+    /// caller can keep the socket going and a stream standing; over HTTP/1.1 the socket itself stands.
+    pub(super) fn hold(&mut self, held: bool) {
+        let Some(connection) = &self.connection else { return };
+        if self.held == held || self.context.0.version != Version::HTTP_2 {
+            return;
+        }
+        self.held = held;
+        if held { connection.hold_answer() } else { connection.take_answer() }
     }
 
     pub(super) fn completed(&mut self) {
@@ -305,7 +320,7 @@ impl Exchange {
 
     fn finish_rpc(&mut self, elapsed: Duration) {
         let inner = &*self.context.0;
-        let code = match (self.code, self.end) {
+        let code = match (self.code.or_else(|| self.context.noted_code()), self.end) {
             (Some(code), _) => code,
             (None, End::Open) => Code::Cancelled,
             // gRPC's own reading of an answer without a grpc-status (gRPC over HTTP/2, "HTTP to gRPC status code mapping").
@@ -438,13 +453,14 @@ impl Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         self.finish();
+        self.hold(false);
         if let Some(connection) = &self.connection {
             connection.end_request();
         }
     }
 }
 
-fn grpc_code(headers: &HeaderMap) -> Option<Code> {
+pub(super) fn grpc_code(headers: &HeaderMap) -> Option<Code> {
     headers.get("grpc-status").map(|status| Code::from_bytes(status.as_bytes()))
 }
 

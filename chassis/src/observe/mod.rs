@@ -17,11 +17,13 @@ pub(crate) mod connection;
 mod exchange;
 mod layer;
 pub(crate) mod route;
+mod web;
 
 pub use body::ObservedBody;
 pub(crate) use exchange::Observer;
 pub use layer::{Observe, ObserveLayer, ResponseFuture};
 pub use route::RouteMarkerLayer;
+pub(crate) use web::GrpcWebStatusLayer;
 
 /// The response header that carries the request's trace id, 32 hexadecimal digits.
 pub const TRACE_ID_HEADER: http::HeaderName = http::HeaderName::from_static("x-trace-id");

@@ -248,6 +248,7 @@ struct Watch {
     quiet_since: Instant,
     requests_seen: u64,
     blocked: Option<(u64, Instant)>,
+    held: Option<(u64, Instant)>,
     /// Since when the service stops.
     stopping_since: Option<Instant>,
     graceful: bool,
@@ -269,6 +270,7 @@ impl Watch {
             quiet_since: now,
             requests_seen: 0,
             blocked: None,
+            held: None,
             stopping_since: None,
             graceful: false,
             ending: None,
@@ -323,21 +325,17 @@ impl Watch {
         None
     }
 
-    /// A caller that does not read what it asked for is let go.
+    /// A caller that does not read what it asked for is let go: one that lets the socket fill up, and one that opens no
+    /// HTTP/2 window for any of its streams.
     fn write(&mut self, connection: &Connection, now: Instant) -> Option<Verdict> {
-        let Some(writes) = connection.blocked_at() else {
-            self.blocked = None;
-            return None;
-        };
-        match self.blocked {
-            Some((seen, since)) if seen == writes => {
-                if now >= since + self.limits.write {
-                    return Some(Verdict::Cut(Ending::WriteTimeout));
-                }
-                self.next = self.next.min(since + self.limits.write);
-            }
-            _ => self.blocked = Some((writes, now)),
+        let due = [(&mut self.blocked, connection.blocked_at()), (&mut self.held, connection.held_at())]
+            .into_iter()
+            .filter_map(|(seen, progress)| Some(stands_since(seen, progress, now)? + self.limits.write))
+            .min()?;
+        if now >= due {
+            return Some(Verdict::Cut(Ending::WriteTimeout));
         }
+        self.next = self.next.min(due);
         None
     }
 
@@ -358,6 +356,15 @@ impl Watch {
         }
         Some(if self.graceful { Verdict::Cut(self.ending.unwrap_or(Ending::Idle)) } else { Verdict::EndGracefully })
     }
+}
+
+/// Since when this progress has been what it is; `None` when nothing waits to be read.
+fn stands_since(seen: &mut Option<(u64, Instant)>, progress: Option<u64>, now: Instant) -> Option<Instant> {
+    *seen = progress.map(|progress| match *seen {
+        Some((then, since)) if then == progress => (then, since),
+        _ => (progress, now),
+    });
+    seen.map(|(_, since)| since)
 }
 
 #[cfg(test)]
@@ -490,6 +497,21 @@ mod tests {
         let (verdict, after) = run(&mut watch, &connection, start);
         assert_eq!(verdict, Verdict::Cut(Ending::WriteTimeout));
         assert!(after <= LIMITS.write * 2, "{after:?}");
+    }
+
+    #[tokio::test]
+    async fn a_caller_that_opens_no_window_is_let_go_and_one_with_other_work_is_not() {
+        let start = Instant::now();
+        let connection = Connection::new(None);
+        connection.begin_request();
+        connection.hold_answer();
+        let mut watch = Watch::new(LIMITS, Version::Http2, start);
+        let (verdict, after) = run(&mut watch, &connection, start);
+        assert_eq!(verdict, Verdict::Cut(Ending::WriteTimeout));
+        assert!(after >= LIMITS.write && after <= LIMITS.write * 2, "{after:?}");
+        connection.begin_request();
+        let mut watch = Watch::new(LIMITS, Version::Http2, start);
+        assert_eq!(run(&mut watch, &connection, start).0, Verdict::Wait);
     }
 
     #[tokio::test]
