@@ -2,5 +2,16 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, unreachable_pub, reason = "tests")]
 
 mod config_identity;
+mod deadline_grpc;
+mod deadline_http;
 mod docs_readme;
+mod grpc_stack;
+mod grpc_web;
+mod rejection_http;
+mod server_admin;
+mod server_connections;
+mod server_faults;
+mod server_http2;
+mod server_input;
+mod server_limits;
 mod support;

@@ -1,1 +1,7 @@
 //! What the tests share.
+
+pub mod echo;
+pub mod h2;
+pub mod raw;
+pub mod scrape;
+pub mod witness;
