@@ -1,1 +1,17 @@
-//! Integration tests live in `it/`.
+//! Integration tests live in `it/`. The Rust of the README and the guides is compiled here, as doc tests.
+
+#[cfg(doctest)]
+macro_rules! pages {
+    ($($name:ident $path:literal)*) => {
+        $(#[doc = include_str!(concat!("../../", $path))] mod $name {})*
+    };
+}
+
+#[cfg(doctest)]
+pages! {
+    readme "README.md"
+    adding_a_layer "docs/adding-a-layer.md"
+    configuration "docs/configuration.md"
+    health "docs/health.md"
+    telemetry "docs/telemetry.md"
+}

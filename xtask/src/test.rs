@@ -82,6 +82,10 @@ fn tools(tools: &mut Tools) -> Result<()> {
     if !succeeds(command("cc").arg("--version")) && !apt_install(&["gcc", "libc6-dev"]) {
         missing.push("a C compiler is missing; type apt-get install gcc libc6-dev".to_owned());
     }
+    // The README's lines are run as they stand there.
+    if !succeeds(command("curl").arg("--version")) && !apt_install(&["curl"]) {
+        missing.push("curl is missing; type apt-get install curl".to_owned());
+    }
     match promtool() {
         Some(promtool) => tools.variables.push((PROMTOOL_VARIABLE, promtool.into())),
         None => missing.push("promtool is missing; type apt-get install prometheus".to_owned()),
