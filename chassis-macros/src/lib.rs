@@ -3,8 +3,8 @@
 //! Each macro reads only signatures and attributes, emits what the user wrote as it was written, and adds the wiring
 //! beside it. All mistakes are reported at once, each on the user's own token.
 //!
-//! `#[service]` in five steps: [`attr`] reads the attributes, [`model`] finds the handlers in the impl block, [`validate`]
-//! decides what they mean or what is wrong with them, [`expand`] writes the wiring, [`fallback`] gathers the mistakes.
+//! `#[service]` in five steps: `attr` reads the attributes, `model` finds the handlers in the impl block, `validate`
+//! decides what they mean or what is wrong with them, `expand` writes the wiring, `fallback` gathers the mistakes.
 
 use proc_macro::TokenStream;
 

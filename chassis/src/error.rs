@@ -1,7 +1,7 @@
 //! Why a service did not start, or ended badly: one error with an exit code.
 //!
 //! Two error families live in a service. This one is for start-up and shutdown: it is read by an operator and decides
-//! the exit code. Errors of a request are domain types that become a [`Problem`](crate::problem::Problem).
+//! the exit code. Errors of a request are domain types that become a [`Problem`](struct@crate::problem::Problem).
 
 use std::fmt;
 

@@ -34,12 +34,16 @@
 //! # Where to look
 //!
 //! - [`Chassis`]: what a service is made of, and its life
-//! - [`service`], [`problem`]: handlers and errors as domain types
-//! - [`config`], [`settings`]: values, their origins, secrets, reload
+//! - [`mod@service`], [`problem`]: handlers and errors as domain types
+//! - [`config`], [`settings`], [`server`]: values, their origins, secrets, reload; every key of the chassis itself
 //! - [`health`], [`tasks`], [`shutdown`]: readiness, background work, the stop
 //! - [`telemetry`], [`context`]: traces, metrics, logs; the request being served
 //! - [`cause`]: the one vocabulary of refusal
-//! - [`deadline`], [`body_limit`], [`catch_panic`], [`drain`], [`host`], [`fallback`], [`observe`]: the layers, outermost last
+//! - [`observe`], [`catch_panic`], [`drain`], [`deadline`], [`host`], [`body_limit`], [`fallback`]: the layers, outermost
+//!   first
+//! - `testing` (feature `testing`): the whole service in a test's process
+//!
+//! `ARCHITECTURE.md` in the repository says where things are.
 
 // Floor 0: the vocabulary.
 pub mod cause;

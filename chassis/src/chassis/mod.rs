@@ -78,6 +78,28 @@ pub struct Bound {
 /// A service in the making: settings in, handlers in, then [`serve`](Chassis::serve).
 ///
 /// `S` is the type of the service's own settings, the section `[app]` of the configuration.
+///
+/// ```no_run
+/// use chassis::{Chassis, tasks::Restart};
+///
+/// # struct Store;
+/// # impl Store {
+/// #     async fn ping(&self) -> std::io::Result<()> { Ok(()) }
+/// #     async fn sweep(&self) -> std::io::Result<()> { Ok(()) }
+/// #     async fn close(&self) {}
+/// # }
+/// #[chassis::main]
+/// async fn main(chassis: Chassis) -> chassis::Result<()> {
+///     let store: &'static Store = Box::leak(Box::new(Store));
+///     chassis
+///         .mount(axum::Router::new().route("/hello", axum::routing::get(|| async { "hello" })))
+///         .check("store", || store.ping())
+///         .background("sweep", Restart::OnFailure, |_stop| store.sweep())
+///         .on_shutdown("store", || store.close())
+///         .serve()
+///         .await
+/// }
+/// ```
 pub struct Chassis<S = NoSettings> {
     core: Arc<Core>,
     app: Arc<S>,
@@ -103,6 +125,27 @@ where
     ///
     /// Signals are not listened to; end the service through [`Handle::stop`], and then call [`Handle::flush`]. The command
     /// line is not read either. The variables of the ecosystem (`RUST_LOG`, `OTEL_…`) count as they do in `#[chassis::main]`.
+    ///
+    /// ```no_run
+    /// use chassis::{Chassis, config::Sources, identity::BuildInfo};
+    ///
+    /// #[tokio::main]
+    /// async fn main() -> chassis::Result<()> {
+    ///     let (name, version) = (env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
+    ///     let build = BuildInfo { name, version, git_commit: None, built_at: "unknown" };
+    ///     let chassis: Chassis = Chassis::new(build, Sources::of_process())?;
+    ///     let handle = chassis.handle();
+    ///     let stop = handle.clone();
+    ///     tokio::spawn(async move {
+    ///         if tokio::signal::ctrl_c().await.is_ok() {
+    ///             stop.stop(false);
+    ///         }
+    ///     });
+    ///     let ended = chassis.serve().await;
+    ///     handle.flush(std::time::Duration::from_secs(3)).await;
+    ///     ended
+    /// }
+    /// ```
     ///
     /// # Errors
     /// Exit code 78 with every mistake of the configuration at once.

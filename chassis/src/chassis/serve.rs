@@ -29,7 +29,7 @@ impl<S> Chassis<S>
 where
     S: DeserializeOwned + JsonSchema + Send + Sync + 'static,
 {
-    /// Serves until a signal or [`Handle::stop`] ends it, and then drains.
+    /// Serves until a signal or [`Handle::stop`](super::Handle::stop) ends it, and then drains.
     ///
     /// # Errors
     /// Exit code 69 when an address is taken or may not be listened on, 78 when it is none.

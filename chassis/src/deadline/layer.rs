@@ -20,6 +20,9 @@ use crate::{
 };
 
 /// Holds requests to their deadline. See the [module](super).
+///
+/// The deadline is kept in the [`RequestContext`] that the observer puts into the request; a request without one passes
+/// untouched.
 #[derive(Clone, Copy, Debug)]
 pub struct DeadlineLayer {
     http_timeout: Duration,

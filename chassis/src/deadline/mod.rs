@@ -6,7 +6,7 @@
 //!
 //! The caller's deadline also covers a streamed body: a gRPC stream ends with a DEADLINE_EXCEEDED trailer, an HTTP body is
 //! broken off, since its status has been sent. The server's own limit covers the time until the response head only: an
-//! event stream may live longer than any request should take to answer.
+//! event stream may live longer than any request should take to answer. The same holds for a route's own limit.
 //!
 //! A request that is answered at its first poll never registers a timer.
 

@@ -11,6 +11,8 @@
 //! A request ends in one of three ways: complete (the body was handed over to the end), failed (the body broke off), or
 //! aborted (the caller went away first). An aborted request leaves no gauge behind: everything hangs on one value that is
 //! dropped with the request.
+//!
+//! The chassis puts this layer around every service itself; it cannot be made outside of the chassis yet.
 
 mod body;
 pub(crate) mod connection;
