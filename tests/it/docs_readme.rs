@@ -27,14 +27,15 @@ impl Quickstart {
         let mut command = Command::new(binary());
         command.args(["--set", "http.address=127.0.0.1:0", "--set", "admin.address=127.0.0.1:0"]);
         let mut process = without_settings(&mut command).stdout(Stdio::piped()).spawn().expect("quickstart starts");
-        let (say, heard) = mpsc::channel();
+        let (say, heard) = mpsc::sync_channel(1);
         let stdout = BufReader::new(process.stdout.take().expect("a pipe"));
         // Reads to the end, so that the service never waits for a reader.
         std::thread::spawn(move || {
             for line in stdout.lines().map_while(Result::ok) {
                 let line: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
                 if line["message"] == "serving" {
-                    let _ = say.send(["http", "admin"].map(|key| line[key].as_str().unwrap_or_default().to_owned()));
+                    let _ =
+                        say.try_send(["http", "admin"].map(|key| line[key].as_str().unwrap_or_default().to_owned()));
                 }
             }
         });
