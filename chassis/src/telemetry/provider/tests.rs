@@ -35,7 +35,8 @@ fn providers_with(endpoint: &str, protocol: &str, more: &[(&str, &str)], sampler
     let fixed = [("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint), ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)];
     let env: Vec<_> = fixed.iter().chain(more).map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     let settings = OtlpSettings::from_env(&env).unwrap();
-    Providers::new(&settings, &identity(), sampler).unwrap()
+    // The environment has its say in the identity first, as in a service.
+    Providers::new(&settings, &settings.resource.identify(identity()), sampler).unwrap()
 }
 
 fn providers(endpoint: &str, protocol: &str, more: &[(&str, &str)]) -> Providers {
