@@ -15,3 +15,8 @@ mod server_http2;
 mod server_input;
 mod server_limits;
 mod support;
+mod telemetry_export;
+mod telemetry_sampling;
+mod telemetry_span;
+mod telemetry_trace;
+mod telemetry_w3c;

@@ -5,3 +5,6 @@ pub mod h2;
 pub mod raw;
 pub mod scrape;
 pub mod witness;
+pub(crate) mod telemetry;
+pub(crate) mod telemetry_grpc;
+pub(crate) mod telemetry_process;
