@@ -52,7 +52,7 @@ fn check(piece: &str) -> Result<(), FilterError> {
     // level meant.
     let word = piece.to_ascii_lowercase();
     let misspelt = |level: &&&str| {
-        word != **level && (strsim::levenshtein(&word, level) == 1 || (word.len() <= 8 && word.starts_with(**level)))
+        word != **level && (strsim::osa_distance(&word, level) == 1 || (word.len() <= 8 && word.starts_with(**level)))
     };
     match LEVELS.iter().find(misspelt) {
         Some(level) if !LEVELS.contains(&word.as_str()) => Err(FilterError(format!(
@@ -278,7 +278,7 @@ mod tests {
     #[test]
     fn a_misspelt_level_is_not_taken_for_a_target() {
         for (found, meant) in
-            [("inof=x,inf", "inof=x"), ("inf", "\"info\""), ("Warning", "\"warn\""), ("debugg", "\"debug\"")]
+            [("inof=x,inf", "inof=x"), ("inf", "\"info\""), ("Warning", "\"warn\""), ("debgu", "\"debug\"")]
         {
             let message = parse(found).err().map(|e| e.to_string()).unwrap_or_default();
             assert!(message.contains(meant), "{found}: {message}");
