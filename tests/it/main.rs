@@ -1,12 +1,18 @@
 //! Integration tests: real sockets, real signals, real clients. `cargo xtask test` brings what they need.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, unreachable_pub, reason = "tests")]
 
+mod audit_log;
 mod config_identity;
 mod deadline_grpc;
 mod deadline_http;
 mod docs_readme;
 mod grpc_stack;
 mod grpc_web;
+mod log_access;
+mod log_filter;
+mod log_lines;
+mod metrics_scrape;
+mod metrics_server;
 mod rejection_http;
 mod server_admin;
 mod server_connections;

@@ -1,14 +1,15 @@
 //! The quickstart as a process, for what it says and how it ends.
 
 use std::{
+    fs::File,
     path::PathBuf,
-    process::{Child, Command, Output, Stdio},
+    process::{Child, Command},
     sync::atomic::{AtomicU64, Ordering},
     time::Instant,
 };
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, Version};
 use http_body_util::{BodyExt, Full};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use serde_json::Value;
@@ -19,6 +20,7 @@ use super::telemetry::{PATIENCE, eventually};
 pub(crate) struct Quickstart {
     child: Option<Child>,
     ready: PathBuf,
+    lines: PathBuf,
     /// The address of the main port.
     pub(crate) http: String,
     /// The address of the operators' port.
@@ -32,7 +34,8 @@ pub(crate) async fn get(url: &str) -> Response<Bytes> {
 
 /// One request on a connection of its own; its answer is read to the end.
 pub(crate) async fn send(request: Request<Full<Bytes>>) -> Response<Bytes> {
-    let client = Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
+    let http2 = request.version() == Version::HTTP_2;
+    let client = Client::builder(TokioExecutor::new()).http2_only(http2).build_http::<Full<Bytes>>();
     let (head, body) = client.request(request).await.unwrap().into_parts();
     Response::from_parts(head, body.collect().await.unwrap().to_bytes())
 }
@@ -58,11 +61,12 @@ pub(crate) fn quickstart(env: &[(&str, &str)]) -> Command {
 impl Quickstart {
     /// Starts it and waits until it is ready.
     pub(crate) async fn start(env: &[(&str, &str)]) -> Self {
-        let ready = scratch("ready.json");
+        let (ready, lines) = (scratch("ready.json"), scratch("lines.json"));
         let mut command = quickstart(env);
-        let command = command.arg("--ready-file").arg(&ready).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut started =
-            Self { child: Some(command.spawn().unwrap()), ready, http: String::new(), admin: String::new() };
+        // A file, because a pipe that nobody reads fills up.
+        let command = command.arg("--ready-file").arg(&ready).stdout(File::create(&lines).unwrap());
+        let child = Some(command.spawn().unwrap());
+        let mut started = Self { child, ready, lines, http: String::new(), admin: String::new() };
         let bound: Value =
             eventually("the ready file", async || serde_json::from_slice(&std::fs::read(&started.ready).ok()?).ok())
                 .await;
@@ -76,13 +80,12 @@ impl Quickstart {
         let mut child = self.child.take().unwrap();
         assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
         let until = Instant::now() + PATIENCE;
-        // Its output is small enough for the pipe, so it can end although nobody reads.
         while child.try_wait().unwrap().is_none() && Instant::now() < until {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
         let _ = child.kill();
-        let Output { status, stdout, .. } = child.wait_with_output().unwrap();
-        let text = String::from_utf8(stdout).unwrap();
+        let status = child.wait().unwrap();
+        let text = std::fs::read_to_string(&self.lines).unwrap();
         let lines = text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}")));
         (status.code().expect("killed, since it did not end in time"), lines.collect())
     }
@@ -95,5 +98,6 @@ impl Drop for Quickstart {
             let _ = child.wait();
         }
         let _ = std::fs::remove_file(&self.ready);
+        let _ = std::fs::remove_file(&self.lines);
     }
 }
