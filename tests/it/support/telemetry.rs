@@ -38,7 +38,7 @@ async fn inner(id: u32) -> u32 {
 async fn moved() -> bool {
     let before = std::thread::current().id();
     // Gives the worker's work, this task's further polls included, to another thread, and waits until that has begun.
-    let (begun, has_begun) = std::sync::mpsc::channel();
+    let (begun, has_begun) = std::sync::mpsc::sync_channel(1);
     tokio::spawn(async move { begun.send(()) });
     tokio::task::block_in_place(|| has_begun.recv_timeout(PATIENCE).unwrap());
     tokio::task::yield_now().await;
