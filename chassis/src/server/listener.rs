@@ -2,7 +2,7 @@
 
 use std::{fmt, io, net::SocketAddr, path::PathBuf};
 
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream, lookup_host};
 
 use crate::Error;
 
@@ -52,6 +52,53 @@ impl Drop for UnixSocketFile {
     }
 }
 
+/// A packet filter that drops the first packet of a handshake and passes all others.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const NO_SYN: [socket2::SockFilter; 5] = {
+    use socket2::SockFilter;
+    // Flags of the TCP header and their bits, RFC 9293 §3.1; instructions, `linux/bpf_common.h`.
+    const FLAGS: u32 = 13;
+    const SYN: u32 = 0x02;
+    const ACK: u32 = 0x10;
+    const LOAD_BYTE: u16 = 0x30;
+    const AND: u16 = 0x54;
+    const JUMP_IF_EQUAL: u16 = 0x15;
+    const RETURN: u16 = 0x06;
+    [
+        SockFilter::new(LOAD_BYTE, 0, 0, FLAGS),
+        SockFilter::new(AND, 0, 0, SYN | ACK),
+        SockFilter::new(JUMP_IF_EQUAL, 0, 1, SYN),
+        SockFilter::new(RETURN, 0, 0, 0),
+        SockFilter::new(RETURN, 0, 0, u32::MAX),
+    ]
+};
+
+/// How many connections may wait in the kernel until they are accepted.
+///
+/// tokio takes 128. A burst of callers fills that in a moment; the ones above it wait a second for the kernel's second try, and
+/// some are told that they are connected, only to be reset when the listener closes. Linux allows this many
+/// (`net.core.somaxconn`) and cuts larger numbers off.
+const BACKLOG: u32 = 4096;
+
+async fn listen(address: &str) -> io::Result<TcpListener> {
+    let mut refused = io::Error::new(io::ErrorKind::InvalidInput, "the address names no host");
+    for address in lookup_host(address).await? {
+        match listen_on(address) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => refused = error,
+        }
+    }
+    Err(refused)
+}
+
+fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // A restarted service gets its port at once, though connections of the one before are still being buried.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
 /// An accepted connection.
 pub(crate) enum Accepted {
     Tcp(TcpStream, SocketAddr),
@@ -68,7 +115,7 @@ impl Listener {
         if let Some(path) = address.strip_prefix("unix:") {
             return Self::bind_unix(PathBuf::from(path), key).await;
         }
-        match TcpListener::bind(address).await {
+        match listen(address).await {
             Ok(listener) => Ok(Self::Tcp(listener)),
             Err(error) => Err(match error.kind() {
                 io::ErrorKind::AddrInUse => Error::unavailable(format!(
@@ -111,6 +158,18 @@ impl Listener {
             Self::Tcp(listener) => BoundAddress::Tcp(listener.local_addr()?),
             Self::Unix(_, file) => BoundAddress::Unix(file.0.clone()),
         })
+    }
+
+    /// Lets nobody new into the kernel's queue, so that it can be emptied before the listener closes. Those who come
+    /// meanwhile are not answered: their kernel tries again, and is then refused. `false` when this cannot be had.
+    pub(crate) fn seal(&self) -> bool {
+        match self {
+            #[cfg(any(target_os = "linux", target_os = "android"))]
+            Self::Tcp(listener) => socket2::SockRef::from(listener).attach_filter(&NO_SYN).is_ok(),
+            #[cfg(not(any(target_os = "linux", target_os = "android")))]
+            Self::Tcp(_) => false,
+            Self::Unix(listener, _) => socket2::SockRef::from(listener).shutdown(std::net::Shutdown::Read).is_ok(),
+        }
     }
 
     /// Waits for the next connection. Cancel safe.

@@ -36,6 +36,12 @@ use crate::{
 /// Chosen: long enough not to spin, short enough that callers in the kernel's queue do not notice.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// How long the listener of a stopping service still accepts what the kernel has begun to connect.
+///
+/// A caller that is connected when the listener closes is reset, and the request it has sent is lost. Chosen: above any
+/// round trip inside a data centre, which is how long a handshake takes.
+const HANDSHAKE: Duration = Duration::from_millis(50);
+
 /// A service of which each connection gets its own copy, told which connection it is.
 pub(crate) trait OnConnection {
     fn on(self, connection: Arc<Connection>) -> Self;
@@ -81,10 +87,21 @@ impl Server {
             };
             self.start(accepted, &connections, &service);
         }
-        // What the kernel has accepted already is answered too; then the listener closes and new callers are refused.
-        tokio::task::yield_now().await;
-        while let Some(accepted) = waiting(&self.listener, &permits).await {
-            self.start(accepted, &connections, &service);
+        let last = async {
+            let closes = tokio::time::Instant::now() + HANDSHAKE;
+            let sealed = self.listener.seal();
+            while let Some(accepted) = queued(&self.listener, &permits, closes).await {
+                self.start(accepted, &connections, &service);
+                if !sealed && tokio::time::Instant::now() > closes {
+                    break;
+                }
+            }
+        };
+        // The budget of a task would end the loop with callers still in the queue.
+        let last = tokio::task::unconstrained(last);
+        tokio::select! {
+            () = last => {}
+            () = self.shutdown.reached(Phase::Cutting) => {}
         }
     }
 
@@ -144,14 +161,20 @@ async fn next(listener: &Listener, permits: &Arc<Semaphore>) -> (Accepted, Owned
     }
 }
 
-/// A connection that waits in the kernel's queue right now, if there is one and there is room.
-async fn waiting(listener: &Listener, permits: &Arc<Semaphore>) -> Option<(Accepted, OwnedSemaphorePermit)> {
-    let permit = permits.clone().try_acquire_owned().ok()?;
-    let mut accept = pin!(listener.accept());
-    let accepted = std::future::poll_fn(|cx| std::task::Poll::Ready(accept.as_mut().poll(cx))).await;
-    match accepted {
-        std::task::Poll::Ready(Ok(accepted)) => Some((accepted, permit)),
-        _ => None,
+/// A connection that the kernel has made already, or is making, as soon as there is room for it; `None` when there is none
+/// by the time the listener closes.
+async fn queued(
+    listener: &Listener,
+    permits: &Arc<Semaphore>,
+    closes: tokio::time::Instant,
+) -> Option<(Accepted, OwnedSemaphorePermit)> {
+    let permit = permits.clone().acquire_owned().await.ok()?;
+    loop {
+        match tokio::time::timeout_at(closes, listener.accept()).await {
+            Ok(Ok(accepted)) => return Some((accepted, permit)),
+            Ok(Err(error)) if is_the_callers(&error) => {}
+            Ok(Err(_)) | Err(_) => return None,
+        }
     }
 }
 
