@@ -8,6 +8,7 @@ mod deadline_http;
 mod docs_readme;
 mod grpc_stack;
 mod grpc_web;
+mod lifecycle_drain;
 mod log_access;
 mod log_filter;
 mod log_lines;

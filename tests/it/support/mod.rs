@@ -8,3 +8,6 @@ pub mod witness;
 pub(crate) mod telemetry;
 pub(crate) mod telemetry_grpc;
 pub(crate) mod telemetry_process;
+pub mod http1;
+pub mod load;
+pub mod process;

@@ -1,0 +1,65 @@
+//! A stop under load loses nothing: no request, and no span.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use chassis::testing::{OtlpReceiver, ReceivedSpan};
+
+use crate::support::{
+    load::{self, Load, Tally},
+    process::{PATIENCE, Quickstart, Service},
+};
+
+const CONNECTIONS: u32 = 300;
+/// Before the stop begins.
+const ANSWERED_BEFORE: u32 = 3_000;
+/// In all: a fast machine makes fewer than this within the drain delay.
+const REQUESTS: u32 = 100_000;
+
+/// Every request sampled, and room for all of their spans.
+fn traced(receiver: &OtlpReceiver, protocol: &str) -> Quickstart {
+    Quickstart::new()
+        .env("OTEL_EXPORTER_OTLP_ENDPOINT", &receiver.http_endpoint())
+        .env("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
+        .env("OTEL_TRACES_SAMPLER", "always_on")
+        .env("OTEL_BSP_MAX_QUEUE_SIZE", "131072")
+        .set("shutdown.drain_delay", "300ms")
+        .set("shutdown.flush", "20s")
+        .set("log.access.enabled", "false")
+}
+
+/// The orders that have a span.
+fn orders(spans: &[ReceivedSpan]) -> BTreeSet<u32> {
+    let paths = spans.iter().filter_map(|span| span.attributes.get("url.path")?.as_str());
+    paths.filter_map(|path| path.strip_prefix("/orders/")?.parse().ok()).collect()
+}
+
+async fn stop(service: &mut Service, load: &Load) {
+    load.reached(ANSWERED_BEFORE).await;
+    load.stopping();
+    assert_eq!(service.terminate().await, 0);
+}
+
+async fn every_answer_has_its_span(tally: &Tally, receiver: &OtlpReceiver) {
+    let spans = receiver.wait_for_spans(tally.answered.len(), Duration::from_secs(5)).await;
+    let traced = orders(&spans);
+    let without: Vec<_> = tally.answered.difference(&traced).take(10).collect();
+    assert!(without.is_empty(), "{} answers, {} spans; without one: {without:?}", tally.answered.len(), traced.len());
+    let without: Vec<_> = traced.difference(&tally.answered).take(10).collect();
+    assert!(without.is_empty(), "served, and the caller knows nothing of it: {without:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_under_the_load_of_300_kept_alive_connections_loses_no_request_and_no_span() {
+    for protocol in ["grpc", "http/protobuf"] {
+        let receiver = OtlpReceiver::start().await.unwrap();
+        let mut service = traced(&receiver, protocol).start().await;
+        let load = Load::of(REQUESTS);
+        let connections = load.start(service.http, CONNECTIONS);
+        stop(&mut service, &load).await;
+        load::ended(connections, PATIENCE).await;
+        let tally = load.tally();
+        assert!(tally.lost.is_empty(), "lost {} of {}: {:?}", tally.lost.len(), tally.answered.len(), tally.lost);
+        assert!(tally.closes >= CONNECTIONS, "every caller is told to move away: {}", tally.closes);
+        every_answer_has_its_span(&tally, &receiver).await;
+    }
+}

@@ -1,0 +1,282 @@
+//! The quickstart binary as a process of its own, as users start it.
+
+use std::{
+    net::SocketAddr,
+    os::unix::process::ExitStatusExt,
+    path::{Path, PathBuf},
+    process::{ExitStatus, Output, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncRead, BufReader},
+    process::{Child, Command},
+    sync::watch,
+    task::JoinHandle,
+    time::{interval, timeout},
+};
+
+use super::http1::{self, Answer};
+
+/// How long a test waits for what should come at once: machines that build beside the test are slow.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The binary that `cargo build -p quickstart` makes, beside the tests' own.
+pub fn binary() -> PathBuf {
+    let test = std::env::current_exe().expect("the test has a path");
+    let path = test.ancestors().nth(2).expect("target/debug/deps/it").join("quickstart");
+    assert!(path.exists(), "the quickstart binary is missing; run `cargo xtask test`, or `cargo build -p quickstart`");
+    path
+}
+
+/// A folder of the test's own, gone with the value.
+#[derive(Debug)]
+pub struct Folder(PathBuf);
+
+impl Folder {
+    pub fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        std::fs::create_dir_all(&path).expect("a folder");
+        Self(path)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Writes a file whole: nobody sees half of it.
+    pub fn write(&self, name: &str, content: &str) -> PathBuf {
+        let (path, partial) = (self.0.join(name), self.0.join(format!("{name}.partial")));
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        std::fs::create_dir_all(partial.parent().expect("a folder")).expect("a folder");
+        std::fs::write(&partial, content).expect("a file");
+        std::fs::rename(&partial, &path).expect("a file");
+        path
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// How the process is to be started: in a folder of its own, with no variables but those given here.
+#[derive(Debug)]
+pub struct Quickstart {
+    folder: Folder,
+    arguments: Vec<String>,
+    env: Vec<(String, String)>,
+}
+
+impl Quickstart {
+    /// On free ports of the loopback address.
+    pub fn new() -> Self {
+        let bare = Self::bare();
+        bare.set("http.address", "127.0.0.1:0").set("admin.address", "127.0.0.1:0")
+    }
+
+    /// With nothing set at all.
+    pub fn bare() -> Self {
+        Self { folder: Folder::new(), arguments: Vec::new(), env: Vec::new() }
+    }
+
+    pub fn set(self, key: &str, value: &str) -> Self {
+        self.arguments(&["--set", &format!("{key}={value}")])
+    }
+
+    pub fn arguments(mut self, arguments: &[&str]) -> Self {
+        self.arguments.extend(arguments.iter().map(|&argument| argument.to_owned()));
+        self
+    }
+
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// A file in the folder the process runs in.
+    pub fn file(self, name: &str, content: &str) -> Self {
+        self.folder.write(name, content);
+        self
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(binary());
+        command
+            .args(&self.arguments)
+            .env_clear()
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
+            .current_dir(self.folder.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        command
+    }
+
+    /// Runs a command that ends by itself.
+    pub async fn run(self) -> Ended {
+        let output = timeout(PATIENCE, self.command().output()).await.expect("the command ends").expect("it starts");
+        Ended::of(output)
+    }
+
+    /// Starts the process without waiting for anything.
+    pub fn spawn(self) -> Process {
+        let ready_file = self.folder.path().join("ready.json");
+        let mut child = self.command().arg("--ready-file").arg(&ready_file).spawn().expect("quickstart starts");
+        let (out, stdout) = collect(child.stdout.take().expect("piped"));
+        let (err, stderr) = collect(child.stderr.take().expect("piped"));
+        Process { folder: self.folder, child, ready_file, stdout, stderr, readers: vec![out, err] }
+    }
+
+    /// Starts the service and waits until it is ready.
+    pub async fn start(self) -> Service {
+        let mut process = self.spawn();
+        let (http, admin) = process.ready().await;
+        Service { process, http, admin }
+    }
+}
+
+/// What a command left behind.
+#[derive(Debug)]
+pub struct Ended {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Ended {
+    fn of(output: Output) -> Self {
+        let text = |bytes| String::from_utf8(bytes).expect("the output is text");
+        Self { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+    }
+}
+
+fn collect(from: impl AsyncRead + Unpin + Send + 'static) -> (JoinHandle<()>, watch::Receiver<Vec<String>>) {
+    let (sender, receiver) = watch::channel(Vec::new());
+    let reader = tokio::spawn(async move {
+        let mut lines = BufReader::new(from).lines();
+        while let Ok(Some(line)) = lines.next_line().await {
+            sender.send_modify(|lines| lines.push(line));
+        }
+    });
+    (reader, receiver)
+}
+
+/// A process that was started. Dropped, it is killed.
+#[derive(Debug)]
+pub struct Process {
+    folder: Folder,
+    child: Child,
+    ready_file: PathBuf,
+    stdout: watch::Receiver<Vec<String>>,
+    stderr: watch::Receiver<Vec<String>>,
+    readers: Vec<JoinHandle<()>>,
+}
+
+impl Process {
+    pub fn folder(&self) -> &Folder {
+        &self.folder
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        let pid = self.child.id().expect("the process runs");
+        kill_process(Pid::from_raw(pid.cast_signed()).expect("a pid"), signal).expect("the signal is sent");
+    }
+
+    /// Watches for the ready file; gives the addresses in it.
+    async fn ready(&mut self) -> (SocketAddr, SocketAddr) {
+        let path = self.ready_file.clone();
+        let appears = async {
+            let mut tick = interval(Duration::from_millis(5));
+            loop {
+                tick.tick().await;
+                if let Ok(content) = std::fs::read(&path) {
+                    return content;
+                }
+            }
+        };
+        let content = tokio::select! {
+            content = timeout(PATIENCE, appears) => content.expect("the service gets ready"),
+            ended = self.child.wait() => panic!("{ended:?} before it was ready: {:?}", self.stderr.borrow()),
+        };
+        let content: Value = serde_json::from_slice(&content).expect("the ready file is JSON, written whole");
+        assert_eq!(content["pid"], self.child.id().expect("the process runs"));
+        let address = |key: &str| content[key].as_str().expect("an address").parse().expect("an address");
+        (address("http"), address("admin"))
+    }
+
+    /// Waits for a line of standard output that holds the text.
+    pub async fn says(&self, text: &str) -> String {
+        says(&self.stdout, text).await
+    }
+
+    /// Waits for a line of standard error that holds the text.
+    pub async fn complains(&self, text: &str) -> String {
+        says(&self.stderr, text).await
+    }
+
+    /// The lines of standard output so far.
+    pub fn stdout(&self) -> Vec<String> {
+        self.stdout.borrow().clone()
+    }
+
+    /// The log lines so far that say this message.
+    pub fn logged(&self, message: &str) -> Vec<Value> {
+        let lines = self.stdout();
+        let events = lines.iter().map(|line| serde_json::from_str::<Value>(line).expect("every line is JSON"));
+        events.filter(|event| event["message"] == message).collect()
+    }
+
+    /// Waits for the end; gives the exit code, 128 + the number of the signal that killed it otherwise. The output is whole.
+    pub async fn exit_code(&mut self) -> i32 {
+        let status: ExitStatus =
+            timeout(PATIENCE, self.child.wait()).await.expect("the process ends").expect("it can be waited for");
+        for reader in self.readers.drain(..) {
+            timeout(PATIENCE, reader).await.expect("the output ends").expect("it was read");
+        }
+        status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default())
+    }
+}
+
+async fn says(lines: &watch::Receiver<Vec<String>>, text: &str) -> String {
+    let find = |lines: &Vec<String>| lines.iter().find(|line| line.contains(text)).cloned();
+    let mut lines = lines.clone();
+    let found = match timeout(PATIENCE, lines.wait_for(|lines| find(lines).is_some())).await {
+        Ok(Ok(lines)) => find(&lines),
+        _ => None,
+    };
+    found.unwrap_or_else(|| panic!("found no line with {text:?} in {:#?}", lines.borrow()))
+}
+
+/// A process that serves.
+#[derive(Debug)]
+pub struct Service {
+    pub process: Process,
+    pub http: SocketAddr,
+    pub admin: SocketAddr,
+}
+
+impl Service {
+    /// GET on the main port, on a connection of its own.
+    pub async fn get(&self, path: &str) -> Answer {
+        http1::get(self.http, path).await
+    }
+
+    /// GET on the operators' port, on a connection of its own.
+    pub async fn operator(&self, path: &str) -> Answer {
+        http1::get(self.admin, path).await
+    }
+
+    /// Sends SIGTERM and waits for the end.
+    pub async fn terminate(&mut self) -> i32 {
+        self.process.signal(Signal::TERM);
+        self.process.exit_code().await
+    }
+}
