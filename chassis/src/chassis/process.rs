@@ -72,7 +72,7 @@ where
 }
 
 /// Runs the service's `main` under the signals, then flushes.
-async fn live<S, F, Fut>(chassis: Chassis<S>, signals: Signals, body: F) -> Result<()>
+async fn live<S, F, Fut>(chassis: Chassis<S>, mut signals: Signals, body: F) -> Result<()>
 where
     S: DeserializeOwned + JsonSchema + Send + Sync + 'static,
     F: FnOnce(Chassis<S>) -> Fut,
@@ -95,8 +95,15 @@ where
         tracing::error!(%error, exit_code = error.exit().code(), "the service failed");
     }
     let flush = settings.borrow().value().shutdown.flush.get();
-    core.telemetry.clone().shutdown(flush).await;
-    ended
+    let mut flushed = pin!(core.telemetry.clone().shutdown(flush));
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut flushed => return ended,
+            // The third signal counts here too.
+            () = signals.listen(&core) => {}
+        }
+    }
 }
 
 /// The signals that a service obeys.
@@ -104,6 +111,8 @@ struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
+    /// How many have asked for the end.
+    stops: u32,
 }
 
 impl Signals {
@@ -114,12 +123,12 @@ impl Signals {
             terminate: install(SignalKind::terminate())?,
             interrupt: install(SignalKind::interrupt())?,
             hang_up: install(SignalKind::hangup())?,
+            stops: 0,
         })
     }
 
     /// Passes signals on. Returns at the first one that comes while the service does not serve.
-    async fn listen(mut self, core: &Core) {
-        let mut stops = 0;
+    async fn listen(&mut self, core: &Core) {
         loop {
             let interrupt = tokio::select! {
                 _ = self.hang_up.recv() => {
@@ -129,9 +138,9 @@ impl Signals {
                 _ = self.terminate.recv() => false,
                 _ = self.interrupt.recv() => true,
             };
-            stops += 1;
+            self.stops += 1;
             let signal = if interrupt { "SIGINT" } else { "SIGTERM" };
-            match haste(stops, interrupt && core.identity.environment == "dev") {
+            match haste(self.stops, interrupt && core.identity.environment == "dev") {
                 Haste::Now => {
                     tracing::warn!(signal, "third signal: exiting at once");
                     core.telemetry.logs.flush(Duration::from_millis(100));
