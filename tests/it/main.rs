@@ -9,6 +9,7 @@ mod docs_readme;
 mod grpc_stack;
 mod grpc_web;
 mod lifecycle_drain;
+mod lifecycle_signals;
 mod log_access;
 mod log_filter;
 mod log_lines;

@@ -9,5 +9,6 @@ pub(crate) mod telemetry;
 pub(crate) mod telemetry_grpc;
 pub(crate) mod telemetry_process;
 pub mod http1;
+pub mod http2;
 pub mod load;
 pub mod process;

@@ -66,9 +66,10 @@ impl Drop for Folder {
     }
 }
 
-/// How the process is to be started: in a folder of its own, with no variables but those given here.
+/// How a process is to be started: in a folder of its own, with no variables but those given here.
 #[derive(Debug)]
 pub struct Quickstart {
+    binary: PathBuf,
     folder: Folder,
     arguments: Vec<String>,
     env: Vec<(String, String)>,
@@ -81,9 +82,14 @@ impl Quickstart {
         bare.set("http.address", "127.0.0.1:0").set("admin.address", "127.0.0.1:0")
     }
 
+    /// The tests' own service (`tests/src/bin/fixture.rs`) in its place.
+    pub fn fixture() -> Self {
+        Self { binary: PathBuf::from(env!("CARGO_BIN_EXE_fixture")), ..Self::new() }
+    }
+
     /// With nothing set at all.
     pub fn bare() -> Self {
-        Self { folder: Folder::new(), arguments: Vec::new(), env: Vec::new() }
+        Self { binary: binary(), folder: Folder::new(), arguments: Vec::new(), env: Vec::new() }
     }
 
     pub fn set(self, key: &str, value: &str) -> Self {
@@ -107,7 +113,7 @@ impl Quickstart {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(binary());
+        let mut command = Command::new(&self.binary);
         command
             .args(&self.arguments)
             .env_clear()

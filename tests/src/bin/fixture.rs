@@ -1,0 +1,79 @@
+//! A service with everything that a stop has to wait for: slow handlers, a background task, hooks, a `main` that takes long.
+
+use std::{convert::Infallible, time::Duration};
+
+use chassis::prelude::*;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What the tests ask of it.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+struct Settings {
+    /// Whether `main` never gets to serve.
+    hangs_at_start: bool,
+    /// Whether the background task panics the first time.
+    task_panics: bool,
+    /// Whether the background task does not end when told.
+    task_hangs: bool,
+    /// What `GET /greeting` says.
+    #[schemars(extend("x-reloadable" = true))]
+    greeting: String,
+}
+
+struct Fixture {
+    settings: tokio::sync::watch::Receiver<std::sync::Arc<Settings>>,
+}
+
+#[derive(Serialize)]
+struct Text {
+    text: String,
+}
+
+#[service]
+impl Fixture {
+    /// Answers after so many milliseconds.
+    #[get("/slow/{milliseconds}")]
+    async fn slow(&self, milliseconds: u64) -> Text {
+        tracing::info!("a slow request has begun");
+        tokio::time::sleep(Duration::from_millis(milliseconds)).await;
+        Text { text: "slow".to_owned() }
+    }
+
+    /// Greets with the words of the configuration.
+    #[get("/greeting")]
+    async fn greeting(&self) -> Text {
+        Text { text: self.settings.borrow().greeting.clone() }
+    }
+}
+
+#[chassis::main]
+async fn main(chassis: Chassis<Settings>) -> chassis::Result<()> {
+    let settings = chassis.settings().clone();
+    if settings.hangs_at_start {
+        tracing::info!("hanging at start");
+        std::future::pending::<()>().await;
+    }
+    let fixture = Fixture { settings: chassis.settings_watch() };
+    let mut panics = settings.task_panics;
+    chassis
+        .mount(fixture)
+        .background("worker", chassis::tasks::Restart::Always, move |stop| {
+            let panics = std::mem::take(&mut panics);
+            let hangs = settings.task_hangs;
+            async move {
+                assert!(!panics, "the worker tripped");
+                tracing::info!("the worker works");
+                stop.cancelled().await;
+                tracing::info!("the worker was told to stop");
+                if hangs {
+                    std::future::pending::<()>().await;
+                }
+                Ok::<_, Infallible>(())
+            }
+        })
+        .on_shutdown("added first", || async { tracing::info!("hook added first") })
+        .on_shutdown("added last", || async { tracing::info!("hook added last") })
+        .serve()
+        .await
+}
