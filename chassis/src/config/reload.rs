@@ -203,11 +203,11 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Watcher<T> {
         // Err: the load panicked, which its own counter tells of; the old value stays.
         if let Ok(Some((loaded, now))) = read.await {
             self.seen = now;
-            self.publish(loaded);
+            self.publish(loaded, poked);
         }
     }
 
-    fn publish(&mut self, loaded: Result<Loaded<T>, ConfigErrors>) {
+    fn publish(&mut self, loaded: Result<Loaded<T>, ConfigErrors>, poked: bool) {
         let old = self.values.borrow().clone();
         let done = loaded.and_then(|new| {
             let plan = ReloadPlan::new(&old, &new);
@@ -227,8 +227,9 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Watcher<T> {
             }
             Err(errors) => ReloadStatus { outcome: Outcome::Failed(Arc::new(errors)), ..last.clone() },
         };
-        // A retry that fails as before is no news.
-        if status != last
+        // A retry that fails as before is no news, but whoever asked for it wants an answer.
+        if poked
+            || status != last
             || matches!(&status, ReloadStatus { outcome: Outcome::Good, changed, .. } if !changed.is_empty())
         {
             self.status.send_replace(status);
