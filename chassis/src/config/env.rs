@@ -50,7 +50,12 @@ pub(crate) fn prefixed(sources: &Sources, root: &Node, problems: &mut Vec<Config
                 candidates.extend(super::explain::paths(root).iter().map(|path| variable(path)));
                 candidates.extend(sources.not_keys.iter().cloned());
                 candidates.push(PROFILE_VARIABLE.into());
-                problems.push(unknown(name, None, &candidates, "unset it, or see the variables with `config explain`"));
+                problems.push(unknown(
+                    name,
+                    None,
+                    &candidates,
+                    "unset it, or see the variables with `config print --default`",
+                ));
             }
         }
     }
@@ -72,7 +77,7 @@ pub(crate) fn command_line(set: &[String], root: &Node, problems: &mut Vec<Confi
             Ok(path) => insert(&mut layer, root, &path, text, key, origin, problems),
             Err(known) => {
                 let candidates = [known, super::explain::paths(root)].concat();
-                problems.push(unknown(key, Some(origin), &candidates, "see the keys with `config explain`"));
+                problems.push(unknown(key, Some(origin), &candidates, "see the keys with `config print --default`"));
             }
         }
     }

@@ -392,7 +392,7 @@ fn misspelt_variables_name_the_nearest_full_variable() {
   CHASSIS_HTTP__ADRESS: unknown; did you mean CHASSIS_HTTP__ADDRESS?
   CHASSIS_HTTP__HOSTS__0: unknown; did you mean CHASSIS_HTTP__HOSTS?
   CHASSIS_PROFIL: unknown; did you mean CHASSIS_PROFILE?
-  CHASSIS_QUITE_ELSEWHERE: unknown; unset it, or see the variables with `config explain`
+  CHASSIS_QUITE_ELSEWHERE: unknown; unset it, or see the variables with `config print --default`
   CHASSIS_SHUTDOWN__DRAIN__DELAY: unknown; did you mean CHASSIS_SHUTDOWN__DRAIN_DELAY?"
     );
 }
@@ -502,7 +502,7 @@ fn wrong_pairs_of_the_command_line_say_what_to_type() {
             "--set workers: found no =, expected key=value",
             "http.adress: unknown; did you mean http.address? (command line --set http.adress)",
             "http.workers: found \"many\", expected a whole number, 1–64 threads (command line --set http.workers)",
-            "nothing.like.it: unknown; see the keys with `config explain` (command line --set nothing.like.it)",
+            "nothing.like.it: unknown; see the keys with `config print --default` (command line --set nothing.like.it)",
         ]
     );
 }
