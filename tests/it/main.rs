@@ -3,9 +3,11 @@
 
 mod audit_log;
 mod config_identity;
+mod config_reload;
 mod deadline_grpc;
 mod deadline_http;
 mod docs_readme;
+mod grpc_foreign_client;
 mod grpc_stack;
 mod grpc_web;
 mod lifecycle_drain;
@@ -15,6 +17,8 @@ mod log_filter;
 mod log_lines;
 mod metrics_scrape;
 mod metrics_server;
+mod process_commands;
+mod process_refusals;
 mod rejection_http;
 mod server_admin;
 mod server_connections;

@@ -73,12 +73,6 @@ impl Connection {
             }
         }
     }
-
-    /// Waits for the end of the connection; gives what came before it.
-    pub async fn closed(mut self) -> io::Result<Vec<u8>> {
-        while self.stream.read_buf(&mut self.buffer).await? > 0 {}
-        Ok(self.buffer)
-    }
 }
 
 fn parse(bytes: &[u8]) -> Option<(Answer, usize)> {

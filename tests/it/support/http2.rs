@@ -35,10 +35,6 @@ impl Connection {
         Ok(Self { address, requests, _driver: std::sync::Arc::new(AbortOnDropHandle::new(driver)) })
     }
 
-    pub fn is_closed(&self) -> bool {
-        self.requests.is_closed()
-    }
-
     /// GET; gives the status and the whole body.
     pub async fn get(&mut self, path: &str) -> hyper::Result<(u16, Bytes)> {
         let request = Request::get(format!("http://{}{path}", self.address)).body(Full::default()).expect("a request");

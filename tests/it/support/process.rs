@@ -112,6 +112,11 @@ impl Quickstart {
         self
     }
 
+    /// Where a file of that folder is.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
     fn command(&self) -> Command {
         let mut command = Command::new(&self.binary);
         command
@@ -221,11 +226,6 @@ impl Process {
     /// Waits for a line of standard output that holds the text.
     pub async fn says(&self, text: &str) -> String {
         says(&self.stdout, text).await
-    }
-
-    /// Waits for a line of standard error that holds the text.
-    pub async fn complains(&self, text: &str) -> String {
-        says(&self.stderr, text).await
     }
 
     /// The lines of standard output so far.
