@@ -73,8 +73,9 @@ where
         }
         // This limit counts; axum's own of 2 MB would cut bodies off below it.
         DefaultBodyLimit::disable().apply(&mut request);
-        let protocol = RequestContext::with_current(|c| c.map_or(Protocol::Http, RequestContext::protocol));
-        if protocol != Protocol::Http {
+        let (protocol, rpc) =
+            RequestContext::with_current(|c| c.map_or((Protocol::Http, false), |c| (c.protocol(), c.0.rpc)));
+        if rpc {
             return ResponseFuture::served(self.inner.call(request.map(Body::new)));
         }
         let announced = request.headers().get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());

@@ -65,6 +65,8 @@ pub(crate) struct Inner {
     pub(crate) trace: TraceContext,
     pub(crate) started: Instant,
     pub(crate) protocol: Protocol,
+    /// Whether the call goes to a gRPC service that is served, whatever its content type claims.
+    pub(crate) rpc: bool,
     pub(crate) method: http::Method,
     pub(crate) version: http::Version,
     pub(crate) target: http::Uri,
@@ -112,6 +114,7 @@ impl RequestContext {
             trace,
             started: Instant::now(),
             protocol: Protocol::Http,
+            rpc: false,
             method: http::Method::GET,
             version: http::Version::HTTP_11,
             target: http::Uri::default(),

@@ -18,7 +18,8 @@ use tower_service::Service;
 use crate::{
     cause::Cause,
     context::{Protocol, RequestContext},
-    reject::reject,
+    problem::Problem,
+    reject::{self, reject},
 };
 
 /// Answers what the router leaves bare. See the [module](self).
@@ -82,20 +83,29 @@ where
         if !response.body().is_end_stream() || response.headers().contains_key(header::CONTENT_TYPE) {
             return Poll::Ready(Ok(response));
         }
-        Poll::Ready(Ok(answer(cause, &response)))
+        Poll::Ready(Ok(answer(cause, response)))
     }
 }
 
 #[cold]
-fn answer(cause: Cause, bare: &Response<Body>) -> Response<Body> {
-    let protocol = RequestContext::with_current(|c| c.map_or(Protocol::Http, RequestContext::protocol));
+fn answer(cause: Cause, bare: Response<Body>) -> Response<Body> {
+    let (protocol, matched) = RequestContext::with_current(|context| {
+        context.map_or((Protocol::Http, false), |context| (context.protocol(), context.route().is_some()))
+    });
     if protocol != Protocol::Http {
         // gRPC's word for a method that nobody serves, whether the router misses the path or the method.
         return reject(Cause::MethodNotAllowed, protocol);
     }
-    let mut response = reject(cause, protocol);
-    if let Some(allow) = bare.headers().get(header::ALLOW) {
-        response.headers_mut().insert(header::ALLOW, allow.clone());
+    // A handler's own bare 404 is an answer, not a refusal of the chassis; the router's 405 is one.
+    let mut response = match (cause, matched) {
+        (Cause::NotFound, true) => reject::answer(Problem::from(cause), protocol),
+        _ => reject(cause, protocol),
+    };
+    // What the handler or the router said stays: `allow` for one.
+    for (name, value) in bare.headers() {
+        if name != header::CONTENT_LENGTH && !response.headers().contains_key(name) {
+            response.headers_mut().append(name, value.clone());
+        }
     }
     response
 }

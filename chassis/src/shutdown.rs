@@ -1,11 +1,8 @@
 //! The phases of a service's end, as one value that everybody watches.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU8, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::{AtomicU8, Ordering},
 };
 
 use schemars::JsonSchema;
@@ -26,7 +23,7 @@ pub struct ShutdownConfig {
     pub drain_delay: config::Duration,
     /// How long requests that are being served may take to end once no new ones are accepted.
     ///
-    /// Together with `drain_delay` it stays within the 30 s that Kubernetes gives before it kills.
+    /// Kubernetes kills after 30 s: `drain_delay`, this and `flush` together should stay below its grace period.
     #[schemars(extend("x-minimum" = "0s", "x-maximum" = "1h", "x-reloadable" = true))]
     pub grace: config::Duration,
     /// How long the flush of the last spans, metrics and log lines may take at the very end.
@@ -38,7 +35,8 @@ impl Default for ShutdownConfig {
     fn default() -> Self {
         Self {
             drain_delay: config::Duration::from_secs(5),
-            // Kubernetes' terminationGracePeriodSeconds is 30 s; 25 s leave the drain delay its 5 s.
+            // Kubernetes' terminationGracePeriodSeconds is 30 s, less the drain delay. Work that uses all of it up leaves the
+            // flush no time; raise Kubernetes' value where requests take that long.
             grace: config::Duration::from_secs(25),
             // Chosen: the OTLP exporter's own retries end within 3 s when the collector is down.
             flush: config::Duration::from_secs(3),
@@ -117,7 +115,7 @@ impl PhaseOwner {
 
 impl Drop for PhaseOwner {
     fn drop(&mut self) {
-        self.wake(Phase::Cutting);
+        self.advance(Phase::Cutting);
     }
 }
 
@@ -142,12 +140,6 @@ pub(crate) fn haste(nth_signal: u32, interactive: bool) -> Haste {
     }
 }
 
-/// The time a whole stop may take at most, for the orchestrator's own grace period.
-#[must_use]
-pub fn longest_stop(config: &ShutdownConfig) -> Duration {
-    config.drain_delay.get() + config.grace.get() + config.flush.get()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -164,6 +156,13 @@ mod tests {
         assert_eq!(haste(1, true), Haste::SkipDelay);
         assert_eq!(haste(2, true), Haste::SkipDelay);
         assert_eq!(haste(3, true), Haste::Now);
+    }
+
+    #[test]
+    fn an_owner_that_is_gone_leaves_nothing_running() {
+        let (owner, shutdown) = PhaseOwner::new();
+        drop(owner);
+        assert_eq!(shutdown.phase(), Phase::Cutting);
     }
 
     #[tokio::test]

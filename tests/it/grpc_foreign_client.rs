@@ -35,7 +35,7 @@ fn numbers_as_text(value: &mut Value) {
     match value {
         Value::Object(fields) => {
             for (name, field) in fields {
-                if matches!(name.as_str(), "cents" | "total_cents") {
+                if matches!(name.as_str(), "cents" | "total") {
                     *field = field.to_string().into();
                 }
                 numbers_as_text(field);

@@ -51,7 +51,7 @@ mod tests {
             concat!(
                 r#"{"id":7,"customer":"customer-7","items":[{"sku":"a-71","count":1,"cents":17},"#,
                 r#"{"sku":"a-72","count":2,"cents":27},{"sku":"a-73","count":3,"cents":37}],"#,
-                r#""total_cents":182,"status":"paid","created_at":"2026-01-01T00:00:07Z"}"#
+                r#""total":182,"status":"paid","created_at":"2026-01-01T00:00:07Z"}"#
             )
         );
     }

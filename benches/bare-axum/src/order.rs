@@ -11,7 +11,7 @@ pub(crate) struct Order {
     pub(crate) id: u32,
     pub(crate) customer: String,
     pub(crate) items: Vec<Item>,
-    pub(crate) total_cents: u64,
+    pub(crate) total: u64,
     pub(crate) status: Status,
     pub(crate) created_at: String,
 }
@@ -31,7 +31,7 @@ pub(crate) enum Status {
     Paid,
 }
 
-/// The order with this id, about 220 bytes as JSON, or nothing when there is none.
+/// The order with this id, about 215 bytes as JSON, or nothing when there is none.
 pub(crate) fn find(id: u32) -> Option<Order> {
     if !(1..=LAST_ID).contains(&id) {
         return None;
@@ -43,12 +43,12 @@ pub(crate) fn find(id: u32) -> Option<Order> {
             cents: u64::from(id % 90 + 10 * line),
         })
         .collect();
-    let total_cents = items.iter().map(|item| u64::from(item.count) * item.cents).sum();
+    let total = items.iter().map(|item| u64::from(item.count) * item.cents).sum();
     Some(Order {
         id,
         customer: format!("customer-{id}"),
         items,
-        total_cents,
+        total,
         status: Status::Paid,
         created_at: created_at(id),
     })

@@ -63,7 +63,15 @@ struct Core {
     stop: watch::Sender<Option<bool>>,
     phase: PhaseOwner,
     shutdown: Shutdown,
-    bound: watch::Sender<Option<Bound>>,
+    bound: watch::Sender<Listening>,
+}
+
+/// Whether the service listens, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Listening {
+    NotYet,
+    At(Bound),
+    Ended,
 }
 
 /// Where a running service listens.
@@ -192,7 +200,7 @@ where
             stop: watch::Sender::new(None),
             phase,
             shutdown,
-            bound: watch::Sender::new(None),
+            bound: watch::Sender::new(Listening::NotYet),
         });
         core.observe();
         Ok(Self {
@@ -363,7 +371,11 @@ impl Handle {
     /// Waits until the service listens, and says where. `None` when it ended before.
     pub async fn bound(&self) -> Option<Bound> {
         let mut bound = self.0.bound.subscribe();
-        bound.wait_for(Option::is_some).await.ok().and_then(|bound| bound.clone())
+        let listening = bound.wait_for(|listening| *listening != Listening::NotYet).await.ok()?;
+        match &*listening {
+            Listening::At(bound) => Some(bound.clone()),
+            Listening::NotYet | Listening::Ended => None,
+        }
     }
 
     /// Begins the stop, as SIGTERM does; `at_once` skips the drain delay.

@@ -9,7 +9,7 @@ use std::sync::{Arc, atomic::Ordering};
 use tokio::{sync::watch, task::JoinSet};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Bound, Chassis, reload::apply_reloads};
+use super::{Bound, Chassis, Core, Listening, reload::apply_reloads};
 use crate::{
     cli::{self, Command},
     config::Watcher,
@@ -18,12 +18,38 @@ use crate::{
     health,
     observe::GrpcWebStatusLayer,
     server::{HttpConfig, Listener, ReadyFile, Server, admin},
+    settings::Settings,
     shutdown::{Phase, PhaseOwner},
     stack,
 };
 
+/// What is served beside the service's own gRPC services.
+const OWN_GRPC_SERVICES: [&str; 3] =
+    ["grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection"];
+
 /// How long the last steps may take when the grace period has been used up.
 const LAST_STEPS: Duration = Duration::from_secs(1);
+
+type Listeners = (Listener, Option<Listener>, Bound);
+
+async fn listen(config: &Settings) -> Result<Listeners> {
+    let http = Listener::bind(&config.http.address, "http.address").await?;
+    let admin = match config.admin.enabled {
+        true => Some(Listener::bind(&config.admin.address, "admin.address").await?),
+        false => None,
+    };
+    let bound = Bound { http: http.address()?, admin: admin.as_ref().map(Listener::address).transpose()? };
+    Ok((http, admin, bound))
+}
+
+/// Tells those who wait for the addresses when there will be none.
+struct EndOfListening(Arc<Core>);
+
+impl Drop for EndOfListening {
+    fn drop(&mut self) {
+        self.0.bound.send_replace(Listening::Ended);
+    }
+}
 
 impl<S> Chassis<S>
 where
@@ -41,6 +67,7 @@ where
             _ => {}
         }
         self.core.serving.store(true, Ordering::Release);
+        let _end_of_listening = EndOfListening(self.core.clone());
         let mut internal = JoinSet::new();
         let ended = CancellationToken::new();
         self.start_housekeeping(&mut internal, &ended);
@@ -58,15 +85,17 @@ where
             self.end_work(Instant::now() + LAST_STEPS).await;
             return Ok(());
         }
-        let http = Listener::bind(&config.http.address, "http.address").await?;
-        let admin = match config.admin.enabled {
-            true => Some(Listener::bind(&config.admin.address, "admin.address").await?),
-            false => None,
+        let (http, admin, bound) = match listen(&config).await {
+            Ok(listening) => listening,
+            Err(error) => {
+                self.end_work(Instant::now() + LAST_STEPS).await;
+                return Err(error);
+            }
         };
-        let bound = Bound { http: http.address()?, admin: admin.as_ref().map(Listener::address).transpose()? };
 
         let on_panic = core.health.clone();
         let observer = core.telemetry.observer().with_timeouts(&self.routes).with_quiet(&health::PROBES);
+        let observer = observer.with_grpc(self.grpc_services());
         let observer = Arc::new(observer.with_panics(move || on_panic.record_panic()));
         let streams_end = CancellationToken::new();
         let routes = self.all_routes(&streams_end)?;
@@ -107,7 +136,7 @@ where
 
         core.health.mark_started();
         let ready_file =
-            self.ready_file.take().map(|path| ReadyFile::write(path, &bound.http, bound.admin.as_ref())).transpose()?;
+            self.ready_file.take().map(|path| ReadyFile::write(path, &bound.http, bound.admin.as_ref())).transpose();
         tracing::info!(
             http = %bound.http,
             admin = bound.admin.as_ref().map(tracing::field::display),
@@ -115,10 +144,12 @@ where
             version = core.identity.version,
             "serving"
         );
-        core.bound.send_replace(Some(bound));
+        core.bound.send_replace(Listening::At(bound));
 
         let failed = tokio::select! {
-            _ = stop.wait_for(Option::is_some) => None,
+            _ = stop.wait_for(Option::is_some), if ready_file.is_ok() => None,
+            // Whoever waits for the file would wait for ever.
+            () = std::future::ready(()), if ready_file.is_err() => ready_file.as_ref().err().map(ToString::to_string).map(Error::unavailable),
             // It accepts until the stop; an earlier end leaves a service that looks alive and serves nobody.
             ended = accepting => Some(Error::internal("the main port stopped accepting").caused_by(match ended {
                 Ok(()) => "it ended by itself".to_owned(),
@@ -131,7 +162,7 @@ where
         admin_phase.advance(Phase::Stopping);
         admin_phase.advance(Phase::Cutting);
         admin_connections.close();
-        admin_connections.wait().await;
+        let _ = tokio::time::timeout(LAST_STEPS, admin_connections.wait()).await;
         ended.cancel();
         internal.shutdown().await;
         tracing::info!("stopped");
@@ -202,6 +233,15 @@ where
             router = router.merge(grpc);
         }
         Ok(router)
+    }
+
+    /// The names of all gRPC services that are served.
+    fn grpc_services(&self) -> Vec<String> {
+        let own = match self.grpc_names.is_empty() {
+            true => &[][..],
+            false => &OWN_GRPC_SERVICES[..],
+        };
+        self.grpc_names.iter().chain(own).map(|name| (*name).to_owned()).collect()
     }
 
     fn reflection(&self) -> tonic_reflection::server::Builder<'static> {

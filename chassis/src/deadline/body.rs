@@ -47,14 +47,12 @@ where
         if *this.over {
             return Poll::Ready(None);
         }
-        if let Poll::Ready(frame) = this.inner.poll_frame(cx) {
-            return Poll::Ready(frame.map(|result| result.map_err(Into::into)));
-        }
-        let Some(context) = this.context else { return Poll::Pending };
-        let Some(deadline) = context.deadline() else { return Poll::Pending };
-        if !expired(this.sleep, deadline, cx) {
-            return Poll::Pending;
-        }
+        // The time first: a stream that always has something to send would never meet its deadline.
+        let context = this.context.as_ref().and_then(|context| Some((context, context.deadline()?)));
+        let over = context.filter(|(_, deadline)| expired(this.sleep, *deadline, cx));
+        let Some((context, _)) = over else {
+            return this.inner.poll_frame(cx).map(|frame| frame.map(|result| result.map_err(Into::into)));
+        };
         *this.over = true;
         tracing::debug!(cause = Cause::DeadlineExceeded.as_str(), "the caller's time ended while the body was sent");
         Poll::Ready(Some(match context.protocol() {

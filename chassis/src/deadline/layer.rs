@@ -88,14 +88,12 @@ where
             };
         };
         let headers = request.headers();
-        let (from_caller, server) = match context.protocol() {
-            Protocol::Http => {
-                (headers.get(TIMEOUT_HEADER).and_then(|v| http_timeout(v.as_bytes())), Some(self.layer.http_timeout))
-            }
-            Protocol::Grpc | Protocol::GrpcWeb => {
-                (headers.get(GRPC_TIMEOUT).and_then(|v| grpc_timeout(v.as_bytes())), None)
-            }
+        let from_caller = match context.protocol() {
+            Protocol::Http => headers.get(TIMEOUT_HEADER).and_then(|v| http_timeout(v.as_bytes())),
+            Protocol::Grpc | Protocol::GrpcWeb => headers.get(GRPC_TIMEOUT).and_then(|v| grpc_timeout(v.as_bytes())),
         };
+        // gRPC leaves the limit to the caller; what only claims to be gRPC is limited as HTTP is.
+        let server = (!context.0.rpc).then_some(self.layer.http_timeout);
         for timeout in [from_caller, server].into_iter().flatten() {
             context.limit(saturating_add(context.started(), timeout));
         }

@@ -30,6 +30,8 @@ const OTHER_HEAD: u8 = 2;
 
 impl Connection {
     pub(crate) fn new(peer: Option<SocketAddr>) -> Self {
+        // A dual-stack listener writes IPv4 callers as IPv6, which loopback and log readers would not know.
+        let peer = peer.map(|peer| SocketAddr::new(peer.ip().to_canonical(), peer.port()));
         Self { peer, ..Self::default() }
     }
 

@@ -57,6 +57,8 @@ pub(crate) struct Observer {
     pub(crate) server: Arc<ServerMetrics>,
     /// The time limits of single routes, by method and template.
     pub(crate) timeouts: HashMap<(Method, String), Duration>,
+    /// The gRPC services that are served, `orders.v1.Orders`.
+    pub(crate) grpc: Vec<String>,
     /// Routes and gRPC paths whose successes get no access line.
     pub(crate) quiet: &'static [&'static str],
     /// Told of each request of which a panic was caught.
@@ -89,6 +91,7 @@ impl Observer {
             metrics,
             server,
             timeouts: HashMap::new(),
+            grpc: Vec::new(),
             quiet: &[],
             on_panic: Box::new(|| {}),
             rpc_methods: RwLock::default(),
@@ -111,6 +114,19 @@ impl Observer {
         self
     }
 
+    /// The same observer, which knows that these gRPC services are served.
+    pub(crate) fn with_grpc(mut self, services: Vec<String>) -> Self {
+        self.grpc = services;
+        self
+    }
+
+    /// Whether the path belongs to a gRPC service that is served. A content type alone makes no gRPC call: whoever sends
+    /// it elsewhere is not let off the limits of HTTP.
+    fn serves(&self, path: &str) -> bool {
+        let service = path.strip_prefix('/').and_then(|path| path.split_once('/'));
+        service.is_some_and(|(service, _)| self.grpc.iter().any(|known| known == service))
+    }
+
     /// The same observer, which writes access lines of these routes and gRPC paths only when they fail or are slow.
     pub(crate) fn with_quiet(mut self, paths: &'static [&'static str]) -> Self {
         self.quiet = paths;
@@ -122,21 +138,26 @@ impl Observer {
     }
 
     pub(super) fn route(&self, method: &Method, template: &str) -> Arc<RouteStats> {
+        // axum answers HEAD by the route of GET, and both share what is kept here.
+        let method = if method == Method::HEAD { &Method::GET } else { method };
         let timeout = self.timeouts.get(&(method.clone(), template.to_owned())).copied();
         Arc::new(RouteStats::new(template, timeout, self.quiet.contains(&template)))
     }
 
-    /// The series of a gRPC method. A method gets its own once it answered anything but UNIMPLEMENTED: whoever calls
-    /// methods that do not exist adds no series.
-    fn rpc_series(&self, path: &str, code: Code) -> Arc<RpcSeries> {
+    /// The series of a gRPC method, and the name that goes with it. A method gets its own once a service answered it with
+    /// anything but UNIMPLEMENTED: whoever calls methods that do not exist adds no series.
+    fn rpc_series<'a>(&self, path: &'a str, answered: bool) -> (Arc<RpcSeries>, &'a str) {
         let method = path.trim_start_matches('/');
         let known = self.rpc_methods.read().unwrap_or_else(PoisonError::into_inner).get(method).cloned();
-        if let Some(series) = known {
-            return series;
+        match known {
+            Some(series) => (series, method),
+            None if answered => (self.new_rpc_series(method), method),
+            None => (self.rpc_other.clone(), OTHER),
         }
-        if code == Code::Unimplemented {
-            return self.rpc_other.clone();
-        }
+    }
+
+    #[cold]
+    fn new_rpc_series(&self, method: &str) -> Arc<RpcSeries> {
         let mut methods = self.rpc_methods.write().unwrap_or_else(PoisonError::into_inner);
         if methods.len() >= MAX_RPC_METHODS {
             return self.rpc_other.clone();
@@ -188,10 +209,14 @@ impl Exchange {
             Some(remote) => (Some(remote.parent.parent_id), remote.state),
             None => (None, None),
         };
+        let protocol = protocol_of(headers);
+        let rpc =
+            protocol != Protocol::Http && request.method() == Method::POST && observer.serves(request.uri().path());
         let context = RequestContext(Arc::new(Inner {
+            rpc,
             trace: TraceContext { trace_id: own.trace_id, span_id: own.parent_id, parent_id, flags: own.flags, state },
             started,
-            protocol: protocol_of(headers),
+            protocol,
             method: request.method().clone(),
             version: request.version(),
             target: request.uri().clone(),
@@ -328,17 +353,18 @@ impl Exchange {
         };
         let error_type = self.error_type.or_else(|| (code != Code::Ok).then(|| code_name(code)));
         let path = inner.target.path();
-        let series = self.observer.rpc_series(path, code);
+        let answered = inner.rpc && inner.route.get().is_some() && code != Code::Unimplemented;
+        let (series, method) = self.observer.rpc_series(path, answered);
         let seconds = elapsed.as_secs_f64();
         if self.is_recorded() {
             series.record_sampled(code, self.error_type, seconds, (inner.trace.trace_id, inner.trace.span_id));
-            self.observer.spans.export(self.rpc_span(path, code, error_type));
+            self.observer.spans.export(self.rpc_span(method, code, error_type));
         } else {
             series.record(code, self.error_type, seconds);
         }
         let answer = AccessStatus::Grpc(code);
         if self.wants_line(self.observer.quiet.contains(&path), answer, error_type, elapsed) {
-            self.observer.access.write(&self.record(Some(path.trim_start_matches('/')), answer, error_type, elapsed));
+            self.observer.access.write(&self.record(Some(method), answer, error_type, elapsed));
         }
     }
 

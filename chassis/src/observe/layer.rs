@@ -133,13 +133,11 @@ fn trace_id_header(context: &RequestContext) -> HeaderValue {
 /// How the caller of a request speaks, by its content type.
 pub(crate) fn protocol_of(headers: &http::HeaderMap) -> Protocol {
     match headers.get(http::header::CONTENT_TYPE).map(HeaderValue::as_bytes) {
-        Some(value) if value.starts_with(b"application/grpc") => {
-            if value[16..].starts_with(b"-web") {
-                Protocol::GrpcWeb
-            } else {
-                Protocol::Grpc
-            }
-        }
-        _ => Protocol::Http,
+        Some(value) => match value.strip_prefix(b"application/grpc") {
+            Some([] | [b'+' | b';', ..]) => Protocol::Grpc,
+            Some(rest) if rest.starts_with(b"-web") => Protocol::GrpcWeb,
+            _ => Protocol::Http,
+        },
+        None => Protocol::Http,
     }
 }

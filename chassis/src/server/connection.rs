@@ -243,7 +243,7 @@ struct Watch {
     next: Instant,
     tick: Duration,
     /// Since when half a request head, or nothing at all on a new connection, has been there.
-    head_since: Option<Instant>,
+    head_since: Option<(u64, Instant)>,
     /// When the connection was last seen with a request, and how many there had been.
     quiet_since: Instant,
     requests_seen: u64,
@@ -266,7 +266,7 @@ impl Watch {
             version,
             next: now + tick.min(limits.header_read),
             tick,
-            head_since: Some(now),
+            head_since: Some((0, now)),
             quiet_since: now,
             requests_seen: 0,
             blocked: None,
@@ -280,7 +280,7 @@ impl Watch {
     /// Whether something changed that the next tick is too late for.
     fn has_news(&self, connection: &Connection, phase: Phase) -> bool {
         (phase >= Phase::Stopping && self.stopping_since.is_none())
-            || (self.version == Version::Http1 && self.head_since.is_none() && connection.has_partial_head())
+            || (self.version == Version::Http1 && connection.has_partial_head() && !self.has_seen_head(connection))
     }
 
     /// Judges the connection now and says in `next` when to look again.
@@ -310,6 +310,11 @@ impl Watch {
             })
     }
 
+    /// Whether the head that is coming in was there at an earlier look.
+    fn has_seen_head(&self, connection: &Connection) -> bool {
+        self.head_since.is_some_and(|(requests, _)| requests == connection.requests())
+    }
+
     /// Half a head must become a whole one in time. HTTP/2 has its preface by now, and control frames are not heads.
     fn head(&mut self, connection: &Connection, now: Instant) -> Option<Verdict> {
         let no_request_yet = connection.requests() == 0;
@@ -317,7 +322,11 @@ impl Watch {
             self.head_since = None;
             return None;
         }
-        let due = *self.head_since.get_or_insert(now) + self.limits.header_read;
+        // Each head has its own time: one seen at an earlier look may have been another's.
+        if !self.has_seen_head(connection) {
+            self.head_since = Some((connection.requests(), now));
+        }
+        let due = self.head_since.map_or(now, |(_, since)| since) + self.limits.header_read;
         if now >= due {
             return Some(Verdict::Cut(Ending::HeaderTimeout));
         }
@@ -408,6 +417,22 @@ mod tests {
         connection.read(|| false);
         assert!(watch.has_news(&connection, Phase::Running));
         let seen = start + Duration::from_secs(6);
+        assert_eq!(watch.look(&connection, Phase::Running, seen), Verdict::Wait);
+        let (verdict, after) = run(&mut watch, &connection, seen);
+        assert_eq!((verdict, after), (Verdict::Cut(Ending::HeaderTimeout), LIMITS.header_read));
+    }
+
+    #[tokio::test]
+    async fn a_split_head_has_its_whole_time_whenever_the_last_look_was() {
+        let start = Instant::now();
+        let connection = Connection::new(None);
+        let mut watch = Watch::new(LIMITS, Version::Http1, start);
+        // A request was served between the looks, and half of the next head lies there just before the first look is due.
+        connection.begin_request();
+        connection.end_request();
+        connection.read(|| false);
+        assert!(watch.has_news(&connection, Phase::Running));
+        let seen = start + LIMITS.header_read - Duration::from_millis(1);
         assert_eq!(watch.look(&connection, Phase::Running, seen), Verdict::Wait);
         let (verdict, after) = run(&mut watch, &connection, seen);
         assert_eq!((verdict, after), (Verdict::Cut(Ending::HeaderTimeout), LIMITS.header_read));

@@ -168,7 +168,9 @@ impl Listener {
             Self::Tcp(listener) => socket2::SockRef::from(listener).attach_filter(&NO_SYN).is_ok(),
             #[cfg(not(any(target_os = "linux", target_os = "android")))]
             Self::Tcp(_) => false,
-            Self::Unix(listener, _) => socket2::SockRef::from(listener).shutdown(std::net::Shutdown::Read).is_ok(),
+            // Whoever has no path to connect to cannot arrive. A shutdown of the socket would say so too, but leaves it
+            // readable for ever, and tokio's accept turns in circles on that.
+            Self::Unix(_, file) => std::fs::remove_file(&file.0).is_ok(),
         }
     }
 

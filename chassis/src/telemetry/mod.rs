@@ -10,7 +10,10 @@ pub(crate) mod provider;
 pub(crate) mod resource;
 pub mod sampling;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use opentelemetry::KeyValue;
 use schemars::JsonSchema;
@@ -23,7 +26,7 @@ use self::{
     otlp::OtlpSettings,
     propagation::Formats,
     provider::Providers,
-    sampling::{Sampler, SamplingConfig},
+    sampling::{Sampler, SamplerKind, SamplingConfig},
 };
 use crate::{
     error::Error,
@@ -74,7 +77,12 @@ impl Telemetry {
         output: Option<log::LineSink>,
     ) -> Result<Self, Error> {
         let formats = formats(config)?;
-        let sampler = Sampler::new(&config.sampling);
+        // When spans go nowhere, no trace starts here: the flag would make others record traces whose root never exists.
+        let sampling = match otlp.traces {
+            Some(_) => config.sampling,
+            None => SamplingConfig { sampler: SamplerKind::ParentBasedAlwaysOff, ..config.sampling },
+        };
+        let sampler = Sampler::new(&sampling);
         let providers = Providers::new(otlp, identity, sampler.clone())?;
         let bridge = match &output {
             // A service under test shares the process's subscriber with others.
@@ -134,13 +142,18 @@ impl Telemetry {
 
     /// Sends what is gathered and writes what is logged, within `timeout`.
     pub(crate) async fn shutdown(self: Arc<Self>, timeout: Duration) {
+        let started = Instant::now();
         if !self.providers.shutdown(timeout).await {
             tracing::warn!(?timeout, "the last spans or metrics did not reach their receiver");
         }
+        let rest = timeout.saturating_sub(started.elapsed()).max(LAST_LINES);
         let logs = self.clone();
-        let _ = tokio::task::spawn_blocking(move || logs.logs.flush(timeout)).await;
+        let _ = tokio::task::spawn_blocking(move || logs.logs.flush(rest)).await;
     }
 }
+
+/// What the log gets of the flush when spans and metrics have used it up. Chosen: far more than a pipe that is read takes.
+const LAST_LINES: Duration = Duration::from_millis(200);
 
 /// The formats that the list of words names.
 pub(crate) fn formats(config: &TelemetryConfig) -> Result<Formats, Error> {

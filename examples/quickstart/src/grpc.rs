@@ -33,7 +33,7 @@ impl From<orders::Order> for proto::Order {
             id: order.id,
             customer: order.customer,
             items: items.collect(),
-            total_cents: order.total_cents,
+            total: order.total,
             status: order.status.as_str().to_owned(),
             created_at: order.created_at,
         }

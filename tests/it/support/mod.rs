@@ -2,13 +2,13 @@
 
 pub mod echo;
 pub mod h2;
-pub mod raw;
-pub mod scrape;
-pub mod witness;
-pub(crate) mod telemetry;
-pub(crate) mod telemetry_grpc;
-pub(crate) mod telemetry_process;
 pub mod http1;
 pub mod http2;
 pub mod load;
 pub mod process;
+pub mod raw;
+pub mod scrape;
+pub(crate) mod telemetry;
+pub(crate) mod telemetry_grpc;
+pub(crate) mod telemetry_process;
+pub mod witness;
