@@ -61,6 +61,22 @@ async fn a_draining_service_is_not_ready_and_still_serves() {
 }
 
 #[tokio::test]
+async fn idle_connections_hold_a_stop_up_for_no_longer_than_they_linger() {
+    for delay in ["0s", "200ms"] {
+        let mut service = Quickstart::new().set("shutdown.drain_delay", delay).start().await;
+        let mut kept = http1::Connection::open(service.http).await.unwrap();
+        assert_eq!(kept.get("/orders/7").await.unwrap().status, 200);
+        let mut streams = http2::Connection::open(service.http).await.unwrap();
+        assert_eq!(streams.get("/orders/7").await.unwrap().0, 200);
+        let _silent = TcpStream::connect(service.http).await.unwrap();
+        let _operator = http1::Connection::open(service.admin).await.unwrap().get("/livez").await.unwrap();
+        // Well below every tick of the connections' own watch.
+        let code = timeout(Duration::from_secs(5), service.terminate()).await;
+        assert_eq!(code, Ok(0), "{delay}: {:#?}", service.process.stdout());
+    }
+}
+
+#[tokio::test]
 async fn a_request_in_flight_ends_within_the_grace_period() {
     let mut service = Quickstart::fixture().start().await;
     let address = service.http;
