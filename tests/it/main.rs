@@ -10,6 +10,7 @@ mod docs_readme;
 mod grpc_foreign_client;
 mod grpc_stack;
 mod grpc_web;
+mod lifecycle_background;
 mod lifecycle_drain;
 mod lifecycle_signals;
 mod log_access;
