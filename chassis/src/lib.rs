@@ -59,6 +59,7 @@ pub mod config;
 pub mod deadline;
 pub mod drain;
 pub mod fallback;
+mod grpc_only;
 pub mod health;
 pub mod host;
 pub mod observe;

@@ -15,6 +15,7 @@ use crate::{
     config::Watcher,
     deadline::DeadlineLayer,
     error::{Error, Result},
+    grpc_only::GrpcOnlyLayer,
     health,
     observe::GrpcWebStatusLayer,
     server::{HttpConfig, Listener, ReadyFile, Server, admin},
@@ -229,7 +230,8 @@ where
             let grpc = grpc
                 .route_layer(DeadlineLayer::inside_grpc_web())
                 .route_layer(GrpcWebStatusLayer)
-                .route_layer(tonic_web::GrpcWebLayer::new());
+                .route_layer(tonic_web::GrpcWebLayer::new())
+                .route_layer(GrpcOnlyLayer);
             router = router.merge(grpc);
         }
         Ok(router)

@@ -33,6 +33,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("deadline", 2),
     ("drain", 2),
     ("fallback", 2),
+    ("grpc_only", 2),
     ("host", 2),
     ("observe", 2),
     ("service", 2),
