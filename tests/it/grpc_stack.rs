@@ -48,6 +48,9 @@ async fn plain_http_beside_grpc_still_hears_problems() {
     let (service, _client) = start(&Witness::new()).await;
     let mut raw = Raw::connect(service.http()).await;
     raw.get("/nowhere").await.assert_problem(404, "not_found");
+    for path in ["/test.v1.Echo/Say", "/test.v1.Echo/NoSuchMethod"] {
+        raw.get(path).await.assert_problem(415, "invalid_request");
+    }
     assert_eq!(raw.get("/plain").await.body, b"plain");
 }
 

@@ -1,13 +1,17 @@
 //! HTTP/2 with prior knowledge on the same port, and its limits.
 
+use std::convert::Infallible;
+
 use axum::{Router, body::Body, body::Bytes, routing::get};
 use chassis::{
     Chassis,
     testing::{TestService, TestServiceBuilder},
 };
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Empty, StreamBody};
+use hyper::body::Frame;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
+use tonic::codegen::tokio_stream::{self, StreamExt};
 
 use crate::support::{
     h2::{self, H2, frame},
@@ -23,7 +27,17 @@ async fn start(builder: TestServiceBuilder, witness: &Witness) -> TestService {
     let hang = witness.clone();
     let routes = Router::new().route("/", get(|| async { "over two" })).route("/hang", get(move || hang.hang()));
     let routes = routes.route("/bulk", get(|| async { Body::from(vec![b'a'; 1 << 20]) }));
+    let routes = routes.route("/panic-in-body", get(|| async { breaking() }));
     builder.start(|chassis: Chassis| chassis.mount(routes)).await.unwrap()
+}
+
+/// A body that panics behind its first part.
+fn breaking() -> Body {
+    let frames = tokio_stream::iter(0..2).map(|index| {
+        assert!(index < 1, "the body gives up");
+        Ok::<_, Infallible>(Frame::data(Bytes::from_static(b"part")))
+    });
+    Body::new(StreamBody::new(frames))
 }
 
 type Sender = hyper::client::conn::http2::SendRequest<Empty<Bytes>>;
@@ -179,6 +193,19 @@ async fn a_caller_that_opens_no_window_is_cut_after_the_write_timeout() {
     while h2.frame().await.is_some() {}
     until_ended(&service, "write_timeout", 1.0).await;
     until_nothing_is_in_flight(&service).await;
+}
+
+#[tokio::test]
+async fn a_panic_in_a_body_breaks_its_stream_and_no_other() {
+    let witness = Witness::new();
+    let service = start(TestService::builder(), &witness).await;
+    let mut h2 = H2::connect(service.http()).await;
+    h2.send(&h2::get(1, "/hang")).await;
+    h2.send(&h2::get(3, "/panic-in-body")).await;
+    assert_eq!(h2.until(h2::RST_STREAM).await.unwrap().stream, 3);
+    h2.send(&h2::get(5, "/")).await;
+    let data = h2.until(h2::DATA).await.unwrap();
+    assert_eq!((data.stream, data.payload.as_slice(), witness.seen()), (5, &b"over two"[..], (1, 0)));
 }
 
 #[tokio::test]
