@@ -1,10 +1,12 @@
 //! gRPC deadlines: DEADLINE_EXCEEDED for a call and for a stream that already streams, and the handler is told.
 
 use chassis::{Chassis, testing::TestService};
+use tokio::time::timeout;
 use tonic::Code;
 
 use crate::support::{
     echo::{Client, Echo},
+    raw::PATIENCE,
     scrape::{until, until_nothing_is_in_flight},
     witness::Witness,
 };
@@ -39,7 +41,7 @@ async fn a_stream_that_streams_already_ends_with_deadline_exceeded() {
     for _ in 0..2 {
         assert_eq!(words.message().await.unwrap().unwrap().text, "again");
     }
-    let status = words.message().await.unwrap_err();
+    let status = timeout(PATIENCE, words.message()).await.expect("an end").unwrap_err();
     assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
     witness.ended(1).await;
     until_nothing_is_in_flight(&service).await;
@@ -79,7 +81,7 @@ async fn a_stream_without_a_deadline_is_not_limited_and_ends_with_its_caller() {
         assert!(words.message().await.unwrap().is_some());
     }
     // Longer than the server's limit for HTTP requests.
-    assert!(tokio::time::timeout(std::time::Duration::from_millis(200), words.message()).await.is_err());
+    assert!(timeout(std::time::Duration::from_millis(200), words.message()).await.is_err());
     assert_eq!(witness.seen(), (1, 0));
     drop(words);
     witness.ended(1).await;

@@ -24,7 +24,10 @@ use tonic::{
 };
 use tonic_prost::ProstCodec;
 
-use super::witness::{AtWork, Witness};
+use super::{
+    raw::PATIENCE,
+    witness::{AtWork, Witness},
+};
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Word {
@@ -167,7 +170,8 @@ impl Client {
     pub async fn call(&mut self, path: &'static str, text: &str, timeout: &str) -> Result<Response<Word>, Status> {
         self.0.ready().await.unwrap();
         let path = PathAndQuery::from_static(path);
-        self.0.unary(request(text, timeout), path, ProstCodec::<Word, Word>::default()).await
+        let call = self.0.unary(request(text, timeout), path, ProstCodec::<Word, Word>::default());
+        tokio::time::timeout(PATIENCE, call).await.expect("an answer")
     }
 
     pub async fn say(&mut self, text: &str, timeout: &str) -> Result<Response<Word>, Status> {
