@@ -2,7 +2,7 @@
 
 use std::{
     net::SocketAddr,
-    sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
 };
 
 /// One connection's life signs, written by its requests and its socket, read by the watch that closes dead ones.
@@ -14,19 +14,11 @@ pub(crate) struct Connection {
     in_flight: AtomicU32,
     requests: AtomicU64,
     bytes_waiting: AtomicBool,
-    head: AtomicU8,
     write_blocked: AtomicBool,
     writes: AtomicU64,
     answers_held: AtomicU32,
     answers_taken: AtomicU64,
 }
-
-/// Nothing was read since the last request.
-const NO_HEAD: u8 = 0;
-/// One read, without a `content-length`.
-const PLAIN_HEAD: u8 = 1;
-/// Anything else.
-const OTHER_HEAD: u8 = 2;
 
 impl Connection {
     pub(crate) fn new(peer: Option<SocketAddr>) -> Self {
@@ -60,21 +52,11 @@ impl Connection {
         self.requests.load(Ordering::Relaxed)
     }
 
-    /// Bytes were read. Between requests they belong to a head, of which `says_content_length` tells what it says.
-    pub(crate) fn read(&self, says_content_length: impl FnOnce() -> bool) {
+    /// Bytes arrived that belong to no request yet.
+    pub(crate) fn bytes_arrived(&self) {
         if self.in_flight() == 0 {
             self.bytes_waiting.store(true, Ordering::Relaxed);
-            let first = self.head.load(Ordering::Relaxed) == NO_HEAD;
-            let head = if first && !says_content_length() { PLAIN_HEAD } else { OTHER_HEAD };
-            self.head.store(head, Ordering::Relaxed);
         }
-    }
-
-    /// Whether the head that is complete now was read in one piece, alone, and without a `content-length`. Asked once of each.
-    pub(crate) fn take_plain_head(&self) -> bool {
-        let head = self.head.load(Ordering::Relaxed);
-        self.head.store(NO_HEAD, Ordering::Relaxed);
-        head == PLAIN_HEAD
     }
 
     /// Whether part of a request head has arrived and the rest has not.

@@ -34,7 +34,6 @@ use tower_service::Service;
 use super::{
     config::HttpConfig,
     ending::Ending,
-    framing::Framed,
     io::{Io, Version, read_opening},
 };
 use crate::{
@@ -128,14 +127,13 @@ impl ConnectionServer {
         };
         let version = opening.version;
         let io = TokioIo::new(Io::new(stream, opening, connection.clone()));
+        let service = hyper::service::service_fn(move |request| service.clone().call(request));
         let ending = match version {
             Version::Http1 => {
-                let service = Framed { service, connection: connection.clone() };
                 let served = pin!(self.http1.serve_connection(io, service).with_upgrades());
                 watch_over(self.limits, &self.shutdown, served, http1_graceful, version, &connection).await
             }
             Version::Http2 => {
-                let service = hyper::service::service_fn(move |request| service.clone().call(request));
                 let served = pin!(self.http2.serve_connection(io, service));
                 let graceful = |served: Pin<&mut http2::Connection<_, _, _>>| served.graceful_shutdown();
                 watch_over(self.limits, &self.shutdown, served, graceful, version, &connection).await
@@ -414,7 +412,7 @@ mod tests {
         connection.begin_request();
         connection.end_request();
         watch.look(&connection, Phase::Running, start + Duration::from_secs(5));
-        connection.read(|| false);
+        connection.bytes_arrived();
         assert!(watch.has_news(&connection, Phase::Running));
         let seen = start + Duration::from_secs(6);
         assert_eq!(watch.look(&connection, Phase::Running, seen), Verdict::Wait);
@@ -547,7 +545,7 @@ mod tests {
         connection.end_request();
         let mut watch = Watch::new(LIMITS, Version::Http2, start);
         watch.look(&connection, Phase::Running, start);
-        connection.read(|| false);
+        connection.bytes_arrived();
         assert!(!watch.has_news(&connection, Phase::Running));
         assert_eq!(run(&mut watch, &connection, start).0, Verdict::EndGracefully);
     }

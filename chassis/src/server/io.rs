@@ -10,7 +10,6 @@ use std::{
 use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
-use super::framing::says_content_length;
 use crate::observe::connection::Connection;
 
 /// What an HTTP/2 connection with prior knowledge begins with (RFC 9113, section 3.4).
@@ -80,18 +79,18 @@ impl<T: AsyncRead> AsyncRead for Io<T> {
             let rest = &this.opening[*this.given..];
             let count = rest.len().min(buffer.remaining());
             buffer.put_slice(&rest[..count]);
-            this.connection.read(|| says_content_length(rest));
             *this.given += count;
             if *this.given == this.opening.len() {
                 *this.opening = Box::default();
                 *this.given = 0;
             }
+            this.connection.bytes_arrived();
             return Poll::Ready(Ok(()));
         }
         let before = buffer.filled().len();
         ready!(this.stream.poll_read(cx, buffer))?;
         if buffer.filled().len() > before {
-            this.connection.read(|| says_content_length(&buffer.filled()[before..]));
+            this.connection.bytes_arrived();
         }
         Poll::Ready(Ok(()))
     }

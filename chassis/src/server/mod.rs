@@ -3,7 +3,6 @@
 pub(crate) mod config;
 mod connection;
 mod ending;
-mod framing;
 mod io;
 mod listener;
 mod ready_file;
