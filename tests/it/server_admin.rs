@@ -117,7 +117,11 @@ async fn an_operator_changes_the_log_filter_for_a_while() {
     raw.send(format!("PUT /admin/log-filter HTTP/1.1\r\nhost: localhost\r\ncontent-length: {length}\r\n\r\n{body}"))
         .await;
     let status = raw.answer().await.unwrap().json();
-    assert_eq!(status["origin"], "override", "{status}");
+    assert_eq!(
+        (&status["origin"], &status["configured"]),
+        (&"override".into(), &"info,opentelemetry=warn".into()),
+        "{status}"
+    );
     assert!(status["filter"].as_str().unwrap().contains("door=trace"), "{status}");
     let ended = tokio::time::timeout(PATIENCE, async {
         while raw.get("/admin/log-filter").await.json()["origin"] != "configured" {}

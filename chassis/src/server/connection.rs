@@ -428,7 +428,7 @@ mod tests {
         // A request was served between the looks, and half of the next head lies there just before the first look is due.
         connection.begin_request();
         connection.end_request();
-        connection.read(|| false);
+        connection.bytes_arrived();
         assert!(watch.has_news(&connection, Phase::Running));
         let seen = start + LIMITS.header_read - Duration::from_millis(1);
         assert_eq!(watch.look(&connection, Phase::Running, seen), Verdict::Wait);

@@ -19,6 +19,8 @@
 //!
 //! Each service listens on ports of its own, so tests run beside each other. Metrics, spans and access lines are each
 //! service's own; events of `tracing` go to the one subscriber of the process, so look them up by trace id.
+//! That subscriber, its filter and its form are those of the first service; a span that a handler makes goes to the service
+//! whose request it belongs to, one made outside of requests to nobody.
 //! Pure decisions need none of this: pass them the time.
 
 mod otlp_receiver;
