@@ -15,7 +15,7 @@ use opentelemetry::{
     trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId},
 };
 
-use crate::telemetry::propagation::{Baggage, TraceState};
+use crate::telemetry::propagation::{self, Baggage, Formats, TraceParent, TraceState};
 
 /// The trace identity of one request as this service serves it.
 #[derive(Debug, Clone)]
@@ -67,6 +67,7 @@ pub(crate) struct Inner {
     pub(crate) protocol: Protocol,
     /// Whether the call goes to a gRPC service that is served, whatever its content type claims.
     pub(crate) rpc: bool,
+    pub(crate) formats: Formats,
     pub(crate) method: http::Method,
     pub(crate) version: http::Version,
     pub(crate) target: http::Uri,
@@ -115,6 +116,7 @@ impl RequestContext {
             started: Instant::now(),
             protocol: Protocol::Http,
             rpc: false,
+            formats: Formats::default(),
             method: http::Method::GET,
             version: http::Version::HTTP_11,
             target: http::Uri::default(),
@@ -182,6 +184,22 @@ impl RequestContext {
     #[must_use]
     pub fn route(&self) -> Option<&str> {
         self.0.route.get().map(|route| route.template())
+    }
+
+    /// Writes this request's trace and baggage to the headers of a call out, in the configured formats.
+    ///
+    /// The parent is the innermost span at this point: a handler's own, if it is recorded, or else the request's.
+    pub fn inject(&self, headers: &mut http::HeaderMap) {
+        let own =
+            TraceParent { trace_id: self.0.trace.trace_id, parent_id: self.0.trace.span_id, flags: self.0.trace.flags };
+        let parent = OtelContext::map_current(|current| {
+            let innermost = TraceParent::from_span_context(current.span().span_context());
+            innermost.filter(|span| span.trace_id == own.trace_id).unwrap_or(own)
+        });
+        propagation::inject(headers, &parent, self.0.trace.state.as_ref(), self.0.formats);
+        if let Some(baggage) = &self.0.baggage {
+            propagation::inject_baggage(headers, baggage, self.0.formats);
+        }
     }
 
     /// Runs a future as part of this request: its log lines and spans belong to it, [`RequestContext::current`] finds it.

@@ -83,12 +83,12 @@ where
         if !response.body().is_end_stream() || response.headers().contains_key(header::CONTENT_TYPE) {
             return Poll::Ready(Ok(response));
         }
-        Poll::Ready(Ok(answer(cause, response)))
+        Poll::Ready(Ok(answer(cause, &response)))
     }
 }
 
 #[cold]
-fn answer(cause: Cause, bare: Response<Body>) -> Response<Body> {
+fn answer(cause: Cause, bare: &Response<Body>) -> Response<Body> {
     let (protocol, matched) = RequestContext::with_current(|context| {
         context.map_or((Protocol::Http, false), |context| (context.protocol(), context.route().is_some()))
     });

@@ -81,12 +81,36 @@ async fn the_routes_own_time_and_the_servers_are_kept() {
     let service = start(TestService::builder(), &witness).await;
     let mut raw = Raw::connect(service.http()).await;
     raw.get("/short").await.assert_problem(504, "deadline_exceeded");
-    let service = start(TestService::builder().set("http.request_timeout", "50ms"), &witness).await;
-    let mut raw = Raw::connect(service.http()).await;
-    raw.get("/hang").await.assert_problem(504, "deadline_exceeded");
     // The connection is as good as before.
     assert_eq!(raw.get("/remaining").await.status, 200);
-    witness.ended(2).await;
+    witness.ended(1).await;
+
+    let hang = || async { std::future::pending::<()>().await };
+    let routes = axum::Router::new().route("/hang", axum::routing::get(hang));
+    let service = TestService::builder().set("http.request_timeout", "50ms");
+    let service = service.start(|chassis: chassis::Chassis| chassis.mount(routes)).await.unwrap();
+    let mut raw = Raw::connect(service.http()).await;
+    raw.get("/hang").await.assert_problem(504, "deadline_exceeded");
+    assert_eq!(raw.get("/livez").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_route_that_asks_for_more_time_than_the_server_gives_refuses_the_start() {
+    let builder = TestService::builder().set("http.request_timeout", "1s");
+    let refused = builder.start(|chassis: chassis::Chassis| chassis.mount(Patient)).await.unwrap_err();
+    assert_eq!(refused.exit().code(), 78);
+    let message = refused.to_string();
+    assert!(message.contains("/patient") && message.contains("http.request_timeout"), "{message}");
+}
+
+struct Patient;
+
+#[chassis::service]
+impl Patient {
+    #[get("/patient", timeout = "2s")]
+    async fn wait(&self) -> u8 {
+        0
+    }
 }
 
 #[tokio::test]

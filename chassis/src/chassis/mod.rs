@@ -159,6 +159,8 @@ where
     /// Exit code 78 with every mistake of the configuration at once.
     pub fn new(build: BuildInfo, sources: Sources) -> Result<Self> {
         let sources = cli::with_standard_variables(sources);
+        tokio::runtime::Handle::try_current()
+            .map_err(|error| Error::internal("Chassis::new must run inside a tokio runtime").caused_by(error))?;
         let loaded = load::<S>(&sources)?;
         Self::build(build, sources, loaded, None)
     }

@@ -1,6 +1,6 @@
 //! From ready to stopped: listeners up, then the orderly stop.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use axum::Router;
 use schemars::JsonSchema;
@@ -12,13 +12,14 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{Bound, Chassis, Core, Listening, reload::apply_reloads};
 use crate::{
     cli::{self, Command},
-    config::Watcher,
+    config::{ConfigErrors, ConfigProblem, Duration, Watcher},
     deadline::DeadlineLayer,
     error::{Error, Result},
     grpc_only::GrpcOnlyLayer,
     health,
     observe::GrpcWebStatusLayer,
     server::{HttpConfig, Listener, ReadyFile, Server, admin},
+    service::RouteInfo,
     settings::Settings,
     shutdown::{Phase, PhaseOwner},
     stack,
@@ -29,7 +30,25 @@ const OWN_GRPC_SERVICES: [&str; 3] =
     ["grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection"];
 
 /// How long the last steps may take when the grace period has been used up.
-const LAST_STEPS: Duration = Duration::from_secs(1);
+const LAST_STEPS: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// Refuses what looks like a setting and would do nothing, all of it at once.
+fn check_policies(routes: &[RouteInfo], config: &HttpConfig) -> Result<()> {
+    let server = config.request_timeout.get();
+    let longer =
+        routes.iter().filter_map(|route| Some((route, route.policy.timeout.filter(|timeout| *timeout > server)?)));
+    let problems = longer.map(|(route, timeout)| {
+        let (method, path, timeout) = (&route.method, route.path, Duration(timeout));
+        let message = format!(
+            "{method} {path} asks for {timeout}, which is longer than http.request_timeout = {}; shorten the route's \
+             timeout or raise http.request_timeout",
+            config.request_timeout
+        );
+        ConfigProblem::new(format!("#[service] fn {}", route.handler), message, None)
+    });
+    let problems: Vec<_> = problems.collect();
+    if problems.is_empty() { Ok(()) } else { Err(Error::config(ConfigErrors::new(problems).to_string())) }
+}
 
 type Listeners = (Listener, Option<Listener>, Bound);
 
@@ -67,6 +86,7 @@ where
             Command::Layers { json } => return cli::print_layers(&config.http, *json),
             _ => {}
         }
+        check_policies(&self.routes, &config.http)?;
         self.core.serving.store(true, Ordering::Release);
         let _end_of_listening = EndOfListening(self.core.clone());
         let mut internal = JoinSet::new();
@@ -271,5 +291,30 @@ where
             self.settings_in_effect.clone(),
             self.app_in_effect.clone(),
         ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use http::Method;
+
+    use super::*;
+    use crate::service::RoutePolicy;
+
+    #[test]
+    fn a_route_that_asks_for_more_time_than_the_server_gives_is_refused_by_name() {
+        let route = |path, seconds| {
+            RouteInfo::new(Method::GET, path, "slow").policy(RoutePolicy::new().timeout(Duration::from_secs(seconds)))
+        };
+        let config = HttpConfig::default();
+        assert!(check_policies(&[route("/a", 30)], &config).is_ok());
+        let refused = check_policies(&[route("/a", 31), route("/b", 60)], &config).err().map(|error| error.to_string());
+        let refused = refused.unwrap_or_default();
+        assert!(
+            refused.contains("/a") && refused.contains("/b") && refused.contains("http.request_timeout"),
+            "{refused}"
+        );
     }
 }

@@ -18,17 +18,19 @@ pin_project! {
         inner: B,
         exchange: Option<Exchange>,
         otel: Option<OtelContext>,
+        length: Option<u64>,
     }
 }
 
 impl<B: Body> ObservedBody<B> {
     pub(super) fn new(inner: B, mut exchange: Option<Exchange>, otel: Option<OtelContext>) -> Self {
-        if inner.is_end_stream()
-            && let Some(exchange) = exchange.as_mut()
+        let length = inner.size_hint().exact();
+        if let Some(exchange) = exchange.as_mut()
+            && (inner.is_end_stream() || length == Some(0) || exchange.has_no_body())
         {
             exchange.completed();
         }
-        Self { inner, exchange, otel }
+        Self { inner, exchange, otel, length }
     }
 }
 
@@ -52,9 +54,10 @@ impl<B: Body> Body for ObservedBody<B> {
             match &frame {
                 Some(Ok(frame)) => {
                     if let Some(data) = frame.data_ref() {
-                        exchange.sent(data.remaining() as u64);
-                        // hyper does not poll a body again that says it is at its end, so this is the last sight of it.
-                        if this.inner.is_end_stream() {
+                        let sent = exchange.sent(data.remaining() as u64);
+                        // hyper does not poll a body again that says it is at its end, or of which it has all the bytes
+                        // that were announced, so this is the last sight of it.
+                        if this.inner.is_end_stream() || *this.length == Some(sent) {
                             exchange.completed();
                         }
                         exchange.hold(true);

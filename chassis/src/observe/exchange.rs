@@ -186,6 +186,8 @@ pub(crate) struct Exchange {
     code: Option<Code>,
     error_type: Option<&'static str>,
     sent: u64,
+    /// Whether the chassis, and not the handler, gave the answer.
+    refused: bool,
     /// Whether the transport has not asked for the rest of the answer.
     held: bool,
     _in_flight: InFlight,
@@ -214,6 +216,7 @@ impl Exchange {
             protocol != Protocol::Http && request.method() == Method::POST && observer.serves(request.uri().path());
         let context = RequestContext(Arc::new(Inner {
             rpc,
+            formats: observer.formats,
             trace: TraceContext { trace_id: own.trace_id, span_id: own.parent_id, parent_id, flags: own.flags, state },
             started,
             protocol,
@@ -238,6 +241,7 @@ impl Exchange {
             code: None,
             error_type: None,
             sent: 0,
+            refused: false,
             held: false,
             _in_flight: observer.server.enter(request.method()),
         }
@@ -267,6 +271,7 @@ impl Exchange {
         self.status = response.status().as_u16();
         self.error_type = response.extensions().get::<ErrorType>().map(|error| error.0);
         if let Some(Refusal(cause)) = response.extensions().get() {
+            self.refused = true;
             self.observer.metrics.reject(*cause);
         }
         if self.context.protocol() != Protocol::Http {
@@ -274,8 +279,15 @@ impl Exchange {
         }
     }
 
-    pub(super) fn sent(&mut self, bytes: u64) {
+    /// Bytes of the body were handed over; gives how many there were so far.
+    pub(super) fn sent(&mut self, bytes: u64) -> u64 {
         self.sent += bytes;
+        self.sent
+    }
+
+    /// Whether the answer is whole without its body (RFC 9110, section 6.4.1): the transport drops one unread.
+    pub(super) fn has_no_body(&self) -> bool {
+        self.context.0.method == Method::HEAD || matches!(self.status, 100..=199 | 204 | 304)
     }
 
     pub(super) fn trailers(&mut self, trailers: &HeaderMap) {
@@ -370,6 +382,8 @@ impl Exchange {
 
     fn wants_line(&self, quiet: bool, status: AccessStatus, error: Option<&'static str>, elapsed: Duration) -> bool {
         let access = &self.observer.access;
+        // What a handler answers with a 4xx is the caller's affair, and counts as a success of the service.
+        let error = error.filter(|_| self.refused || self.end != End::Complete);
         access.wants(status, error, elapsed) && (!quiet || access.is_remarkable(status, error, elapsed))
     }
 
