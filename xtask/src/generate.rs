@@ -35,7 +35,6 @@ pub(crate) fn run(mode: Mode) -> Result<()> {
     tonic_prost_build::configure()
         .build_client(false)
         .build_transport(false)
-        .codec_path("crate::health::codec::ProstCodec")
         .btree_map(".")
         .emit_rerun_if_changed(false)
         .out_dir(&scratch)

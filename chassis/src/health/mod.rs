@@ -31,7 +31,6 @@
 mod aggregate;
 mod caught;
 mod check;
-mod codec;
 mod config;
 mod event_loop;
 pub mod grpc;
