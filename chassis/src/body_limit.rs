@@ -6,12 +6,14 @@
 use std::{
     convert::Infallible,
     pin::Pin,
+    sync::atomic::Ordering,
     task::{Context, Poll},
 };
 
 use axum::{BoxError, body::Body, extract::DefaultBodyLimit};
 use bytes::Bytes;
 use http::{Request, Response, header::CONTENT_LENGTH};
+use http_body::{Frame, SizeHint};
 use http_body_util::Limited;
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
@@ -83,7 +85,9 @@ where
             return ResponseFuture { inner: None, refusal: Some(reject(Cause::PayloadTooLarge, protocol)) };
         }
         let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
-        ResponseFuture::served(self.inner.call(request.map(|body| Body::new(Limited::new(body, limit)))))
+        let context = RequestContext::current();
+        let watched = |body| Body::new(Watched { inner: Limited::new(body, limit), context });
+        ResponseFuture::served(self.inner.call(request.map(watched)))
     }
 }
 
@@ -117,5 +121,48 @@ where
             // Polled after it was ready, which the contract of Future forbids.
             (None, None) => Poll::Pending,
         }
+    }
+}
+
+pin_project! {
+    /// A request body that notes whether somebody waits for the caller to send the rest of it.
+    ///
+    /// When the time is up meanwhile, the caller was too slow and not the service: 408 and not 504.
+    struct Watched<B> {
+        #[pin]
+        inner: B,
+        context: Option<RequestContext>,
+    }
+
+    impl<B> PinnedDrop for Watched<B> {
+        fn drop(this: Pin<&mut Self>) {
+            note(this.project().context.as_ref(), false);
+        }
+    }
+}
+
+fn note(context: Option<&RequestContext>, waiting: bool) {
+    if let Some(context) = context {
+        context.0.waits_for_body.store(waiting, Ordering::Relaxed);
+    }
+}
+
+impl<B: http_body::Body> http_body::Body for Watched<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        let this = self.project();
+        let polled = this.inner.poll_frame(cx);
+        note(this.context.as_ref(), polled.is_pending());
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
     }
 }

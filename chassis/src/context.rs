@@ -76,6 +76,8 @@ pub(crate) struct Inner {
     pub(crate) peer: Option<std::net::SocketAddr>,
     /// Nanoseconds after `started`; `u64::MAX` means that nothing limits the request.
     pub(crate) deadline: AtomicU64,
+    /// Whether its handler waits for the caller to send more of the body.
+    pub(crate) waits_for_body: AtomicBool,
     /// Whether a panic of its handler, or of its body, was caught.
     pub(crate) panicked: AtomicBool,
     /// The code that a gRPC-Web call ended with; `NO_CODE` while there is none.
@@ -124,6 +126,7 @@ impl RequestContext {
             content_length: 0,
             peer: None,
             deadline: AtomicU64::new(u64::MAX),
+            waits_for_body: AtomicBool::new(false),
             panicked: AtomicBool::new(false),
             web_code: AtomicU8::new(NO_CODE),
             route: OnceLock::new(),

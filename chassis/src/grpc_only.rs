@@ -13,10 +13,10 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::{
-    cause::{Cause, Refusal},
+    cause::Cause,
     context::{Protocol, RequestContext},
     problem::Problem,
-    reject::answer,
+    reject::reject_with,
 };
 
 /// Lets gRPC and gRPC-Web calls through alone. Goes on gRPC's routes.
@@ -87,7 +87,5 @@ where
 fn refusal() -> Response<Body> {
     let problem = Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, Cause::InvalidRequest.as_str())
         .detail("this is a gRPC method: expected a POST with content-type application/grpc or application/grpc-web");
-    let mut response = answer(problem, Protocol::Http);
-    response.extensions_mut().insert(Refusal(Cause::InvalidRequest));
-    response
+    reject_with(problem, Cause::InvalidRequest, Protocol::Http)
 }

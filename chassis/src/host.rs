@@ -15,10 +15,10 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::{
-    cause::{Cause, Refusal},
+    cause::Cause,
     context::{Protocol, RequestContext},
     problem::Problem,
-    reject::answer,
+    reject::reject_with,
 };
 
 /// Refuses HTTP/1.1 requests without exactly one `host`. See the [module](self).
@@ -87,7 +87,5 @@ fn refusal() -> Response<Body> {
     let protocol = RequestContext::with_current(|c| c.map_or(Protocol::Http, RequestContext::protocol));
     let problem =
         Problem::from(Cause::InvalidRequest).detail("expected exactly one `host` header (RFC 9112, section 3.2)");
-    let mut response = answer(problem, protocol);
-    response.extensions_mut().insert(Refusal(Cause::InvalidRequest));
-    response
+    reject_with(problem, Cause::InvalidRequest, protocol)
 }

@@ -18,7 +18,13 @@ use crate::{
 /// The word is left in the response's extensions; the observer counts it from there, so that every rejection is seen once.
 #[must_use]
 pub fn reject(cause: Cause, protocol: Protocol) -> Response<Body> {
-    let mut response = answer(Problem::from(cause), protocol);
+    reject_with(Problem::from(cause), cause, protocol)
+}
+
+/// The answer to a request that is turned away for `cause`, with a problem that says more of it.
+#[must_use]
+pub fn reject_with(problem: Problem, cause: Cause, protocol: Protocol) -> Response<Body> {
+    let mut response = answer(problem, protocol);
     response.extensions_mut().insert(Refusal(cause));
     response
 }

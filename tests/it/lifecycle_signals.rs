@@ -1,18 +1,19 @@
 //! What signals do to the process, and how long its end may take.
 
-use std::{io::ErrorKind, net::SocketAddr, time::Duration};
+use std::{io::ErrorKind, net::SocketAddr, process::Stdio, time::Duration};
 
 use http::HeaderMap;
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::{
     net::TcpStream,
+    process::Command,
     time::{interval, timeout},
 };
 
 use crate::support::{
     http1,
     http2::{self, Next},
-    process::{PATIENCE, Quickstart},
+    process::{Folder, PATIENCE, Quickstart, binary},
 };
 
 /// Longer than any test waits: who ends before it has skipped it.
@@ -168,6 +169,25 @@ async fn a_signal_during_start_up_ends_the_process_with_0() {
     process.says("hanging at start").await;
     process.signal(Signal::TERM);
     assert_eq!(process.exit_code().await, 0);
+}
+
+#[tokio::test]
+async fn a_signal_while_the_configuration_is_read_is_heard() {
+    let folder = Folder::new();
+    let pipe = folder.path().join("settings.toml");
+    assert!(Command::new("mkfifo").arg(&pipe).status().await.unwrap().success());
+    let mut service = Command::new(binary());
+    let service = service.arg("--config").arg(&pipe).args(["--set", "http.address=127.0.0.1:0"]);
+    let mut service =
+        service.args(["--set", "admin.address=127.0.0.1:0"]).kill_on_drop(true).stdout(Stdio::null()).spawn().unwrap();
+    // Opens once the service reads from the other end, and so waits for its settings.
+    let writer = tokio::task::spawn_blocking(move || std::fs::OpenOptions::new().write(true).open(pipe));
+    let writer = timeout(PATIENCE, writer).await.unwrap().unwrap().unwrap();
+    let pid = Pid::from_raw(service.id().unwrap().cast_signed()).unwrap();
+    kill_process(pid, Signal::TERM).unwrap();
+    drop(writer);
+    let status = timeout(PATIENCE, service.wait()).await.unwrap().unwrap();
+    assert_eq!(status.code(), Some(0), "{status:?}");
 }
 
 #[tokio::test]

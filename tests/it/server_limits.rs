@@ -77,12 +77,12 @@ async fn a_body_of_the_limit_passes() {
 }
 
 #[tokio::test]
-async fn a_body_slower_than_the_request_timeout_is_504() {
+async fn a_body_slower_than_the_request_timeout_is_408_for_it_is_the_caller_who_is_slow() {
     let service = TestService::builder().set("http.request_timeout", "200ms").start(service).await.unwrap();
     let mut raw = Raw::connect(service.http()).await;
     let head = "content-type: application/json\r\ncontent-length: 100\r\n\r\n{\"te";
     raw.send(format!("POST /notes HTTP/1.1\r\nhost: a\r\n{head}")).await;
-    raw.answer().await.unwrap().assert_problem(504, "deadline_exceeded");
+    raw.answer().await.unwrap().assert_problem(408, "deadline_exceeded");
     assert_eq!(raw.rest().await, b"");
     until_nothing_is_in_flight(&service).await;
 }

@@ -42,6 +42,13 @@ where
     Fut: Future<Output = Result<()>>,
 {
     let sources = cli.sources();
+    // First of all, so that a signal is heard while a slow disk gives the configuration, which says how the service's own
+    // runtime is built. What is heard now waits until that runtime listens.
+    let early = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(no_runtime)?;
+    let signals = {
+        let _inside = early.enter();
+        Signals::install()?
+    };
     let loaded = load::<S>(&sources)?;
     let threads = usize::from(loaded.0.value().runtime.worker_threads);
     let mut runtime = match threads {
@@ -51,14 +58,9 @@ where
     if threads > 1 {
         runtime.worker_threads(threads);
     }
-    let runtime = runtime
-        .thread_name(build.name)
-        .enable_all()
-        .build()
-        .map_err(|error| Error::unavailable("cannot start the async runtime").caused_by(error))?;
+    let runtime = runtime.thread_name(build.name).enable_all().build().map_err(no_runtime)?;
+    drop(early);
     let ended = runtime.block_on(async {
-        // First of all, so that a signal during start-up is heard.
-        let signals = Signals::install()?;
         let command = cli.command();
         // Whoever lists routes or layers reads standard output; a failure is told on standard error all the same.
         let output = (command != Command::Serve).then(LineSink::nowhere).transpose()?;
@@ -69,6 +71,10 @@ where
     });
     runtime.shutdown_timeout(cli::RUNTIME_END);
     ended
+}
+
+fn no_runtime(error: std::io::Error) -> Error {
+    Error::unavailable("cannot start the async runtime").caused_by(error)
 }
 
 /// Runs the service's `main` under the signals, then flushes.

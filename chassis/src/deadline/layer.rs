@@ -1,12 +1,13 @@
 use std::{
     convert::Infallible,
     pin::Pin,
+    sync::atomic::Ordering,
     task::{Context, Poll},
     time::{Duration, Instant},
 };
 
 use axum::body::Body;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use pin_project_lite::pin_project;
 use tokio::time::Sleep;
 use tower_layer::Layer;
@@ -16,7 +17,8 @@ use super::{DeadlineBody, GRPC_TIMEOUT, TIMEOUT_HEADER, grpc_timeout, http_timeo
 use crate::{
     cause::Cause,
     context::{Protocol, RequestContext},
-    reject::reject,
+    problem::Problem,
+    reject::{reject, reject_with},
 };
 
 /// Holds requests to their deadline. See the [module](super).
@@ -148,15 +150,27 @@ where
         if !expired {
             return Poll::Pending;
         }
+        // Whether the caller's body is what the handler waits for is known only as long as the handler is there.
+        let slow_caller = this.context.as_ref().is_some_and(|c| c.0.waits_for_body.load(Ordering::Relaxed));
         // The handler's work ends here, before the refusal is written.
         this.inner.set(None);
         let protocol = match this.context.as_ref().map(RequestContext::protocol) {
             None | Some(Protocol::Http) => Protocol::Http,
             Some(Protocol::Grpc | Protocol::GrpcWeb) => Protocol::Grpc,
         };
-        let refusal = reject(Cause::DeadlineExceeded, protocol);
+        let refusal = match (protocol, slow_caller) {
+            (Protocol::Http, true) => reject_with(slow_body(), Cause::DeadlineExceeded, protocol),
+            _ => reject(Cause::DeadlineExceeded, protocol),
+        };
         Poll::Ready(Ok(refusal.map(|body| DeadlineBody::new(body.into(), None, None))))
     }
+}
+
+/// The same word as for all that took too long; the status says that it was the caller (RFC 9110, section 15.5.9).
+#[cold]
+fn slow_body() -> Problem {
+    Problem::new(StatusCode::REQUEST_TIMEOUT, Cause::DeadlineExceeded.as_str())
+        .detail("the request's body did not arrive in time")
 }
 
 /// Whether the deadline has passed; if not, the task is woken when it does.

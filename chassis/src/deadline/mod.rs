@@ -2,7 +2,8 @@
 //!
 //! A gRPC caller says it in `grpc-timeout`, an HTTP caller in [`TIMEOUT_HEADER`]; both are relative, so clocks need not
 //! agree. Work whose time is already up is refused before it starts. When the time ends while the handler runs, the
-//! handler's future is dropped and the caller hears `deadline_exceeded`: 504 over HTTP, DEADLINE_EXCEEDED over gRPC.
+//! handler's future is dropped and the caller hears `deadline_exceeded`: 504 over HTTP, or 408 when the handler waited for
+//! the caller's own body, and DEADLINE_EXCEEDED over gRPC.
 //!
 //! The caller's deadline also covers a streamed body: a gRPC stream ends with a DEADLINE_EXCEEDED trailer, an HTTP body is
 //! broken off, since its status has been sent. The server's own limit covers the time until the response head only: an

@@ -227,6 +227,7 @@ impl Exchange {
             content_length: headers.get(header::CONTENT_LENGTH).map_or(0, announced),
             peer,
             deadline: AtomicU64::new(u64::MAX),
+            waits_for_body: AtomicBool::new(false),
             panicked: AtomicBool::new(false),
             web_code: AtomicU8::new(NO_CODE),
             route: OnceLock::new(),

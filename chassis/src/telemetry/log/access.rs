@@ -191,7 +191,10 @@ impl AccessLog {
             write_query(line, query, &self.style.redactor);
         }
         if let Some(route) = record.route {
-            line.key(key!("http.route")).string(route);
+            match record.status {
+                AccessStatus::Http(_) => line.key(key!("http.route")).string(route),
+                AccessStatus::Grpc(_) => line.key(key!("rpc.method")).string(route),
+            }
         }
         match record.status {
             AccessStatus::Http(status) => line.key(key!("http.response.status_code")).unsigned(status.into()),
