@@ -50,14 +50,15 @@ async fn every_mistake_is_told_at_once_with_key_origin_and_the_nearest_name() {
     let service = Quickstart::new()
         .env("CHASSIS_HTTP__ADRESS", "127.0.0.1:0")
         .env("CHASSIS_SHUTDOWN__DRAIN_DELAY", "soon")
-        .file("config/default.toml", "[log]\nfilter = \"info\"\nformt = \"json\"\n")
+        .file("config/default.toml", "[log]\nfilter = \"infoo\"\nformt = \"json\"\n")
         .file("config/dev.toml", "[http]\nmax_connections = 0\n")
         .env("OTEL_EXPORTER_OTLP_PROTOCOL", "carrier-pigeon")
+        .env("OTEL_BSP_MAX_QUEUE_SIZE", "abc")
         .env("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318")
         .set("http.body_limt", "1MiB");
     let said = refused(service, 78).await;
     for part in [
-        "6 problems in the configuration:",
+        "8 problems in the configuration:",
         "CHASSIS_HTTP__ADRESS: unknown; did you mean CHASSIS_HTTP__ADDRESS?",
         "shutdown.drain_delay: found \"soon\", expected a duration",
         "(environment CHASSIS_SHUTDOWN__DRAIN_DELAY)",
@@ -66,6 +67,9 @@ async fn every_mistake_is_told_at_once_with_key_origin_and_the_nearest_name() {
         "(config/dev.toml:2)",
         "http.body_limt: unknown; did you mean http.body_limit? (command line --set http.body_limt)",
         "OTEL_EXPORTER_OTLP_PROTOCOL: found \"carrier-pigeon\"",
+        "OTEL_BSP_MAX_QUEUE_SIZE: found \"abc\"",
+        "log.filter: found \"infoo\"",
+        "did you mean \"info\"?",
     ] {
         assert!(said.contains(part), "{part} in\n{said}");
     }

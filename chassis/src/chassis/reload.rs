@@ -39,21 +39,16 @@ pub(super) fn load_settings<S>(sources: &Sources) -> Result<Loaded<Settings>, Co
 where
     S: DeserializeOwned + JsonSchema,
 {
-    let loaded = Schema::with_section::<Settings, S>("app").load::<Settings>(&defaults(), sources)?;
-    let settings = loaded.value();
-    let mut problems = settings.log.problems();
-    for problem in &mut problems {
-        problem.origin = loaded.origin(&problem.key).cloned();
-    }
-    if let Err(error) = telemetry::formats(&settings.telemetry) {
-        problems.push(ConfigProblem::new(
-            "telemetry.propagators",
-            error.to_string(),
-            loaded.origin("telemetry.propagators").cloned(),
-        ));
-    }
-    problems.extend(loaded.section::<S>("app").err().map(|errors| errors.0).unwrap_or_default());
-    if problems.is_empty() { Ok(loaded) } else { Err(ConfigErrors::new(problems)) }
+    let rules = |settings: &Settings| {
+        let mut problems = settings.log.problems();
+        if let Err(message) = telemetry::formats(&settings.telemetry) {
+            problems.push(ConfigProblem::new("telemetry.propagators", message, None));
+        }
+        problems
+    };
+    let loaded = Schema::with_section::<Settings, S>("app").load_with(&defaults(), sources, rules)?;
+    loaded.section::<S>("app")?;
+    Ok(loaded)
 }
 
 /// Takes over what a reload changed, and says how it went.

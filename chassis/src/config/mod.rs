@@ -115,6 +115,21 @@ impl Schema {
     ///
     /// All mistakes at once, sorted by key.
     pub fn load<T: DeserializeOwned>(&self, defaults: &Defaults, sources: &Sources) -> Result<Loaded<T>, ConfigErrors> {
+        self.load_with(defaults, sources, |_| Vec::new())
+    }
+
+    /// As [`load`](Self::load), with rules that the schema cannot say. They see the value even when the schema found
+    /// mistakes elsewhere, with defaults in their place, so that all are told at once.
+    ///
+    /// # Errors
+    ///
+    /// All mistakes at once, sorted by key.
+    pub fn load_with<T: DeserializeOwned>(
+        &self,
+        defaults: &Defaults,
+        sources: &Sources,
+        rules: impl Fn(&T) -> Vec<ConfigProblem>,
+    ) -> Result<Loaded<T>, ConfigErrors> {
         let (mut read, mut problems) = (Vec::new(), Vec::new());
         let mut layers = defaults.layers(&sources.profile);
         layers.extend(sources.layers(&self.root, &mut read, &mut problems));
@@ -122,6 +137,10 @@ impl Schema {
         checked.problems.append(&mut problems);
         read.append(&mut checked.read);
         let value = last_net::deserialize(&self.root, &mut checked, &defaults.root, "");
+        for mut problem in value.as_ref().map(rules).unwrap_or_default() {
+            problem.origin = problem.origin.or_else(|| checked.origins.get(&problem.key).cloned());
+            checked.problems.push(problem);
+        }
         match value {
             Some(value) if checked.problems.is_empty() => Ok(Loaded {
                 value: Arc::new(value),

@@ -76,7 +76,7 @@ impl Telemetry {
         identity: &Identity,
         output: Option<log::LineSink>,
     ) -> Result<Self, Error> {
-        let formats = formats(config)?;
+        let formats = formats(config).map_err(|message| Error::config(format!("telemetry.propagators: {message}")))?;
         // When spans go nowhere, no trace starts here: the flag would make others record traces whose root never exists.
         let sampling = match otlp.traces {
             Some(_) => config.sampling,
@@ -156,7 +156,6 @@ impl Telemetry {
 const LAST_LINES: Duration = Duration::from_millis(200);
 
 /// The formats that the list of words names.
-pub(crate) fn formats(config: &TelemetryConfig) -> Result<Formats, Error> {
-    let list = config.propagators.join(",");
-    list.parse().map_err(|message| Error::config(format!("telemetry.propagators: {message}")))
+pub(crate) fn formats(config: &TelemetryConfig) -> Result<Formats, String> {
+    config.propagators.join(",").parse()
 }

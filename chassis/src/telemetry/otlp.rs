@@ -134,10 +134,15 @@ impl OtlpSettings {
         let disabled = reader.boolean("OTEL_SDK_DISABLED");
         let resource = reader.resource();
         // Who turns export off does not want to be told that its settings are wrong.
-        let (traces, metrics) =
-            if disabled { (None, None) } else { (reader.target(Signal::Traces), reader.target(Signal::Metrics)) };
-        let batch = if traces.is_some() { reader.batch() } else { Reader::nothing().batch() };
-        let metric = if metrics.is_some() { reader.metric() } else { Reader::nothing().metric() };
+        // A target that is wrong is wanted all the same, and so are its settings.
+        let mut wanted = |signal| {
+            let before = reader.problems.len();
+            let target = if disabled { None } else { reader.target(signal) };
+            (target.is_some() || reader.problems.len() > before, target)
+        };
+        let ((traced, traces), (measured, metrics)) = (wanted(Signal::Traces), wanted(Signal::Metrics));
+        let batch = if traced { reader.batch() } else { Reader::nothing().batch() };
+        let metric = if measured { reader.metric() } else { Reader::nothing().metric() };
         let mut problems = reader.problems;
         // A mistake in a variable of both signals is met twice.
         let mut seen = std::collections::HashSet::new();
