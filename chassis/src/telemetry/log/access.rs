@@ -19,7 +19,10 @@ use super::{
     redact::{HIDDEN, Redactor},
     sink::LineSink,
 };
-use crate::context::Protocol;
+use crate::{
+    context::Protocol,
+    telemetry::metrics::{code_name, is_server_error},
+};
 
 /// What access lines carry as their target.
 pub(crate) const TARGET: &str = "chassis::access";
@@ -34,20 +37,11 @@ pub(crate) enum AccessStatus {
 }
 
 impl AccessStatus {
-    /// Whether the service, not the caller, is at fault (the RPC semantic conventions list the gRPC codes of a server
-    /// error).
+    /// Whether the service, not the caller, is at fault.
     fn is_server_error(self) -> bool {
         match self {
             Self::Http(status) => status >= 500,
-            Self::Grpc(code) => matches!(
-                code,
-                Code::Unknown
-                    | Code::DeadlineExceeded
-                    | Code::Unimplemented
-                    | Code::Internal
-                    | Code::Unavailable
-                    | Code::DataLoss
-            ),
+            Self::Grpc(code) => is_server_error(code),
         }
     }
 }
@@ -198,7 +192,7 @@ impl AccessLog {
         }
         match record.status {
             AccessStatus::Http(status) => line.key(key!("http.response.status_code")).unsigned(status.into()),
-            AccessStatus::Grpc(code) => line.key(key!("rpc.response.status_code")).word(grpc_name(code)),
+            AccessStatus::Grpc(code) => line.key(key!("rpc.response.status_code")).word(code_name(code)),
         }
         if let Some(error_type) = record.error_type {
             line.key(key!("error.type")).string(error_type);
@@ -257,29 +251,6 @@ fn write_address(line: &mut Line<'_>, address: IpAddr) {
         line.unsigned(octet.into());
     }
     line.out.extend_from_slice(quote);
-}
-
-/// A gRPC code as its specification spells it.
-fn grpc_name(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
-    }
 }
 
 #[cfg(test)]
