@@ -75,8 +75,8 @@ where
         }
         // This limit counts; axum's own of 2 MB would cut bodies off below it.
         DefaultBodyLimit::disable().apply(&mut request);
-        let (protocol, rpc) =
-            RequestContext::with_current(|c| c.map_or((Protocol::Http, false), |c| (c.protocol(), c.0.rpc)));
+        let context = RequestContext::current();
+        let (protocol, rpc) = context.as_ref().map_or((Protocol::Http, false), |c| (c.protocol(), c.0.rpc));
         if rpc {
             return ResponseFuture::served(self.inner.call(request.map(Body::new)));
         }
@@ -85,7 +85,6 @@ where
             return ResponseFuture { inner: None, refusal: Some(reject(Cause::PayloadTooLarge, protocol)) };
         }
         let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
-        let context = RequestContext::current();
         let watched = |body| Body::new(Watched { inner: Limited::new(body, limit), context });
         ResponseFuture::served(self.inner.call(request.map(watched)))
     }

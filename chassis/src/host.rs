@@ -52,9 +52,11 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let mut hosts = request.headers().get_all(HOST).iter();
-        let named_once = hosts.next().is_some() && hosts.next().is_none();
-        let refused = request.version() == Version::HTTP_11 && !named_once;
+        let named_once = || {
+            let mut hosts = request.headers().get_all(HOST).iter();
+            hosts.next().is_some() && hosts.next().is_none()
+        };
+        let refused = request.version() == Version::HTTP_11 && !named_once();
         ResponseFuture { inner: (!refused).then(|| self.inner.call(request)) }
     }
 }

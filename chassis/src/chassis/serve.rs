@@ -156,8 +156,12 @@ where
         }
 
         core.health.mark_started();
-        let ready_file =
-            self.ready_file.take().map(|path| ReadyFile::write(path, &bound.http, bound.admin.as_ref())).transpose();
+        let ready_file = self.ready_file.take().map(|path| ReadyFile::write(path, &bound.http, bound.admin.as_ref()));
+        // Whoever waits for a file that cannot be written would wait for ever: the stop begins at once.
+        let (ready_file, unwritten) = match ready_file.transpose() {
+            Ok(file) => (file, None),
+            Err(error) => (None, Some(error)),
+        };
         tracing::info!(
             http = %bound.http,
             admin = bound.admin.as_ref().map(tracing::field::display),
@@ -167,15 +171,16 @@ where
         );
         core.bound.send_replace(Listening::At(bound));
 
-        let failed = tokio::select! {
-            _ = stop.wait_for(Option::is_some), if ready_file.is_ok() => None,
-            // Whoever waits for the file would wait for ever.
-            () = std::future::ready(()), if ready_file.is_err() => ready_file.as_ref().err().map(ToString::to_string).map(Error::unavailable),
-            // It accepts until the stop; an earlier end leaves a service that looks alive and serves nobody.
-            ended = accepting => Some(Error::internal("the main port stopped accepting").caused_by(match ended {
-                Ok(()) => "it ended by itself".to_owned(),
-                Err(error) => error.to_string(),
-            })),
+        let failed = match unwritten {
+            Some(error) => Some(error),
+            None => tokio::select! {
+                _ = stop.wait_for(Option::is_some) => None,
+                // It accepts until the stop; an earlier end leaves a service that looks alive and serves nobody.
+                ended = accepting => Some(Error::internal("the main port stopped accepting").caused_by(match ended {
+                    Ok(()) => "it ended by itself".to_owned(),
+                    Err(error) => error.to_string(),
+                })),
+            },
         };
         drop(ready_file);
         self.drain(&mut stop, &connections, &streams_end).await;
