@@ -8,8 +8,8 @@ use crate::{
     fallback::{self, Mistakes},
     model::ServiceImpl,
     paths::{
-        self, Arc, Arguments, IntoRoutes, Method, Probe, Rejection, Response, RouteInfo, Router, Routes, Service,
-        State, send,
+        self, AnswerInfo, Arc, ArgumentInfo, Arguments, IntoRoutes, Method, Probe, Rejection, Response, RouteInfo,
+        Router, Routes, Service, Source as SourceOf, State, never, send,
     },
     validate::{self, Argument, Route, Source},
 };
@@ -40,14 +40,17 @@ fn wiring(model: &ServiceImpl, routes: &[Route]) -> TokenStream {
     let self_ty = &model.self_ty;
     let infos = routes.iter().map(info);
     let handlers = routes.iter().map(handler);
-    let choices = paths::choices();
+    let (choices, descriptions) = (paths::choices(), paths::descriptions());
     quote! {
         #[automatically_derived]
         #[allow(clippy::all, clippy::pedantic)]
         impl #generics #Service for #self_ty #condition {
-            fn describe() -> &'static [#RouteInfo] {
-                const ROUTES: &[#RouteInfo] = &[#(#infos),*];
-                ROUTES
+            fn describe() -> ::std::vec::Vec<#RouteInfo> {
+                #[allow(unused_imports)]
+                use #descriptions;
+                let mut routes = ::std::vec::Vec::new();
+                #(#infos)*
+                routes
             }
 
             fn into_router(self: #Arc<Self>) -> #Router {
@@ -72,11 +75,46 @@ fn info(route: &Route) -> TokenStream {
     let Route { attr, handler, doc, conditions, .. } = route;
     let (method, template, name) = (attr.method(), &attr.template, handler.to_string());
     let doc = (!doc.value().is_empty()).then(|| quote!(.doc(#doc)));
+    let arguments = route.arguments.iter().filter_map(argument_info);
+    let answer = answer_info(route);
     let policy = (!attr.policy.is_empty()).then(|| {
         let policy = attr.policy.expand();
         quote!(.policy(#policy))
     });
-    quote!(#(#conditions)* #RouteInfo::new(#Method::#method, #template, #name) #doc #policy)
+    quote! {
+        #(#conditions)*
+        routes.push({
+            let info = #RouteInfo::new(#Method::#method, #template, #name) #doc #policy #(.argument(#arguments))*;
+            #answer
+        });
+    }
+}
+
+/// An extractor says nothing of itself.
+fn argument_info(argument: &Argument) -> Option<TokenStream> {
+    let (source, name) = match &argument.source {
+        Source::Path(name) => (quote!(Path), name.clone()),
+        Source::Query => (quote!(Query), argument.name.clone().unwrap_or_else(|| "query".to_owned())),
+        Source::Body => (quote!(Body), argument.name.clone().unwrap_or_else(|| "body".to_owned())),
+        Source::Extract => return None,
+    };
+    let ty = &argument.ty;
+    Some(quote!(#ArgumentInfo::new(#SourceOf::#source, #name, (&&#Probe::<#ty>::new()).__schema())))
+}
+
+/// The types are those of a call that is never made, so a return type need not be named.
+fn answer_info(route: &Route) -> TokenStream {
+    let handler = &route.handler;
+    let arguments = route.arguments.iter().map(|argument| {
+        let ty = &argument.ty;
+        quote!(#never::<#ty>())
+    });
+    quote! {
+        let (value, error) =
+            (&&#Probe::output(|| async { Self::#handler(#never::<&Self>(), #(#arguments),*).await })).__parts();
+        let (kind, body) = (&&&&value).__answer().kind(&value);
+        info.answer(#AnswerInfo::new(kind, (&&body).__schema())).problems((&&error).__problems())
+    }
 }
 
 /// One route: the arguments are taken from the request, the body last; the handler is called; its outcome is answered.

@@ -19,13 +19,21 @@ macro_rules! paths {
 }
 
 paths! {
-    Arc Arguments BuildInfo Duration ExitCode IntoProblem IntoRoutes Method Probe Problem Rejection Response
-    RouteInfo RoutePolicy Router Routes Service State main send
+    AnswerInfo Arc ArgumentInfo Arguments BuildInfo Duration ExitCode IntoProblem IntoRoutes Method Probe Problem ProblemInfo
+    Rejection Response RouteInfo RoutePolicy Router Routes Service Source State main never send
 }
 
 /// The traits whose methods choose how a handler is answered, to be in scope without their names.
 pub(crate) fn choices() -> TokenStream {
     quote!(::chassis::__private::{AsJson as _, AsNothing as _, AsReply as _, AsResponse as _, CannotFail as _, MayFail as _})
+}
+
+/// The traits whose methods choose how a type is described.
+pub(crate) fn descriptions() -> TokenStream {
+    quote!(::chassis::__private::{
+        AsJson as _, AsNothing as _, AsReply as _, AsResponse as _, CannotFail as _, HasProblems as _, HasSchema as _,
+        MayFail as _, NoProblems as _, NoSchema as _,
+    })
 }
 
 /// axum's function that routes a method, under the name of the attribute: `get`.

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
-use syn::{Attribute, Data, DeriveInput, Expr, Field, Fields, Ident, LitStr, Member, Token, parse::ParseStream};
+use syn::{Attribute, Data, DeriveInput, Expr, Field, Fields, Ident, LitStr, Member, Token, Type, parse::ParseStream};
 
 use crate::{
-    attr::{duration, expand_duration, listed, text},
+    attr::{doc, duration, expand_duration, listed, text},
     fallback::Mistakes,
-    paths::{IntoProblem, Problem},
+    paths::{self, IntoProblem, Probe, Problem, ProblemInfo},
 };
 
 /// The kinds: the constructors of `chassis::problem::Problem`.
@@ -44,7 +44,7 @@ pub(crate) fn derive(item: TokenStream) -> TokenStream {
         return mistakes.into_tokens();
     };
     let name = &input.ident;
-    let arms: Vec<TokenStream> = match &input.data {
+    let cases: Vec<(TokenStream, TokenStream)> = match &input.data {
         Data::Enum(data) => data
             .variants
             .iter()
@@ -63,12 +63,14 @@ pub(crate) fn derive(item: TokenStream) -> TokenStream {
             Vec::new()
         }
     };
+    let (arms, infos): (Vec<_>, Vec<_>) = cases.into_iter().unzip();
     let body = match (mistakes.is_empty(), arms.is_empty()) {
         (true, false) => quote!(match self { #(#arms)* }),
         (true, true) => quote!(match self {}),
         // Nothing else that uses the type is to complain about it.
         (false, _) => quote!(::core::unreachable!()),
     };
+    let descriptions = paths::descriptions();
     let (generics, arguments, condition) = input.generics.split_for_impl();
     let mistakes = mistakes.into_tokens();
     quote! {
@@ -76,6 +78,14 @@ pub(crate) fn derive(item: TokenStream) -> TokenStream {
         impl #generics #IntoProblem for #name #arguments #condition {
             fn into_problem(self) -> #Problem {
                 #body
+            }
+
+            fn describe() -> ::std::vec::Vec<#ProblemInfo> {
+                #[allow(unused_imports)]
+                use #descriptions;
+                let mut infos = ::std::vec::Vec::new();
+                #(#infos)*
+                infos
             }
         }
         #mistakes
@@ -91,7 +101,8 @@ struct Case<'a> {
 }
 
 impl Case<'_> {
-    fn expand(&self, mistakes: &mut Mistakes) -> Option<TokenStream> {
+    /// How the case becomes a problem, and what is known of it beforehand.
+    fn expand(&self, mistakes: &mut Mistakes) -> Option<(TokenStream, TokenStream)> {
         let mut attributes = self.attributes.iter().filter(|attribute| attribute.path().is_ident("problem"));
         let Some(attribute) = attributes.next() else {
             mistakes.on(
@@ -116,7 +127,7 @@ impl Case<'_> {
         }
     }
 
-    fn transparent(&self, word: &Ident, mistakes: &mut Mistakes) -> Option<TokenStream> {
+    fn transparent(&self, word: &Ident, mistakes: &mut Mistakes) -> Option<(TokenStream, TokenStream)> {
         let mut fields = self.fields.members();
         let (Some(field), None) = (fields.next(), fields.next()) else {
             mistakes.on(
@@ -126,18 +137,24 @@ impl Case<'_> {
             return None;
         };
         let pattern = &self.pattern;
-        Some(quote!(#pattern { #field: inner } => #IntoProblem::into_problem(inner),))
+        let describe = self.fields.iter().map(|Field { ty, .. }| quote!(<#ty as #IntoProblem>::describe()));
+        Some((
+            quote!(#pattern { #field: inner } => #IntoProblem::into_problem(inner),),
+            quote!(infos.extend(#(#describe)*);),
+        ))
     }
 
-    fn kind(&self, kind: &Ident, keys: &Keys, mistakes: &mut Mistakes) -> TokenStream {
-        let public: Vec<(Member, LitStr)> = self
+    fn kind(&self, kind: &Ident, keys: &Keys, mistakes: &mut Mistakes) -> (TokenStream, TokenStream) {
+        let public: Vec<(Member, LitStr, &Type)> = self
             .fields
             .members()
             .zip(self.fields)
-            .filter_map(|(member, field)| Some((member, public_name(field, mistakes)?)))
+            .filter_map(|(member, field)| Some((member, public_name(field, mistakes)?, &field.ty)))
             .collect();
         let bindings: Vec<Ident> = (0..public.len()).map(|n| format_ident!("member{n}")).collect();
-        let (members, names): (Vec<_>, Vec<_>) = public.into_iter().unzip();
+        let members = public.iter().map(|(member, ..)| member);
+        let names: Vec<&LitStr> = public.iter().map(|(_, name, _)| name).collect();
+        let shown = public.iter().map(|(_, name, ty)| quote!(.member(#name, (&&#Probe::<#ty>::new()).__schema())));
         let code =
             keys.code.clone().unwrap_or_else(|| LitStr::new(&snake_case(&self.name.to_string()), self.name.span()));
         let type_uri = keys.type_uri.iter();
@@ -145,15 +162,20 @@ impl Case<'_> {
         let retry_after = keys.retry_after.map(expand_duration).into_iter();
         let retry_safe = keys.retry_safe.then(|| quote!(.retry_safe(true)));
         let pattern = &self.pattern;
-        quote! {
-            ref error @ #pattern { #(#members: ref #bindings,)* .. } => #Problem::#kind(#code)
-                #(.type_uri(#type_uri))*
-                #(.title(#title))*
+        let fixed = quote!(#Problem::#kind(#code) #(.type_uri(#type_uri))* #(.title(#title))*);
+        let doc = doc(self.attributes);
+        let doc = (!doc.value().is_empty()).then(|| quote!(.doc(#doc)));
+        let arm = quote! {
+            ref error @ #pattern { #(#members: ref #bindings,)* .. } => #fixed
                 #(.retry_after(#retry_after))*
                 #retry_safe
                 #(.with(#names, #bindings))*
                 .explained_by(error),
-        }
+        };
+        let info = quote! {
+            infos.push(#ProblemInfo::of(&#fixed) #doc #(#shown)*);
+        };
+        (arm, info)
     }
 }
 

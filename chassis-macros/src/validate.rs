@@ -26,6 +26,8 @@ pub(crate) struct Route {
 
 /// One argument of a handler.
 pub(crate) struct Argument {
+    /// Its name, when it is no pattern.
+    pub(crate) name: Option<String>,
     pub(crate) source: Source,
     pub(crate) ty: Type,
 }
@@ -130,7 +132,7 @@ fn arguments(method: &Method, parameters: &[String], mistakes: &mut Mistakes) ->
             if method.route.takes_query() { Source::Query } else { Source::Body }
         };
         check_type(argument, mistakes);
-        arguments.push(Argument { source, ty: (*argument.ty).clone() });
+        arguments.push(Argument { name, source, ty: (*argument.ty).clone() });
     }
     for name in unused {
         mistakes.on(

@@ -13,9 +13,14 @@ pub use http::Method;
 pub use crate::{
     chassis::main,
     identity::BuildInfo,
-    problem::{IntoProblem, Problem},
+    problem::{IntoProblem, Problem, ProblemInfo},
     service::{
-        Arguments, IntoRoutes, Rejection, RouteInfo, RoutePolicy, Routes, Service,
-        select::{AsJson, AsNothing, AsReply, AsResponse, CannotFail, MayFail, Probe, send},
+        AnswerInfo, ArgumentInfo, Arguments, Deprecation, GrpcRoutes, IntoRoutes, Rejection, RouteInfo, RoutePolicy,
+        Routes, Service, Source,
+        select::{
+            AsJson, AsNothing, AsReply, AsResponse, CannotFail, HasProblems, HasSchema, MayFail, NoProblems, NoSchema,
+            Probe, never, send,
+        },
+        shape,
     },
 };

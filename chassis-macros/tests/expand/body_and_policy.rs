@@ -15,20 +15,57 @@ impl<S: Store> ::chassis::__private::Service for Orders<S>
 where
     S: Send,
 {
-    fn describe() -> &'static [::chassis::__private::RouteInfo] {
-        const ROUTES: &[::chassis::__private::RouteInfo] = &[
-            #[cfg(feature = "write")]
-            ::chassis::__private::RouteInfo::new(
-                    ::chassis::__private::Method::POST,
-                    "/customers/{customer}/orders",
-                    "place",
-                )
-                .policy(
-                    ::chassis::__private::RoutePolicy::new()
-                        .timeout(::chassis::__private::Duration::new(90u64, 0u32)),
-                ),
-        ];
-        ROUTES
+    fn describe() -> ::std::vec::Vec<::chassis::__private::RouteInfo> {
+        #[allow(unused_imports)]
+        use ::chassis::__private::{
+            AsJson as _, AsNothing as _, AsReply as _, AsResponse as _, CannotFail as _,
+            HasProblems as _, HasSchema as _, MayFail as _, NoProblems as _,
+            NoSchema as _,
+        };
+        let mut routes = ::std::vec::Vec::new();
+        #[cfg(feature = "write")]
+        routes
+            .push({
+                let info = ::chassis::__private::RouteInfo::new(
+                        ::chassis::__private::Method::POST,
+                        "/customers/{customer}/orders",
+                        "place",
+                    )
+                    .policy(
+                        ::chassis::__private::RoutePolicy::new()
+                            .timeout(::chassis::__private::Duration::new(90u64, 0u32)),
+                    )
+                    .argument(
+                        ::chassis::__private::ArgumentInfo::new(
+                            ::chassis::__private::Source::Body,
+                            "order",
+                            (&&::chassis::__private::Probe::<NewOrder>::new()).__schema(),
+                        ),
+                    )
+                    .argument(
+                        ::chassis::__private::ArgumentInfo::new(
+                            ::chassis::__private::Source::Path,
+                            "customer",
+                            (&&::chassis::__private::Probe::<CustomerId>::new())
+                                .__schema(),
+                        ),
+                    );
+                let (value, error) = (&&::chassis::__private::Probe::output(|| async {
+                    Self::place(
+                            ::chassis::__private::never::<&Self>(),
+                            ::chassis::__private::never::<NewOrder>(),
+                            ::chassis::__private::never::<CustomerId>(),
+                        )
+                        .await
+                }))
+                    .__parts();
+                let (kind, body) = (&&&&value).__answer().kind(&value);
+                info.answer(
+                        ::chassis::__private::AnswerInfo::new(kind, (&&body).__schema()),
+                    )
+                    .problems((&&error).__problems())
+            });
+        routes
     }
     fn into_router(
         self: ::chassis::__private::Arc<Self>,

@@ -7,16 +7,44 @@ impl Orders {
 #[automatically_derived]
 #[allow(clippy::all, clippy::pedantic)]
 impl ::chassis::__private::Service for Orders {
-    fn describe() -> &'static [::chassis::__private::RouteInfo] {
-        const ROUTES: &[::chassis::__private::RouteInfo] = &[
-            ::chassis::__private::RouteInfo::new(
-                    ::chassis::__private::Method::GET,
-                    "/orders/{id}",
-                    "order",
-                )
-                .doc("Look one order up."),
-        ];
-        ROUTES
+    fn describe() -> ::std::vec::Vec<::chassis::__private::RouteInfo> {
+        #[allow(unused_imports)]
+        use ::chassis::__private::{
+            AsJson as _, AsNothing as _, AsReply as _, AsResponse as _, CannotFail as _,
+            HasProblems as _, HasSchema as _, MayFail as _, NoProblems as _,
+            NoSchema as _,
+        };
+        let mut routes = ::std::vec::Vec::new();
+        routes
+            .push({
+                let info = ::chassis::__private::RouteInfo::new(
+                        ::chassis::__private::Method::GET,
+                        "/orders/{id}",
+                        "order",
+                    )
+                    .doc("Look one order up.")
+                    .argument(
+                        ::chassis::__private::ArgumentInfo::new(
+                            ::chassis::__private::Source::Path,
+                            "id",
+                            (&&::chassis::__private::Probe::<OrderId>::new()).__schema(),
+                        ),
+                    );
+                let (value, error) = (&&::chassis::__private::Probe::output(|| async {
+                    Self::order(
+                            ::chassis::__private::never::<&Self>(),
+                            ::chassis::__private::never::<OrderId>(),
+                        )
+                        .await
+                }))
+                    .__parts();
+                let (kind, body) = (&&&&value).__answer().kind(&value);
+                info.answer(
+                        ::chassis::__private::AnswerInfo::new(kind, (&&body).__schema()),
+                    )
+                    .problems((&&error).__problems())
+            });
+        routes
     }
     fn into_router(
         self: ::chassis::__private::Arc<Self>,

@@ -24,4 +24,39 @@ impl ::chassis::__private::IntoProblem for OrderError {
             }
         }
     }
+    fn describe() -> ::std::vec::Vec<::chassis::__private::ProblemInfo> {
+        #[allow(unused_imports)]
+        use ::chassis::__private::{
+            AsJson as _, AsNothing as _, AsReply as _, AsResponse as _, CannotFail as _,
+            HasProblems as _, HasSchema as _, MayFail as _, NoProblems as _,
+            NoSchema as _,
+        };
+        let mut infos = ::std::vec::Vec::new();
+        infos
+            .push(
+                ::chassis::__private::ProblemInfo::of(
+                        &::chassis::__private::Problem::not_found("order_unknown")
+                            .type_uri("https://example.com/unknown"),
+                    )
+                    .member(
+                        "id",
+                        (&&::chassis::__private::Probe::<OrderId>::new()).__schema(),
+                    ),
+            );
+        infos
+            .push(
+                ::chassis::__private::ProblemInfo::of(
+                    &::chassis::__private::Problem::unavailable("store"),
+                ),
+            );
+        infos
+            .push(
+                ::chassis::__private::ProblemInfo::of(
+                    &::chassis::__private::Problem::conflict("sold_out")
+                        .title("Nothing left"),
+                ),
+            );
+        infos.extend(<PaymentError as ::chassis::__private::IntoProblem>::describe());
+        infos
+    }
 }

@@ -4,15 +4,44 @@ impl Orders {
 #[automatically_derived]
 #[allow(clippy::all, clippy::pedantic)]
 impl ::chassis::__private::Service for Orders {
-    fn describe() -> &'static [::chassis::__private::RouteInfo] {
-        const ROUTES: &[::chassis::__private::RouteInfo] = &[
-            ::chassis::__private::RouteInfo::new(
-                ::chassis::__private::Method::GET,
-                "/orders",
-                "search",
-            ),
-        ];
-        ROUTES
+    fn describe() -> ::std::vec::Vec<::chassis::__private::RouteInfo> {
+        #[allow(unused_imports)]
+        use ::chassis::__private::{
+            AsJson as _, AsNothing as _, AsReply as _, AsResponse as _, CannotFail as _,
+            HasProblems as _, HasSchema as _, MayFail as _, NoProblems as _,
+            NoSchema as _,
+        };
+        let mut routes = ::std::vec::Vec::new();
+        routes
+            .push({
+                let info = ::chassis::__private::RouteInfo::new(
+                        ::chassis::__private::Method::GET,
+                        "/orders",
+                        "search",
+                    )
+                    .argument(
+                        ::chassis::__private::ArgumentInfo::new(
+                            ::chassis::__private::Source::Query,
+                            "query",
+                            (&&::chassis::__private::Probe::<Page>::new()).__schema(),
+                        ),
+                    );
+                let (value, error) = (&&::chassis::__private::Probe::output(|| async {
+                    Self::search(
+                            ::chassis::__private::never::<&Self>(),
+                            ::chassis::__private::never::<HeaderMap>(),
+                            ::chassis::__private::never::<Page>(),
+                        )
+                        .await
+                }))
+                    .__parts();
+                let (kind, body) = (&&&&value).__answer().kind(&value);
+                info.answer(
+                        ::chassis::__private::AnswerInfo::new(kind, (&&body).__schema()),
+                    )
+                    .problems((&&error).__problems())
+            });
+        routes
     }
     fn into_router(
         self: ::chassis::__private::Arc<Self>,

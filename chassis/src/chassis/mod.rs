@@ -118,6 +118,8 @@ pub struct Chassis<S = NoSettings> {
     router: Router,
     routes: Vec<RouteInfo>,
     grpc: Option<RoutesBuilder>,
+    /// The rpcs of mounted services.
+    rpcs: Router,
     grpc_names: Vec<&'static str>,
     descriptors: Vec<&'static [u8]>,
     hooks: Vec<(String, Hook)>,
@@ -215,6 +217,7 @@ where
             router: Router::new(),
             routes: Vec::new(),
             grpc: None,
+            rpcs: Router::new(),
             grpc_names: Vec::new(),
             descriptors: Vec::new(),
             hooks: Vec::new(),
@@ -274,6 +277,12 @@ where
         let routes = service.into_routes();
         self.router = self.router.merge(routes.router);
         self.routes.extend(routes.infos);
+        if let Some(grpc) = routes.grpc {
+            self.core.health.register_grpc_service(grpc.name());
+            self.grpc_names.push(grpc.name());
+            self.routes.extend_from_slice(grpc.infos());
+            self.rpcs = self.rpcs.merge(grpc.into_router());
+        }
         self
     }
 

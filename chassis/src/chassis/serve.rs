@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 use std::sync::{Arc, atomic::Ordering};
 use tokio::{sync::watch, task::JoinSet};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic::service::Routes as GrpcRoutes;
 
 use super::{Bound, Chassis, Core, Listening, reload::apply_reloads};
 use crate::{
@@ -38,7 +39,7 @@ fn check_policies(routes: &[RouteInfo], config: &HttpConfig) -> Result<()> {
     let longer =
         routes.iter().filter_map(|route| Some((route, route.policy.timeout.filter(|timeout| *timeout > server)?)));
     let problems = longer.map(|(route, timeout)| {
-        let (method, path, timeout) = (&route.method, route.path, Duration(timeout));
+        let (method, path, timeout) = (&route.method, &route.path, Duration(timeout));
         let message = format!(
             "{method} {path} asks for {timeout}, which is longer than http.request_timeout = {}; shorten the route's \
              timeout or raise http.request_timeout",
@@ -240,7 +241,8 @@ where
     /// Everything the main port answers.
     fn all_routes(&mut self, streams_end: &CancellationToken) -> Result<Router> {
         let mut router = std::mem::take(&mut self.router).merge(health::http::probes(self.core.health.clone()));
-        if let Some(mut grpc) = self.grpc.take() {
+        if !self.grpc_names.is_empty() {
+            let mut grpc = self.grpc.take().unwrap_or_else(GrpcRoutes::builder);
             grpc.add_service(health::grpc::server(self.core.health.clone(), streams_end.clone()));
             if !self.descriptors.is_empty() {
                 let broken = |error: tonic_reflection::server::Error| {
@@ -250,7 +252,8 @@ where
                 grpc.add_service(self.reflection().build_v1().map_err(broken)?);
                 grpc.add_service(self.reflection().build_v1alpha().map_err(broken)?);
             }
-            let grpc = grpc.routes().prepare().into_axum_router().reset_fallback();
+            let grpc =
+                grpc.routes().prepare().into_axum_router().reset_fallback().merge(std::mem::take(&mut self.rpcs));
             // Inside the translation, where a stream's trailers are still trailers.
             let grpc = grpc
                 .route_layer(DeadlineLayer::inside_grpc_web())

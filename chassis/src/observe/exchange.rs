@@ -109,7 +109,7 @@ impl Observer {
     pub(crate) fn with_timeouts(mut self, routes: &[RouteInfo]) -> Self {
         let limited = routes
             .iter()
-            .filter_map(|route| Some(((route.method.clone(), route.path.to_owned()), route.policy.timeout?)));
+            .filter_map(|route| Some(((route.method.clone(), route.path.clone().into_owned()), route.policy.timeout?)));
         self.timeouts = limited.collect();
         self
     }

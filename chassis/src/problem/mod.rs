@@ -9,6 +9,7 @@
 
 mod grpc;
 mod http;
+mod info;
 
 use std::{borrow::Cow, convert::Infallible, error::Error, fmt, time::Duration};
 
@@ -18,6 +19,7 @@ use tonic::Code;
 use crate::cause::Cause;
 
 pub(crate) use grpc::set_domain;
+pub use info::ProblemInfo;
 
 /// Writes [`IntoProblem`] for an error type.
 ///
@@ -69,6 +71,15 @@ pub(crate) const MEMBERS: [&str; 10] =
 pub trait IntoProblem {
     /// The problem that the caller is told.
     fn into_problem(self) -> Problem;
+
+    /// Every problem that it can become, for the OpenAPI document. Default: none is known beforehand.
+    #[must_use]
+    fn describe() -> Vec<ProblemInfo>
+    where
+        Self: Sized,
+    {
+        Vec::new()
+    }
 }
 
 impl IntoProblem for Problem {

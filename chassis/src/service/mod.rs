@@ -12,9 +12,8 @@
 //! struct Orders;
 //!
 //! impl Service for Orders {
-//!     fn describe() -> &'static [RouteInfo] {
-//!         const ROUTES: &[RouteInfo] = &[RouteInfo::new(http::Method::GET, "/orders/{id}", "order")];
-//!         ROUTES
+//!     fn describe() -> Vec<RouteInfo> {
+//!         vec![RouteInfo::new(http::Method::GET, "/orders/{id}", "order")]
 //!     }
 //!
 //!     fn into_router(self: Arc<Self>) -> Router {
@@ -35,15 +34,20 @@
 //! ```
 
 mod arguments;
+mod grpc;
+mod info;
+mod policy;
 mod reply;
 pub(crate) mod select;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use axum::Router;
-use http::Method;
 
 pub use arguments::{Arguments, Rejection};
+pub use grpc::{GrpcRoutes, Shape, shape};
+pub use info::{AnswerInfo, AnswerKind, ArgumentInfo, Content, RouteInfo, RouteKind, Source, TypeInfo};
+pub use policy::{Deprecation, RoutePolicy};
 pub use reply::{Accepted, Created, NoContent, Raw, Reply, json};
 
 /// Makes a service of a type: reads the signatures in an impl block, keeps the block as it is written, and adds the wiring.
@@ -106,10 +110,15 @@ pub use chassis_rs_macros::service;
 )]
 pub trait Service: Send + Sync + Sized + 'static {
     /// Every route, in the order of the methods.
-    fn describe() -> &'static [RouteInfo];
+    fn describe() -> Vec<RouteInfo>;
 
     /// The routes as a plain axum router.
     fn into_router(self: Arc<Self>) -> Router;
+
+    /// The methods that are served over gRPC too. Default: none.
+    fn into_grpc(self: Arc<Self>) -> Option<GrpcRoutes> {
+        None
+    }
 }
 
 /// What can be mounted: a service, an [`Arc`] of one, or a plain axum [`Router`].
@@ -125,7 +134,7 @@ pub trait IntoRoutes {
 impl IntoRoutes for Router {
     /// A plain router cannot say which routes it has: nothing is known of them, and no policy of theirs is applied.
     fn into_routes(self) -> Routes {
-        Routes { router: self, infos: Vec::new() }
+        Routes { router: self, infos: Vec::new(), grpc: None }
     }
 }
 
@@ -148,74 +157,18 @@ pub struct Routes {
     pub router: Router,
     /// What is known of them; a route may be served without being listed.
     pub infos: Vec<RouteInfo>,
+    /// What is served over gRPC.
+    pub grpc: Option<GrpcRoutes>,
 }
 
 impl Routes {
     /// The routes of a service.
     #[must_use]
     pub fn of<S: Service>(service: Arc<S>) -> Self {
-        Self { router: service.into_router(), infos: S::describe().to_vec() }
-    }
-}
-
-/// What is known of one route.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct RouteInfo {
-    /// The method it answers; GET answers HEAD too.
-    pub method: Method,
-    /// The path template, as axum has it: `/orders/{id}`.
-    pub path: &'static str,
-    /// The name of the method that answers.
-    pub handler: &'static str,
-    /// The method's doc comment; empty when it has none.
-    pub doc: &'static str,
-    /// What is asked of the route beyond its handler.
-    pub policy: RoutePolicy,
-}
-
-impl RouteInfo {
-    /// A route without a doc comment and without a policy.
-    #[must_use]
-    pub const fn new(method: Method, path: &'static str, handler: &'static str) -> Self {
-        Self { method, path, handler, doc: "", policy: RoutePolicy::new() }
-    }
-
-    /// The same route with its doc comment.
-    #[must_use]
-    pub const fn doc(mut self, doc: &'static str) -> Self {
-        self.doc = doc;
-        self
-    }
-
-    /// The same route with a policy.
-    #[must_use]
-    pub const fn policy(mut self, policy: RoutePolicy) -> Self {
-        self.policy = policy;
-        self
-    }
-}
-
-/// What is asked of a route beyond its handler: the keys after the path in `#[get("…", …)]`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub struct RoutePolicy {
-    /// How long the handler may take. Default: the server's own limit alone.
-    pub timeout: Option<Duration>,
-}
-
-impl RoutePolicy {
-    /// Nothing asked.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self { timeout: None }
-    }
-
-    /// How long the handler may take.
-    #[must_use]
-    pub const fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = Some(timeout);
-        self
+        let of_service = |info| RouteInfo { service: std::any::type_name::<S>(), ..info };
+        let infos = S::describe().into_iter().map(of_service).collect();
+        let grpc = service.clone().into_grpc().map(|grpc| grpc.map_infos(of_service));
+        Self { router: service.into_router(), infos, grpc }
     }
 }
 

@@ -9,6 +9,7 @@ use axum::{
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 
+use super::info::{AnswerKind, Content};
 use crate::{cause::Cause, problem::Problem};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -20,8 +21,17 @@ const INITIAL_BODY_BYTES: usize = 256;
 ///
 /// A handler's type is looked up here first, then as [`Serialize`], then as axum's [`IntoResponse`].
 pub trait Reply {
+    /// What is in the body, for the OpenAPI document; `()` when nothing can be said.
+    type Body;
+
     /// The answer.
     fn reply(self) -> Response;
+
+    /// The status and content, for the OpenAPI document. Default: nothing can be said.
+    #[must_use]
+    fn kind() -> AnswerKind {
+        AnswerKind::default()
+    }
 }
 
 /// A JSON answer. A value that cannot be written as JSON is an `internal` problem, and logged.
@@ -65,6 +75,12 @@ impl<T> Created<T> {
 }
 
 impl<T: Serialize> Reply for Created<T> {
+    type Body = T;
+
+    fn kind() -> AnswerKind {
+        AnswerKind::new(StatusCode::CREATED, Content::Json)
+    }
+
     fn reply(self) -> Response {
         let mut response = json(StatusCode::CREATED, &self.value);
         if response.status() != StatusCode::CREATED {
@@ -87,6 +103,12 @@ impl<T: Serialize> Reply for Created<T> {
 pub struct Accepted<T>(pub T);
 
 impl<T: Serialize> Reply for Accepted<T> {
+    type Body = T;
+
+    fn kind() -> AnswerKind {
+        AnswerKind::new(StatusCode::ACCEPTED, Content::Json)
+    }
+
     fn reply(self) -> Response {
         json(StatusCode::ACCEPTED, &self.0)
     }
@@ -97,12 +119,24 @@ impl<T: Serialize> Reply for Accepted<T> {
 pub struct NoContent;
 
 impl Reply for NoContent {
+    type Body = ();
+
+    fn kind() -> AnswerKind {
+        AnswerKind::new(StatusCode::NO_CONTENT, Content::Empty)
+    }
+
     fn reply(self) -> Response {
         StatusCode::NO_CONTENT.into_response()
     }
 }
 
 impl Reply for () {
+    type Body = ();
+
+    fn kind() -> AnswerKind {
+        NoContent::kind()
+    }
+
     fn reply(self) -> Response {
         NoContent.reply()
     }
@@ -113,6 +147,8 @@ impl Reply for () {
 pub struct Raw<T>(pub T);
 
 impl<T: IntoResponse> Reply for Raw<T> {
+    type Body = ();
+
     fn reply(self) -> Response {
         self.0.into_response()
     }

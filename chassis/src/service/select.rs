@@ -5,48 +5,142 @@
 //! methods of one name stand on `Probe<T>`, `&Probe<T>`, `&&Probe<T>` …, and a call on a reference deep enough takes the
 //! first that fits, from the most references to the fewest. The choice costs nothing at run time.
 
-use std::marker::PhantomData;
+use std::{convert::Infallible, marker::PhantomData};
 
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{
     arguments::Rejection,
+    info::{AnswerKind, Content, TypeInfo},
     reply::{Reply, json},
 };
-use crate::problem::IntoProblem;
+use crate::problem::{IntoProblem, ProblemInfo};
 
 /// Carries a type to the method lookup.
 #[derive(Debug)]
 pub struct Probe<T>(PhantomData<fn() -> T>);
 
 impl<T> Probe<T> {
-    /// The type of a value.
-    pub fn of(_: &T) -> Self {
+    /// A type by its name.
+    #[must_use]
+    pub fn new() -> Self {
         Self(PhantomData)
     }
+
+    /// The type of a value.
+    pub fn of(_: &T) -> Self {
+        Self::new()
+    }
+
+    /// The type that a future ends with. The future is never made: that is how the return type of a handler is found
+    /// without being named, `impl Trait` and all.
+    pub fn output<F: Future<Output = T>>(_: impl FnOnce() -> F) -> Self {
+        Self::new()
+    }
+}
+
+impl<T> Default for Probe<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A value of any type, where none is ever asked for.
+pub fn never<T>() -> T {
+    unreachable!("a future that only lends its type was run")
 }
 
 /// First choice of `__outcome`, on two references: a `Result`.
 pub trait MayFail {
+    /// What it is when it is well.
+    type Value;
+    /// What it is when it is not.
+    type Error;
+
     /// How to take it apart.
     fn __outcome(&self) -> Fallible {
         Fallible
     }
+
+    /// Its two types.
+    fn __parts(&self) -> (Probe<Self::Value>, Probe<Self::Error>) {
+        (Probe::new(), Probe::new())
+    }
 }
 
-impl<T, E> MayFail for &Probe<Result<T, E>> {}
+impl<T, E> MayFail for &Probe<Result<T, E>> {
+    type Value = T;
+    type Error = E;
+}
 
 /// Last choice of `__outcome`, on one reference: a plain value.
 pub trait CannotFail {
+    /// What it is.
+    type Value;
+
     /// How to take it apart.
     fn __outcome(&self) -> Plain {
         Plain
     }
+
+    /// Its type, and that of no error.
+    fn __parts(&self) -> (Probe<Self::Value>, Probe<Infallible>) {
+        (Probe::new(), Probe::new())
+    }
 }
 
-impl<T> CannotFail for Probe<T> {}
+impl<T> CannotFail for Probe<T> {
+    type Value = T;
+}
+
+/// First choice of `__schema`, on two references: a type that can tell its schema.
+pub trait HasSchema {
+    /// The type with its schema.
+    fn __schema(&self) -> TypeInfo;
+}
+
+impl<T: JsonSchema> HasSchema for &Probe<T> {
+    fn __schema(&self) -> TypeInfo {
+        TypeInfo::of::<T>()
+    }
+}
+
+/// Last choice of `__schema`, on one reference: any other type.
+pub trait NoSchema {
+    /// The type without a schema.
+    fn __schema(&self) -> TypeInfo;
+}
+
+impl<T> NoSchema for Probe<T> {
+    fn __schema(&self) -> TypeInfo {
+        TypeInfo::unknown::<T>()
+    }
+}
+
+/// First choice of `__problems`, on two references: an error that can be told.
+pub trait HasProblems {
+    /// What it can become.
+    fn __problems(&self) -> Vec<ProblemInfo>;
+}
+
+impl<T: IntoProblem> HasProblems for &Probe<T> {
+    fn __problems(&self) -> Vec<ProblemInfo> {
+        T::describe()
+    }
+}
+
+/// Last choice of `__problems`, on one reference: that it cannot be told is said elsewhere.
+pub trait NoProblems {
+    /// Nothing.
+    fn __problems(&self) -> Vec<ProblemInfo> {
+        Vec::new()
+    }
+}
+
+impl<T> NoProblems for Probe<T> {}
 
 /// A handler that returns a `Result`.
 #[derive(Debug)]
@@ -114,6 +208,11 @@ impl WithReply {
     pub fn write<T: Reply>(self, value: T) -> Response {
         value.reply()
     }
+
+    /// Its kind, and what is in its body.
+    pub fn kind<T: Reply>(self, _: &Probe<T>) -> (AnswerKind, Probe<T::Body>) {
+        (T::kind(), Probe::new())
+    }
 }
 
 /// Answers with JSON.
@@ -124,6 +223,11 @@ impl WithJson {
     /// The answer.
     pub fn write<T: Serialize>(self, value: T) -> Response {
         json(StatusCode::OK, &value)
+    }
+
+    /// Its kind, and what is in its body.
+    pub fn kind<T>(self, _: &Probe<T>) -> (AnswerKind, Probe<T>) {
+        (AnswerKind::new(StatusCode::OK, Content::Json), Probe::new())
     }
 }
 
@@ -136,6 +240,11 @@ impl WithResponse {
     pub fn write<T: IntoResponse>(self, value: T) -> Response {
         value.into_response()
     }
+
+    /// Its kind: axum's answers say nothing of themselves.
+    pub fn kind<T>(self, _: &Probe<T>) -> (AnswerKind, Probe<()>) {
+        (AnswerKind::default(), Probe::new())
+    }
 }
 
 /// Does not answer: the call does not compile, and says what to do.
@@ -146,6 +255,11 @@ impl WithNothing {
     /// No answer.
     pub fn write<T: Answer>(self, _: T) -> Response {
         StatusCode::NOT_IMPLEMENTED.into_response()
+    }
+
+    /// No kind.
+    pub fn kind<T>(self, _: &Probe<T>) -> (AnswerKind, Probe<()>) {
+        (AnswerKind::default(), Probe::new())
     }
 }
 

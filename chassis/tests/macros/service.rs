@@ -13,8 +13,8 @@ use chassis::{
     cause::ErrorType,
     problem::Problem,
     service::{
-        Accepted, Arguments, Created, IntoRoutes, NoContent, Raw, Rejection, Reply, RouteInfo, RoutePolicy, Service,
-        json, service,
+        Accepted, AnswerKind, Arguments, Content, Created, IntoRoutes, NoContent, Raw, Rejection, Reply, RoutePolicy,
+        Service, Source, json, service,
     },
 };
 
@@ -71,6 +71,8 @@ type Shopped<T> = Result<T, ShopError>;
 struct Text(&'static str);
 
 impl Reply for Text {
+    type Body = ();
+
     fn reply(self) -> Response {
         Raw(self.0).reply()
     }
@@ -221,13 +223,17 @@ async fn refused(request: Request<Body>, status: u16, code: &'static str) -> (St
 fn routes_are_described_as_written() {
     let routes = Shop::describe();
     assert_eq!(routes.len(), 15);
-    assert_eq!(
-        routes[0],
-        RouteInfo::new(Method::GET, "/orders/{id}", "order")
-            .doc("Look one order up.\n\nSays more here.")
-            .policy(RoutePolicy::new().timeout(Duration::from_secs(2)))
-    );
-    assert_eq!(routes[1], RouteInfo::new(Method::POST, "/orders", "place"));
+    let order = &routes[0];
+    assert_eq!((&order.method, &*order.path, order.handler), (&Method::GET, "/orders/{id}", "order"));
+    assert_eq!(order.doc, "Look one order up.\n\nSays more here.");
+    assert_eq!(order.policy, RoutePolicy::new().timeout(Duration::from_secs(2)));
+    assert_eq!((order.arguments[0].source, order.arguments[0].name), (Source::Path, "id"));
+    assert_eq!(order.answer.kind, AnswerKind::new(StatusCode::OK, Content::Json));
+    assert_eq!((order.problems[0].status.as_u16(), order.problems[0].code), (404, "order_unknown"));
+    let place = &routes[1];
+    assert_eq!((place.arguments[0].source, place.arguments[0].name), (Source::Body, "order"));
+    assert_eq!(place.answer.kind, AnswerKind::new(StatusCode::CREATED, Content::Json));
+    assert!(place.answer.body.name().ends_with("Order"), "{:?}", place.answer);
 }
 
 #[test]
