@@ -10,7 +10,7 @@ use prost::Message;
 use prost_types::Any;
 use tonic::{Code, Status};
 
-use super::{Problem, Violation, http::current_trace_id};
+use super::{Place, Problem, Violation, http::current_trace_id};
 use crate::cause::ErrorType;
 
 /// The longest message sent. The status travels in headers, and grpc-core takes 8 KiB of headers by default.
@@ -158,8 +158,14 @@ pub(super) struct RetryInfo {
 impl From<&Violation> for FieldViolation {
     /// `/items/0/sku` is `items[0].sku` in gRPC's notation.
     fn from(violation: &Violation) -> Self {
+        let pointer = match &violation.place {
+            Place::Pointer(pointer) => pointer,
+            Place::Parameter(name) => {
+                return Self { field: name.clone(), description: violation.message.clone() };
+            }
+        };
         let mut field = String::new();
-        for step in violation.pointer.split('/').skip(1) {
+        for step in pointer.split('/').skip(1) {
             let step = step.replace("~1", "/").replace("~0", "~");
             if !step.is_empty() && step.bytes().all(|byte| byte.is_ascii_digit()) {
                 field.push('[');

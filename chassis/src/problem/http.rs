@@ -29,6 +29,9 @@ impl Problem {
         });
         let mut response = Response::new(Body::from(body));
         *response.status_mut() = self.0.status;
+        for (name, value) in self.0.headers {
+            response.headers_mut().append(name, value);
+        }
         response.headers_mut().insert(header::CONTENT_TYPE, PROBLEM_JSON);
         if let Some(wait) = self.0.retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));

@@ -13,7 +13,7 @@ mod info;
 
 use std::{borrow::Cow, convert::Infallible, error::Error, fmt, time::Duration};
 
-use ::http::StatusCode;
+use ::http::{HeaderName, HeaderValue, StatusCode};
 use tonic::Code;
 
 use crate::cause::Cause;
@@ -118,6 +118,7 @@ struct Members {
     retry_after: Option<Duration>,
     retry_safe: bool,
     violations: Vec<Violation>,
+    headers: Vec<(HeaderName, HeaderValue)>,
     extra: Vec<(Cow<'static, str>, serde_json::Value)>,
     /// What went wrong inside, for the log only.
     cause: Option<String>,
@@ -126,9 +127,18 @@ struct Members {
 /// One thing wrong with a request, and where.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 struct Violation {
-    /// JSON pointer (RFC 6901) into the body; empty for the whole body.
-    pointer: String,
+    #[serde(flatten)]
+    place: Place,
     message: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Place {
+    /// JSON pointer (RFC 6901) into the body; empty for the whole body.
+    Pointer(String),
+    /// The name of a parameter of the path or the query.
+    Parameter(String),
 }
 
 macro_rules! kinds {
@@ -205,6 +215,7 @@ impl Problem {
             retry_after: None,
             retry_safe: false,
             violations: Vec::new(),
+            headers: Vec::new(),
             extra: Vec::new(),
             cause: None,
         }))
@@ -273,7 +284,21 @@ impl Problem {
     /// One thing wrong with the body: its JSON pointer (RFC 6901; empty for the whole body) and what is wrong with it.
     #[must_use]
     pub fn violation(mut self, pointer: impl Into<String>, message: impl Into<String>) -> Self {
-        self.0.violations.push(Violation { pointer: pointer.into(), message: message.into() });
+        self.0.violations.push(Violation { place: Place::Pointer(pointer.into()), message: message.into() });
+        self
+    }
+
+    /// One thing wrong with a parameter of the path or the query: its name and what is wrong with it.
+    #[must_use]
+    pub fn parameter_violation(mut self, name: impl Into<String>, message: impl Into<String>) -> Self {
+        self.0.violations.push(Violation { place: Place::Parameter(name.into()), message: message.into() });
+        self
+    }
+
+    /// A header of the HTTP answer, beside the problem's own; over gRPC it is not sent.
+    #[must_use]
+    pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.0.headers.push((name, value));
         self
     }
 

@@ -68,6 +68,31 @@ async fn a_problem_has_every_member_of_the_contract() {
 }
 
 #[tokio::test]
+async fn a_violation_names_a_parameter_where_there_is_no_body() {
+    let problem = || Problem::invalid("order_invalid").parameter_violation("limit", "is too large");
+    let body = document(problem().into_http(None)).await;
+    assert_eq!(body["violations"], json!([{ "parameter": "limit", "message": "is too large" }]));
+    let (_, parts) = details(&problem().into_status());
+    let bad = BadRequest::decode(&*parts["type.googleapis.com/google.rpc.BadRequest"]).expect("BadRequest");
+    assert_eq!((&*bad.field_violations[0].field, &*bad.field_violations[0].description), ("limit", "is too large"));
+}
+
+#[test]
+fn a_header_is_sent_beside_the_problems_own_and_over_http_alone() {
+    let accept = HeaderValue::from_static("application/json");
+    let problem = || {
+        Problem::invalid("type_wrong")
+            .header(::http::header::ACCEPT, accept.clone())
+            .header(::http::header::CONTENT_TYPE, accept.clone())
+    };
+    let response = problem().into_http(None);
+    assert_eq!(header(&response, "accept"), Some("application/json"));
+    assert_eq!(header(&response, "content-type"), Some("application/problem+json"));
+    assert_eq!(response.headers().get_all("content-type").iter().count(), 1);
+    assert_eq!(header(&problem().into_grpc(), "accept"), None);
+}
+
+#[tokio::test]
 async fn a_plain_problem_is_about_blank_and_short() {
     let body = document(Problem::not_found("order_unknown").into_http(None)).await;
     assert_eq!(body, json!({ "type": "about:blank", "title": "Not Found", "status": 404, "code": "order_unknown" }));
