@@ -1,0 +1,215 @@
+//! The body as JSON.
+//!
+//! The first reading is plain `serde_json`, which keeps track of nothing. Only a request that is refused is read again, for
+//! the places of its mistakes.
+//!
+//! Names given twice: a struct refuses them, a map and a `serde_json::Value` take the last, as most readers do (RFC 8259
+//! §4 leaves it open). To refuse them there as well would cost every request more than the reading itself.
+
+use std::error::Error;
+
+use axum::{
+    body::{Body, Bytes},
+    extract::{FromRequest, Request},
+};
+use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts};
+use serde::{
+    Deserialize,
+    de::{Deserializer, IgnoredAny, Visitor, value::Error as Plain},
+    forward_to_deserialize_any,
+};
+
+use super::{
+    mistakes,
+    rejection::{Rejection, clipped, invalid, refused},
+};
+use crate::{cause::Cause, problem::Problem};
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
+/// The whole body.
+pub(super) async fn read<T: for<'de> Deserialize<'de>>(parts: Parts, body: Body) -> Result<T, Rejection> {
+    let is_typed = acceptable(&parts.headers).map_err(refused)?;
+    let body = Bytes::from_request(Request::from_parts(parts, body), &()).await;
+    let body = body.map_err(|rejection| refused(incomplete(rejection.status(), &rejection)))?;
+    parse(&body, is_typed)
+}
+
+fn parse<T: for<'de> Deserialize<'de>>(body: &[u8], is_typed: bool) -> Result<T, Rejection> {
+    if body.is_empty() {
+        return T::deserialize(Nothing).map_err(|_| refused(not_json("the body is empty, expected JSON")));
+    }
+    if !is_typed {
+        return Err(refused(wrong_type("no content-type")));
+    }
+    // Whole, so that a text which nobody reads is checked too, and the texts that are read need no check of their own.
+    let text = match std::str::from_utf8(body) {
+        Ok(text) => text,
+        Err(error) => return Err(refused(not_json(format!("the body is not JSON: {error}")))),
+    };
+    // serde would take a list for a struct, its fields by position; nobody who sends one means that.
+    if text.trim_start_matches(JSON_SPACE).starts_with('[') && is_struct::<T>() {
+        return Err(refused(list_for_object()));
+    }
+    serde_json::from_str(text).map_err(|error| refused(misfit::<T>(text, &error)))
+}
+
+const JSON_SPACE: [char; 4] = [' ', '\t', '\n', '\r'];
+
+/// Whether the headers describe a body that can be read: true when they say that it is JSON, false when they do not say.
+fn acceptable(headers: &HeaderMap) -> Result<bool, Problem> {
+    let is_typed = match headers.get(header::CONTENT_TYPE) {
+        Some(value) if value == JSON => true,
+        Some(value) => {
+            if !value.to_str().is_ok_and(is_json) {
+                return Err(wrong_type(&format!("content-type {value:?}")));
+            }
+            true
+        }
+        None => false,
+    };
+    // RFC 9110 §8.4: codings that were applied; "identity" is not one, but is seen.
+    for value in headers.get_all(header::CONTENT_ENCODING) {
+        if !value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity") {
+            let detail = format!("found content-encoding {value:?}, expected none");
+            return Err(invalid(StatusCode::UNSUPPORTED_MEDIA_TYPE)
+                .detail(detail)
+                .header(header::ACCEPT_ENCODING, IDENTITY));
+        }
+    }
+    Ok(is_typed)
+}
+
+/// RFC 9110 §8.3.1: type and parameter names are compared without regard to case. RFC 8259 §8.1: JSON is UTF-8, so a
+/// charset that says so is harmless and any other is wrong; further parameters do not matter here.
+fn is_json(content_type: &str) -> bool {
+    let mut parts = content_type.split(';').map(str::trim);
+    let Some((kind, subtype)) = parts.next().and_then(|essence| essence.split_once('/')) else {
+        return false;
+    };
+    let is_json = kind.eq_ignore_ascii_case("application")
+        && (subtype.eq_ignore_ascii_case("json")
+            || subtype.rsplit_once('+').is_some_and(|(_, suffix)| suffix.eq_ignore_ascii_case("json")));
+    is_json
+        && parts.filter_map(|parameter| parameter.split_once('=')).all(|(name, value)| {
+            let value = value.trim_matches('"');
+            !name.eq_ignore_ascii_case("charset") || value.eq_ignore_ascii_case("utf-8")
+        })
+}
+
+#[cold]
+fn wrong_type(found: &str) -> Problem {
+    invalid(StatusCode::UNSUPPORTED_MEDIA_TYPE)
+        .detail(format!("found {found}, expected application/json"))
+        // RFC 9110 §15.5.16.
+        .header(header::ACCEPT, JSON)
+}
+
+fn incomplete(status: StatusCode, error: &(dyn Error + 'static)) -> Problem {
+    let mut source = Some(error);
+    let mut too_large = status == StatusCode::PAYLOAD_TOO_LARGE;
+    while let Some(error) = source {
+        too_large |= error.is::<http_body_util::LengthLimitError>();
+        source = error.source();
+    }
+    if too_large { Cause::PayloadTooLarge.into() } else { not_json("the body did not arrive whole") }
+}
+
+#[cold]
+fn not_json(detail: impl Into<String>) -> Problem {
+    invalid(StatusCode::BAD_REQUEST).detail(detail)
+}
+
+#[cold]
+fn list_for_object() -> Problem {
+    let message = "invalid type: sequence, expected an object";
+    invalid(StatusCode::UNPROCESSABLE_ENTITY).detail(format!("the body does not fit: {message}")).violation("", message)
+}
+
+#[cold]
+fn misfit<T: for<'de> Deserialize<'de>>(text: &str, error: &serde_json::Error) -> Problem {
+    if text.starts_with(BYTE_ORDER_MARK) {
+        return not_json("the body begins with a byte order mark, expected JSON without one");
+    }
+    let told = error.to_string();
+    // serde_json also calls it wrong syntax when an enum is no text and no object, or a number is larger than any type.
+    let is_misfit = error.is_data()
+        || told.starts_with("expected value") | told.starts_with("number out of range")
+            && serde_json::from_str::<IgnoredAny>(text).is_ok();
+    if !is_misfit {
+        return not_json(format!("the body is not JSON: {told}"));
+    }
+    let mut problem =
+        invalid(StatusCode::UNPROCESSABLE_ENTITY).detail(format!("the body does not fit: {}", clipped(&told)));
+    for (pointer, message) in mistakes::of::<T>(text, error) {
+        problem = problem.violation(clipped(&pointer), clipped(&message));
+    }
+    problem
+}
+
+/// An empty body: a value only for an `Option`.
+struct Nothing;
+
+impl<'de> Deserializer<'de> for Nothing {
+    type Error = Plain;
+
+    #[cold]
+    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Plain> {
+        Err(serde::de::Error::custom("nothing"))
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Plain> {
+        visitor.visit_none()
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Plain> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct seq tuple
+        tuple_struct map struct enum identifier ignored_any
+    }
+}
+
+/// Whether a type asks for a struct with named fields.
+fn is_struct<'de, T: Deserialize<'de>>() -> bool {
+    struct Asked<'a>(&'a mut bool);
+
+    impl<'de> Deserializer<'de> for Asked<'_> {
+        type Error = Plain;
+
+        fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Plain> {
+            Err(serde::de::Error::custom("only asked"))
+        }
+
+        fn deserialize_struct<V: Visitor<'de>>(
+            self,
+            _: &'static str,
+            _: &'static [&'static str],
+            visitor: V,
+        ) -> Result<V::Value, Plain> {
+            *self.0 = true;
+            self.deserialize_any(visitor)
+        }
+
+        fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Plain> {
+            visitor.visit_some(self)
+        }
+
+        fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Plain> {
+            visitor.visit_newtype_struct(self)
+        }
+
+        forward_to_deserialize_any! {
+            bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct seq tuple
+            tuple_struct map enum identifier ignored_any
+        }
+    }
+
+    let mut asked = false;
+    let _ = T::deserialize(Asked(&mut asked));
+    asked
+}

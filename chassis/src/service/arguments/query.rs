@@ -1,0 +1,337 @@
+//! The query, read as a struct or a map: each field is a parameter.
+//!
+//! The rules are those of HTML forms (WHATWG URL §5.1): `+` is a space, `%2B` a plus. Two things are stricter: what is not
+//! UTF-8 is refused, and so is a parameter that is given twice where one value is wanted. A list takes a parameter as often
+//! as it is given. A value that is empty is no value for an `Option` whose type cannot be read from nothing: `limit=`.
+
+use std::{borrow::Cow, cell::Cell};
+
+use http::StatusCode;
+use percent_encoding::percent_decode_str;
+use serde::{
+    Deserialize,
+    de::{
+        DeserializeSeed, Deserializer, Error as _, IntoDeserializer, MapAccess, Visitor,
+        value::{MapDeserializer, SeqDeserializer},
+    },
+    forward_to_deserialize_any,
+};
+
+use super::{
+    rejection::{Rejection, clipped, invalid, refused},
+    stand_in::StandIn,
+    text::{Misfit, Text},
+};
+use crate::problem::Problem;
+
+/// The most mistakes that are told of one request.
+pub(super) const MAX_MISTAKES: usize = 20;
+
+/// The whole query.
+pub(super) fn read<T: for<'de> Deserialize<'de>>(query: &str) -> Result<T, Rejection> {
+    let mut pairs = Vec::new();
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        match (decoded(name), decoded(value)) {
+            (Some(name), Some(value)) => pairs.push(Pair { name, value: Value::Text(value) }),
+            _ => return Err(refused(not_utf8(name))),
+        }
+    }
+    let place = Cell::new(None);
+    match T::deserialize(Query { pairs: &mut pairs, place: &place }) {
+        Ok(value) => Ok(value),
+        Err(misfit) => again(&mut pairs, place.take(), misfit),
+    }
+}
+
+/// None when it is not UTF-8.
+fn decoded(text: &str) -> Option<Cow<'_, str>> {
+    if !text.bytes().any(|byte| matches!(byte, b'+' | b'%')) {
+        return Some(Cow::Borrowed(text));
+    }
+    let spaced = text.replace('+', " ");
+    percent_decode_str(&spaced).decode_utf8().ok().map(|text| Cow::Owned(text.into_owned()))
+}
+
+#[cold]
+fn not_utf8(name: &str) -> Problem {
+    let name = percent_decode_str(name).decode_utf8_lossy();
+    let message = "expected UTF-8 behind the percent signs";
+    invalid(StatusCode::BAD_REQUEST)
+        .detail(format!("the query does not fit: {name}: {message}"))
+        .parameter_violation(clipped(&name), message)
+}
+
+/// Reads it once more for every mistake, with a stand-in for what did not fit.
+#[cold]
+fn again<T: for<'de> Deserialize<'de>>(
+    pairs: &mut Vec<Pair<'_>>,
+    mut place: Option<Place>,
+    mut misfit: Misfit,
+) -> Result<T, Rejection> {
+    let mut mistakes: Vec<(String, String)> = Vec::new();
+    loop {
+        let missing = misfit.field.map(|field| Place { name: field.to_owned(), unknown: false });
+        let Some(Place { name, unknown }) = place.or(missing) else {
+            mistakes.push((String::new(), misfit.message));
+            break;
+        };
+        let given = pairs.iter_mut().find(|pair| pair.name == name);
+        match given.map(|pair| &mut pair.value) {
+            // Even the stand-in did not fit: nothing further can be found out.
+            Some(Value::StandIn) => break,
+            Some(value @ Value::Text(_)) if !unknown && value.text().is_empty() => *value = Value::Empty,
+            _ => {
+                mistakes.push((name.clone(), misfit.message));
+                pairs.retain(|pair| pair.name != name);
+                if !unknown {
+                    pairs.push(Pair { name: name.into(), value: Value::StandIn });
+                }
+            }
+        }
+        if mistakes.len() == MAX_MISTAKES {
+            break;
+        }
+        let next = Cell::new(None);
+        match T::deserialize(Query { pairs, place: &next }) {
+            Ok(value) if mistakes.is_empty() => return Ok(value),
+            Ok(_) => break,
+            Err(error) => (place, misfit) = (next.take(), error),
+        }
+    }
+    Err(refused(told(&mistakes)))
+}
+
+fn told(mistakes: &[(String, String)]) -> Problem {
+    let mut problem = invalid(StatusCode::BAD_REQUEST);
+    for (index, (name, message)) in mistakes.iter().enumerate() {
+        let (name, message) = (clipped(name), clipped(message));
+        if index == 0 {
+            let place = if name.is_empty() { String::new() } else { format!("{name}: ") };
+            problem = problem.detail(format!("the query does not fit: {place}{message}"));
+        }
+        if !name.is_empty() {
+            problem = problem.parameter_violation(name, message);
+        }
+    }
+    problem
+}
+
+struct Pair<'a> {
+    name: Cow<'a, str>,
+    value: Value<'a>,
+}
+
+enum Value<'a> {
+    Text(Cow<'a, str>),
+    /// Empty, and that did not fit: none for an `Option`.
+    Empty,
+    StandIn,
+}
+
+impl Value<'_> {
+    fn text(&self) -> &str {
+        if let Value::Text(text) = self { text } else { "" }
+    }
+}
+
+/// Where reading ended.
+struct Place {
+    name: String,
+    /// The name itself was not wanted.
+    unknown: bool,
+}
+
+struct Query<'p, 'q, 'c> {
+    pairs: &'p mut [Pair<'q>],
+    place: &'c Cell<Option<Place>>,
+}
+
+impl<'de> Deserializer<'de> for Query<'de, '_, '_> {
+    type Error = Misfit;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Misfit> {
+        // Stable, so the values of a list keep their order.
+        self.pairs.sort_by(|one, other| one.name.cmp(&other.name));
+        visitor.visit_map(Parameters { rest: self.pairs, group: &[], place: self.place })
+    }
+
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Misfit> {
+        let pairs: &'de [Pair<'_>] = self.pairs;
+        visitor.visit_seq(MapDeserializer::new(pairs.iter().map(|pair| (Text(&pair.name), Text(pair.value.text())))))
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Misfit> {
+        if self.pairs.is_empty() { visitor.visit_none() } else { visitor.visit_some(self) }
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Misfit> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Misfit> {
+        visitor.visit_unit()
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit_struct tuple tuple_struct
+        map struct enum identifier ignored_any
+    }
+}
+
+/// The parameters by name, each with all its values.
+struct Parameters<'p, 'q, 'c> {
+    rest: &'p [Pair<'q>],
+    group: &'p [Pair<'q>],
+    place: &'c Cell<Option<Place>>,
+}
+
+impl Parameters<'_, '_, '_> {
+    #[cold]
+    fn ended_at(&self, name: &str, unknown: bool) {
+        self.place.set(Some(Place { name: name.to_owned(), unknown }));
+    }
+}
+
+impl<'de> MapAccess<'de> for Parameters<'de, '_, '_> {
+    type Error = Misfit;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Misfit> {
+        let Some(first) = self.rest.first() else { return Ok(None) };
+        let same = self.rest.iter().take_while(|pair| pair.name == first.name).count();
+        (self.group, self.rest) = self.rest.split_at(same);
+        seed.deserialize(Text(&first.name)).map(Some).inspect_err(|_| self.ended_at(&first.name, true))
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Misfit> {
+        seed.deserialize(Values(self.group)).inspect_err(|_| {
+            if let Some(first) = self.group.first() {
+                self.ended_at(&first.name, false);
+            }
+        })
+    }
+}
+
+/// What is given for one parameter: at least one value.
+struct Values<'p, 'q>(&'p [Pair<'q>]);
+
+/// Reads one value; the message says what was found.
+fn one<'de, R>(values: &'de [Pair<'_>], read: impl FnOnce(Text<'de>) -> Result<R, Misfit>) -> Result<R, Misfit> {
+    match values {
+        [pair] => read(Text(pair.value.text())).map_err(|misfit| found(pair.value.text(), misfit)),
+        _ => Err(Misfit::custom(format_args!("is given {} times, expected one value", values.len()))),
+    }
+}
+
+#[cold]
+fn found(text: &str, mut misfit: Misfit) -> Misfit {
+    misfit.message = format!("found {text:?}, {misfit}");
+    misfit
+}
+
+macro_rules! one {
+    ($($method:ident)+) => {
+        $(
+            fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Misfit> {
+                match self.0 {
+                    [Pair { value: Value::StandIn, .. }] => StandIn::default().$method(visitor),
+                    values => one(values, |text| text.$method(visitor)),
+                }
+            }
+        )+
+    };
+}
+
+impl<'de> Deserializer<'de> for Values<'de, '_> {
+    type Error = Misfit;
+
+    one! {
+        deserialize_bool deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64 deserialize_i128 deserialize_u8
+        deserialize_u16 deserialize_u32 deserialize_u64 deserialize_u128 deserialize_f32 deserialize_f64 deserialize_char
+        deserialize_str deserialize_string deserialize_bytes deserialize_byte_buf deserialize_unit deserialize_identifier
+        deserialize_map
+    }
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Misfit> {
+        match self.0 {
+            [Pair { value: Value::StandIn, .. }] => StandIn::default().deserialize_any(visitor),
+            [pair] => Text(pair.value.text()).deserialize_any(visitor),
+            _ => self.deserialize_seq(visitor),
+        }
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Misfit> {
+        match self.0 {
+            [Pair { value: Value::Empty | Value::StandIn, .. }] => visitor.visit_none(),
+            _ => visitor.visit_some(self),
+        }
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Misfit> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Misfit> {
+        if let [Pair { value: Value::StandIn, .. }] = self.0 {
+            return StandIn::default().deserialize_seq(visitor);
+        }
+        visitor.visit_seq(SeqDeserializer::new(self.0.chunks(1).map(Values)))
+    }
+
+    fn deserialize_tuple<V: Visitor<'de>>(self, length: usize, visitor: V) -> Result<V::Value, Misfit> {
+        if let [Pair { value: Value::StandIn, .. }] = self.0 {
+            return StandIn::default().deserialize_tuple(length, visitor);
+        }
+        self.deserialize_seq(visitor)
+    }
+
+    fn deserialize_tuple_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        length: usize,
+        visitor: V,
+    ) -> Result<V::Value, Misfit> {
+        self.deserialize_tuple(length, visitor)
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        variants: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Misfit> {
+        match self.0 {
+            [Pair { value: Value::StandIn, .. }] => StandIn::default().deserialize_enum(name, variants, visitor),
+            values => one(values, |text| text.deserialize_enum(name, variants, visitor)),
+        }
+    }
+
+    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Misfit> {
+        visitor.visit_unit()
+    }
+
+    // A parameter is a text; the type's own message says what it wanted instead.
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Misfit> {
+        match self.0 {
+            [Pair { value: Value::StandIn, .. }] => StandIn::default().deserialize_struct(name, fields, visitor),
+            values => one(values, |text| text.deserialize_struct(name, fields, visitor)),
+        }
+    }
+
+    fn deserialize_unit_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Misfit> {
+        self.deserialize_unit(visitor)
+    }
+}
+
+impl<'de> IntoDeserializer<'de, Misfit> for Values<'de, '_> {
+    type Deserializer = Self;
+
+    fn into_deserializer(self) -> Self {
+        self
+    }
+}

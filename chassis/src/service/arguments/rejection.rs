@@ -1,0 +1,102 @@
+//! What is answered when the arguments do not fit.
+
+use std::{borrow::Cow, error::Error, fmt};
+
+use axum::response::{IntoResponse, Response};
+use http::{StatusCode, header};
+
+use crate::{
+    cause::{Cause, Refusal},
+    problem::Problem,
+};
+
+/// The most that is read of an axum rejection's own text.
+const MAX_REJECTION_BYTES: usize = 4096;
+/// The most that is told of one mistake: serde quotes what it found, and that may be as long as the body.
+const MAX_MESSAGE_BYTES: usize = 400;
+
+/// The answer to a request whose handler was not called, or failed.
+#[derive(Debug)]
+pub struct Rejection(Box<Response>);
+
+impl Rejection {
+    pub(super) async fn adopt(response: Response) -> Self {
+        let status = response.status();
+        let is_text = response
+            .headers()
+            .get(header::CONTENT_TYPE)
+            .is_some_and(|value| value.as_bytes().starts_with(b"text/plain"));
+        if !is_text || !(status.is_client_error() || status.is_server_error()) {
+            return Self(Box::new(response));
+        }
+        let text = axum::body::to_bytes(response.into_body(), MAX_REJECTION_BYTES).await.unwrap_or_default();
+        let text = Text(String::from_utf8_lossy(&text).into_owned());
+        refused(Problem::new(status, cause_of(status).as_str()).explained_by(&text))
+    }
+}
+
+impl From<Problem> for Rejection {
+    fn from(problem: Problem) -> Self {
+        Self(Box::new(problem.into_response()))
+    }
+}
+
+impl IntoResponse for Rejection {
+    fn into_response(self) -> Response {
+        *self.0
+    }
+}
+
+/// The chassis itself turns the request away: that is counted, unlike a problem that a handler tells.
+#[cold]
+pub(in crate::service) fn refused(problem: Problem) -> Rejection {
+    let cause = cause_of(problem.status());
+    let mut rejection = Rejection::from(problem);
+    if cause != Cause::Internal {
+        rejection.0.extensions_mut().insert(Refusal(cause));
+    }
+    rejection
+}
+
+fn cause_of(status: StatusCode) -> Cause {
+    match status {
+        StatusCode::UNAUTHORIZED => Cause::Unauthenticated,
+        StatusCode::FORBIDDEN => Cause::PermissionDenied,
+        StatusCode::NOT_FOUND => Cause::NotFound,
+        StatusCode::PAYLOAD_TOO_LARGE => Cause::PayloadTooLarge,
+        status if status.is_server_error() => Cause::Internal,
+        _ => Cause::InvalidRequest,
+    }
+}
+
+/// An error that is only a text.
+#[derive(Debug)]
+pub(super) struct Text(pub(super) String);
+
+impl fmt::Display for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Error for Text {}
+
+pub(in crate::service) fn invalid(status: StatusCode) -> Problem {
+    Problem::new(status, Cause::InvalidRequest.as_str()).title(Cause::InvalidRequest.title())
+}
+
+/// A message of a length that a person reads.
+pub(super) fn clipped(message: &str) -> Cow<'_, str> {
+    if message.len() <= MAX_MESSAGE_BYTES {
+        return Cow::Borrowed(message);
+    }
+    // What was expected stands at the end.
+    let (mut head, mut tail) = (MAX_MESSAGE_BYTES / 2, message.len() - MAX_MESSAGE_BYTES / 2);
+    while !message.is_char_boundary(head) {
+        head -= 1;
+    }
+    while !message.is_char_boundary(tail) {
+        tail += 1;
+    }
+    Cow::Owned(format!("{} … {}", &message[..head], &message[tail..]))
+}
