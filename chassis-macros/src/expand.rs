@@ -90,16 +90,20 @@ fn info(route: &Route) -> TokenStream {
     }
 }
 
-/// An extractor says nothing of itself.
 fn argument_info(argument: &Argument) -> Option<TokenStream> {
-    let (source, name) = match &argument.source {
+    let (source, name) = source(argument)?;
+    let ty = &argument.ty;
+    Some(quote!(#ArgumentInfo::new(#SourceOf::#source, #name, (&&#Probe::<#ty>::new()).__schema())))
+}
+
+/// Where an argument comes from, and its name; an extractor says nothing of itself.
+fn source(argument: &Argument) -> Option<(TokenStream, String)> {
+    Some(match &argument.source {
         Source::Path(name) => (quote!(Path), name.clone()),
         Source::Query => (quote!(Query), argument.name.clone().unwrap_or_else(|| "query".to_owned())),
         Source::Body => (quote!(Body), argument.name.clone().unwrap_or_else(|| "body".to_owned())),
         Source::Extract => return None,
-    };
-    let ty = &argument.ty;
-    Some(quote!(#ArgumentInfo::new(#SourceOf::#source, #name, (&&#Probe::<#ty>::new()).__schema())))
+    })
 }
 
 /// The types are those of a call that is never made, so a return type need not be named.
@@ -165,7 +169,16 @@ fn take(argument: &Argument, name: &Ident, service: &Ident, request: &Ident) -> 
         Source::Body => quote_spanned!(ty.span()=> #request.json::<#ty>().await?),
         Source::Extract => quote_spanned!(ty.span()=> #request.extract::<#ty, _>(&#service).await?),
     };
-    quote!(let #name = #value;)
+    let check = check(argument, name);
+    quote!(let #name = #value; #check)
+}
+
+/// The rules of the type, when it has some.
+fn check(argument: &Argument, name: &Ident) -> Option<TokenStream> {
+    let (source, parameter) = source(argument)?;
+    Some(quote_spanned!(argument.ty.span()=>
+        (&&#Probe::of(&#name)).__check().http(&#name, #SourceOf::#source, #parameter)?;
+    ))
 }
 
 /// See `chassis::service::select`: the compiler chooses by the type, not the macro by its name.

@@ -25,7 +25,10 @@ paths! {
 
 /// The traits whose methods choose how a handler is answered, to be in scope without their names.
 pub(crate) fn choices() -> TokenStream {
-    quote!(::chassis::__private::{AsJson as _, AsNothing as _, AsReply as _, AsResponse as _, CannotFail as _, MayFail as _})
+    quote!(::chassis::__private::{
+        AsJson as _, AsNothing as _, AsReply as _, AsResponse as _, CannotFail as _, HasNamedRules as _, HasRules as _,
+        MayFail as _, NoRules as _,
+    })
 }
 
 /// The traits whose methods choose how a type is described.

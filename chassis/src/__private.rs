@@ -22,5 +22,6 @@ pub use crate::{
             Probe, never, send,
         },
         shape,
+        validate::{HasNamedRules, HasRules, NoRules},
     },
 };

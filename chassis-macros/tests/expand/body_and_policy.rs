@@ -73,7 +73,7 @@ where
         #[allow(unused_imports)]
         use ::chassis::__private::{
             AsJson as _, AsNothing as _, AsReply as _, AsResponse as _, CannotFail as _,
-            MayFail as _,
+            HasNamedRules as _, HasRules as _, MayFail as _, NoRules as _,
         };
         let router = ::chassis::__private::Router::new();
         #[cfg(feature = "write")]
@@ -87,7 +87,17 @@ where
                     arguments: ::chassis::__private::Arguments|
                 async move {
                     let argument1 = arguments.path::<CustomerId>("customer")?;
+                    (&&::chassis::__private::Probe::of(&argument1))
+                        .__check()
+                        .http(
+                            &argument1,
+                            ::chassis::__private::Source::Path,
+                            "customer",
+                        )?;
                     let argument0 = arguments.json::<NewOrder>().await?;
+                    (&&::chassis::__private::Probe::of(&argument0))
+                        .__check()
+                        .http(&argument0, ::chassis::__private::Source::Body, "order")?;
                     let outcome = ::chassis::__private::send(
                             Self::place(&service, argument0, argument1),
                         )

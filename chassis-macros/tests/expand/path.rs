@@ -52,7 +52,7 @@ impl ::chassis::__private::Service for Orders {
         #[allow(unused_imports)]
         use ::chassis::__private::{
             AsJson as _, AsNothing as _, AsReply as _, AsResponse as _, CannotFail as _,
-            MayFail as _,
+            HasNamedRules as _, HasRules as _, MayFail as _, NoRules as _,
         };
         let router = ::chassis::__private::Router::new();
         let router = router
@@ -65,6 +65,9 @@ impl ::chassis::__private::Service for Orders {
                     arguments: ::chassis::__private::Arguments|
                 async move {
                     let argument0 = arguments.path::<OrderId>("id")?;
+                    (&&::chassis::__private::Probe::of(&argument0))
+                        .__check()
+                        .http(&argument0, ::chassis::__private::Source::Path, "id")?;
                     ::core::mem::drop(arguments);
                     let outcome = ::chassis::__private::send(
                             Self::order(&service, argument0),

@@ -49,7 +49,7 @@ impl ::chassis::__private::Service for Orders {
         #[allow(unused_imports)]
         use ::chassis::__private::{
             AsJson as _, AsNothing as _, AsReply as _, AsResponse as _, CannotFail as _,
-            MayFail as _,
+            HasNamedRules as _, HasRules as _, MayFail as _, NoRules as _,
         };
         let router = ::chassis::__private::Router::new();
         let router = router
@@ -63,6 +63,9 @@ impl ::chassis::__private::Service for Orders {
                 async move {
                     let argument0 = arguments.extract::<HeaderMap, _>(&service).await?;
                     let argument1 = arguments.query::<Page>()?;
+                    (&&::chassis::__private::Probe::of(&argument1))
+                        .__check()
+                        .http(&argument1, ::chassis::__private::Source::Query, "query")?;
                     ::core::mem::drop(arguments);
                     let outcome = ::chassis::__private::send(
                             Self::search(&service, argument0, argument1),

@@ -39,6 +39,7 @@ mod info;
 mod policy;
 mod reply;
 pub(crate) mod select;
+pub(crate) mod validate;
 
 use std::sync::Arc;
 
@@ -49,6 +50,7 @@ pub use grpc::{GrpcRoutes, Shape, shape};
 pub use info::{AnswerInfo, AnswerKind, ArgumentInfo, Content, RouteInfo, RouteKind, Source, TypeInfo};
 pub use policy::{Deprecation, RoutePolicy};
 pub use reply::{Accepted, Created, NoContent, Raw, Reply, json};
+pub use validate::validate;
 
 /// Makes a service of a type: reads the signatures in an impl block, keeps the block as it is written, and adds the wiring.
 ///
@@ -62,7 +64,10 @@ pub use reply::{Accepted, Created, NoContent, Raw, Reply, json};
 /// - An argument marked `#[extract]` is anything that implements axum's `FromRequestParts`.
 ///
 /// What does not fit is answered with a problem before the handler is called: 400 for a path, a query or JSON that cannot
-/// be read, 422 for JSON of the wrong content, 415 for a body that is not JSON, 413 for one that is too large.
+/// be read, 422 for JSON of the wrong content, 415 for a body that is not JSON, 413 for one that is too large. The
+/// `violations` of the problem name every place: a JSON pointer, or a parameter.
+///
+/// An argument whose type implements `garde::Validate` is checked by its rules as well; see [`validate()`].
 ///
 /// # Answers
 ///

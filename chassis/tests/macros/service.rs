@@ -320,7 +320,7 @@ async fn a_path_that_does_not_fit_names_parameter_found_and_expected() {
         ("/orders/-1", "path parameter \"id\": found \"-1\", expected a whole number from 0 to 18446744073709551615"),
         ("/text/blue", "path parameter \"color\": found \"blue\", unknown variant `blue`, expected `red` or `green`"),
         ("/sku/7", "path parameter \"sku\": found \"7\", expected a text that starts with sku-"),
-        ("/sku/%FF", "the path cannot be read: Invalid UTF-8 in `sku`"),
+        ("/sku/%FF", "path parameter \"sku\": expected UTF-8 behind the percent signs"),
     ] {
         assert_eq!(refused(get(path), 400, "invalid_request").await.0, expected);
     }
@@ -380,7 +380,6 @@ async fn json_that_does_not_fit_is_a_422_with_a_pointer() {
     for (body, pointer, message) in [
         (r#"{"id":"7"}"#, "/id", "invalid type: string \"7\", expected u64"),
         (r#"{}"#, "/id", "missing field `id`"),
-        (r#"[]"#, "", "invalid length 0, expected struct Order with 2 elements"),
         (r#"7"#, "", "invalid type: integer `7`, expected struct Order"),
         (r#"{"id":1,"id":2}"#, "/id", "duplicate field `id`"),
         (
@@ -389,7 +388,11 @@ async fn json_that_does_not_fit_is_a_422_with_a_pointer() {
             "invalid value: integer `-1`, expected u32",
         ),
         (r#"{"id":1,"items":[{"count":1}]}"#, "/items/0/sku", "missing field `sku`"),
-        (r#"{"id":1,"items":[{"a/b":1}]}"#, "/items/0/a~1b", "unknown field `a/b`, expected `sku` or `count`"),
+        (
+            r#"{"id":1,"items":[{"sku":"a","count":1,"a/b":1}]}"#,
+            "/items/0/a~1b",
+            "unknown field `a/b`, expected `sku` or `count`",
+        ),
     ] {
         let (detail, violations) = refused(with_json(Request::post("/orders"), body), 422, "invalid_request").await;
         assert!(detail.starts_with("the body does not fit: ") && detail.contains(" at line 1 column "), "{detail}");
