@@ -22,6 +22,7 @@ use serde::{
 use super::{
     mistakes,
     rejection::{Rejection, clipped, invalid, refused},
+    whole,
 };
 use crate::{cause::Cause, problem::Problem};
 
@@ -53,7 +54,8 @@ fn parse<T: for<'de> Deserialize<'de>>(body: &[u8], is_typed: bool) -> Result<T,
     if text.trim_start_matches(JSON_SPACE).starts_with('[') && is_struct::<T>() {
         return Err(refused(list_for_object()));
     }
-    serde_json::from_str(text).map_err(|error| refused(misfit::<T>(text, &error)))
+    serde_json::from_str(text)
+        .or_else(|error| whole::read(text, &error).ok_or_else(|| refused(misfit::<T>(text, &error))))
 }
 
 const JSON_SPACE: [char; 4] = [' ', '\t', '\n', '\r'];

@@ -7,6 +7,7 @@ mod query;
 mod rejection;
 mod stand_in;
 mod text;
+mod whole;
 
 use std::cell::RefCell;
 
