@@ -17,7 +17,7 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub enum Exit {
     /// 0: the service did what was asked and ended in order.
     Success,
-    /// 1: a command's answer is "no": `healthcheck` found the service not healthy.
+    /// 1: a command's answer is "no": `healthcheck` found the service not healthy, `openapi --check` a document that differs.
     Unhealthy,
     /// 2: the command line makes no sense.
     Usage,

@@ -35,6 +35,7 @@
 //!
 //! - [`Chassis`]: what a service is made of, and its life
 //! - [`mod@service`], [`problem`]: handlers and errors as domain types
+//! - [`openapi`]: the document of what is served
 //! - [`config`], [`settings`], [`server`]: values, their origins, secrets, reload; every key of the chassis itself
 //! - [`health`], [`tasks`], [`shutdown`]: readiness, background work, the stop
 //! - [`telemetry`], [`context`]: traces, metrics, logs; the request being served
@@ -75,6 +76,7 @@ mod stack;
 // Floor 4: what gathers and runs.
 mod chassis;
 mod cli;
+pub mod openapi;
 pub mod server;
 pub mod settings;
 #[cfg(feature = "testing")]

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     config::{Defaults, Opaque},
     health::HealthConfig,
+    openapi::config::OpenApiConfig,
     server::{AdminConfig, HttpConfig},
     shutdown::ShutdownConfig,
     telemetry::{TelemetryConfig, log::LogConfig},
@@ -25,6 +26,8 @@ pub struct Settings {
     pub admin: AdminConfig,
     /// Health checks.
     pub health: HealthConfig,
+    /// The OpenAPI document on the main port. Nothing of it is served when no route is described.
+    pub openapi: OpenApiConfig,
     /// How a stop goes.
     pub shutdown: ShutdownConfig,
     /// Logs, access log and audit log.

@@ -19,6 +19,7 @@ use crate::{
     grpc_only::GrpcOnlyLayer,
     health,
     observe::GrpcWebStatusLayer,
+    openapi,
     server::{HttpConfig, Listener, ReadyFile, Server, admin},
     service::RouteInfo,
     settings::Settings,
@@ -85,6 +86,7 @@ where
         match &self.command {
             Command::Routes { json } => return cli::print_routes(&self.routes, &self.grpc_names, *json),
             Command::Layers { json } => return cli::print_layers(&config.http, *json),
+            Command::Openapi { check } => return cli::print_openapi(&self.openapi(), check.as_deref()),
             _ => {}
         }
         check_policies(&self.routes, &config.http)?;
@@ -241,6 +243,9 @@ where
     /// Everything the main port answers.
     fn all_routes(&mut self, streams_end: &CancellationToken) -> Result<Router> {
         let mut router = std::mem::take(&mut self.router).merge(health::http::probes(self.core.health.clone()));
+        if openapi::described(&self.routes).next().is_some() {
+            router = openapi::http::beside(router, &self.openapi(), &self.settings.value().openapi, &self.routes)?;
+        }
         if !self.grpc_names.is_empty() {
             let mut grpc = self.grpc.take().unwrap_or_else(GrpcRoutes::builder);
             grpc.add_service(health::grpc::server(self.core.health.clone(), streams_end.clone()));
@@ -263,6 +268,12 @@ where
             router = router.merge(grpc);
         }
         Ok(router)
+    }
+
+    /// The document of the described routes. It bears the package's name and version, not those of the configuration.
+    fn openapi(&self) -> openapi::Document {
+        let build = &self.core.identity.build;
+        openapi::document(build.name, build.version, &self.routes)
     }
 
     /// The names of all gRPC services that are served.

@@ -60,7 +60,7 @@ fn cli(mut command: Command) -> String {
     let mut page = String::from("# Command line\n\nEvery service binary has it; `service` stands for its name.\n");
     write_command(&mut page, command, "service");
     page.push_str(
-        "\n## Exit codes\n\n| code | meaning |\n| --- | --- |\n| 0 | done, or ended in order |\n| 1 | `healthcheck`: not healthy |\n\
+        "\n## Exit codes\n\n| code | meaning |\n| --- | --- |\n| 0 | done, or ended in order |\n| 1 | `healthcheck`: not healthy; `openapi --check`: not the same |\n\
          | 2 | the command line makes no sense |\n| 69 | something the service needs is not to be had |\n\
          | 70 | a fault of the service |\n| 78 | the configuration is wrong |\n\
          | 130, 143 | a third SIGINT or SIGTERM ended it at once |\n",

@@ -4,7 +4,7 @@ mod docs;
 mod healthcheck;
 mod print;
 
-pub(crate) use print::{print_layers, print_routes};
+pub(crate) use print::{print_layers, print_openapi, print_routes};
 
 use std::{
     io::{self, Write},
@@ -65,6 +65,12 @@ pub(crate) enum Command {
         /// As JSON
         #[arg(long)]
         json: bool,
+    },
+    /// Print the OpenAPI document of the HTTP routes; types without a schema are told on standard error
+    Openapi {
+        /// Compare with this file instead: 0 when it says the same, 1 and what differs when not
+        #[arg(long, value_name = "FILE")]
+        check: Option<PathBuf>,
     },
     /// Ask the running service whether it is ready; for containers without curl
     Healthcheck {
@@ -156,7 +162,7 @@ where
 {
     let schema = || Schema::with_section::<Settings, S>("app");
     Some(match cli.command() {
-        Command::Serve | Command::Routes { .. } | Command::Layers { .. } => return None,
+        Command::Serve | Command::Routes { .. } | Command::Layers { .. } | Command::Openapi { .. } => return None,
         Command::Version { json } => version(build, json),
         Command::Docs { page } => {
             docs::page(&page, &schema(), <Cli as CommandFactory>::command().name("service")).and_then(|text| say(&text))

@@ -1,8 +1,13 @@
 //! What the `routes` and `layers` commands print.
 
+use std::{fs, io::Write as _, path::Path};
+
+use serde_json::Value;
+
 use super::say;
 use crate::{
-    error::Result,
+    error::{Error, Exit, Result},
+    openapi::Document,
     server::{HttpConfig, admin},
     service::RouteInfo,
     stack,
@@ -39,4 +44,44 @@ pub(crate) fn print_layers(config: &HttpConfig, json: bool) -> Result<()> {
         text.push('\n');
     }
     say(&text)
+}
+
+/// How many differences are worth reading before the document is simply written anew.
+const DIFFERENCES_SHOWN: usize = 20;
+
+/// Prints the document, or compares it with a file. What is not described goes to standard error.
+pub(crate) fn print_openapi(document: &Document, check: Option<&Path>) -> Result<()> {
+    let undescribed = document.undescribed();
+    if !undescribed.is_empty() {
+        let list = undescribed.join("\n  ");
+        let text = format!("not described, derive schemars::JsonSchema for:\n  {list}\n");
+        // Nobody there to read it is no error.
+        let _ = std::io::stderr().lock().write_all(text.as_bytes());
+    }
+    match check {
+        Some(file) => compare(document, file),
+        None => say(&document.to_string()),
+    }
+}
+
+fn compare(document: &Document, file: &Path) -> Result<()> {
+    let name = file.display();
+    let write_anew = format!("write it anew with `openapi > {name}`");
+    let text = fs::read(file)
+        .map_err(|error| Error::unavailable(format!("cannot read {name}; {write_anew}")).caused_by(error))?;
+    let committed: Value = serde_json::from_slice(&text)
+        .map_err(|error| Error::new(Exit::Unhealthy, format!("{name} is not JSON; {write_anew}")).caused_by(error))?;
+    let differences = document.differences(&committed);
+    if differences.is_empty() {
+        return say(&format!("{name} says what the service does"));
+    }
+    let shown = differences.iter().take(DIFFERENCES_SHOWN).cloned().collect::<Vec<_>>().join("\n  ");
+    let more = match differences.len().saturating_sub(DIFFERENCES_SHOWN) {
+        0 => String::new(),
+        more => format!("\n  and {more} more"),
+    };
+    Err(Error::new(
+        Exit::Unhealthy,
+        format!("{name} does not say what the service does (- the file, + the service); {write_anew}\n  {shown}{more}"),
+    ))
 }

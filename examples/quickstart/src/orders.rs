@@ -1,13 +1,14 @@
 //! The domain: an order is a pure function of its id, so that the example needs no store.
 
 use chassis::Problem;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Orders 1 to this one exist.
 pub(crate) const LAST_ID: u32 = 1_000_000;
 
 /// What a customer bought.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub(crate) struct Order {
     pub(crate) id: u32,
     pub(crate) customer: String,
@@ -19,7 +20,7 @@ pub(crate) struct Order {
 }
 
 /// One line of an order.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Item {
     pub(crate) sku: String,
     pub(crate) count: u32,
@@ -27,7 +28,7 @@ pub(crate) struct Item {
 }
 
 /// How far an order has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Status {
     Placed,
@@ -44,19 +45,22 @@ impl Status {
 }
 
 /// What a customer wants to buy.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewOrder {
     pub(crate) customer: String,
+    #[schemars(length(min = 1))]
     pub(crate) items: Vec<Item>,
 }
 
 /// What can go wrong with an order.
 #[derive(Debug, PartialEq, Eq, thiserror::Error, Problem)]
 pub(crate) enum OrderError {
+    /// No order has this id.
     #[error("there is no order {0}")]
     #[problem(not_found, code = "unknown_order")]
     Unknown(u32),
+    /// The order has no items.
     #[error("an order needs at least one item")]
     #[problem(unprocessable, code = "empty_order")]
     Empty,

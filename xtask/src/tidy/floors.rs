@@ -19,6 +19,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("__private", TOP),
     ("chassis", TOP),
     ("cli", TOP),
+    ("openapi", TOP),
     ("prelude", TOP),
     ("server", TOP),
     ("settings", TOP),

@@ -308,7 +308,7 @@ fn six_digits(out: &mut Vec<u8>, mut number: u32) {
 }
 
 /// `2026-11-20T12:34:56` of seconds since 1970, by the rules of the Gregorian calendar.
-fn date_time(seconds: u64) -> [u8; 19] {
+pub(crate) fn date_time(seconds: u64) -> [u8; 19] {
     const DAYS_OF_400_YEARS: u64 = 146_097;
     let (days, time) = (seconds / 86_400, seconds % 86_400);
     // Counted from 1 March of the year 0, the leap day is the last of its year. From there to 1970 are 719,468 days.

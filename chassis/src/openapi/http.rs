@@ -1,0 +1,115 @@
+//! `/openapi.json`, and with the feature `docs-page` a page for people at `/docs`.
+
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    panic::AssertUnwindSafe,
+};
+
+use axum::{Router, response::Response, routing::get};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+
+use super::{Document, config::OpenApiConfig};
+use crate::{
+    error::{Error, Result},
+    service::RouteInfo,
+};
+
+/// Where the document is.
+const DOCUMENT: &str = "/openapi.json";
+
+/// Puts the document and its page beside a service's routes.
+///
+/// # Errors
+/// A router that cannot describe its routes has one of these paths already: exit code 78.
+pub(crate) fn beside(
+    router: Router,
+    document: &Document,
+    config: &OpenApiConfig,
+    described: &[RouteInfo],
+) -> Result<Router> {
+    let ours = routes(document, config, described);
+    // axum cannot be asked whether a plain router has a path; it panics when it has.
+    std::panic::catch_unwind(AssertUnwindSafe(|| router.merge(ours))).map_err(|panic| {
+        let said = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+        Error::config(format!(
+            "a mounted router answers a path of the OpenAPI document or its page already ({}): give it another path, or set \
+             openapi.enabled = false",
+            said.unwrap_or("it does not say which")
+        ))
+    })
+}
+
+/// The routes of the document and its page. A path that a described route has already stays that route's.
+fn routes(document: &Document, config: &OpenApiConfig, described: &[RouteInfo]) -> Router {
+    let mut router = Router::new();
+    let taken = |path: &str| described.iter().any(|route| route.path == path);
+    if !config.enabled {
+        return router;
+    }
+    if taken(DOCUMENT) {
+        tracing::info!("a route of the service answers {DOCUMENT}: its OpenAPI document and page are not served");
+        return router;
+    }
+    let text = Asset::new("application/json", document.to_string().into(), None);
+    router = router.route(DOCUMENT, get(move |headers: HeaderMap| std::future::ready(text.answer(&headers))));
+    #[cfg(feature = "docs-page")]
+    if config.page {
+        match super::page::PATHS.iter().find(|path| taken(path)) {
+            Some(path) => {
+                tracing::info!("a route of the service answers {path}: the page of its OpenAPI document is not served")
+            }
+            None => router = router.merge(super::page::routes()),
+        }
+    }
+    router
+}
+
+/// What is answered the same as long as the service runs.
+#[derive(Debug, Clone)]
+pub(super) struct Asset {
+    content_type: HeaderValue,
+    encoding: Option<HeaderValue>,
+    etag: Option<HeaderValue>,
+    body: Bytes,
+}
+
+impl Asset {
+    /// `encoding` is the body's, `gzip` for one.
+    pub(super) fn new(content_type: &'static str, body: Bytes, encoding: Option<&'static str>) -> Self {
+        // Keyed by nothing, so that all instances of one build give the same.
+        let mut hasher = DefaultHasher::new();
+        body.hash(&mut hasher);
+        Self {
+            content_type: HeaderValue::from_static(content_type),
+            encoding: encoding.map(HeaderValue::from_static),
+            etag: HeaderValue::try_from(format!("\"{:016x}\"", hasher.finish())).ok(),
+            body,
+        }
+    }
+
+    /// The whole, or 304 for who has it. axum leaves the body out for HEAD.
+    pub(super) fn answer(&self, asked: &HeaderMap) -> Response {
+        let known = self.etag.as_ref().is_some_and(|etag| names(asked, etag.as_bytes()));
+        let mut response = Response::new(if known { Bytes::new().into() } else { self.body.clone().into() });
+        let headers = response.headers_mut();
+        // Kept by who likes to, and asked for again each time: a deploy may have changed it.
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        headers.extend(self.etag.clone().map(|etag| (header::ETAG, etag)));
+        if known {
+            *response.status_mut() = StatusCode::NOT_MODIFIED;
+            return response;
+        }
+        headers.insert(header::CONTENT_TYPE, self.content_type.clone());
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        headers.extend(self.encoding.clone().map(|encoding| (header::CONTENT_ENCODING, encoding)));
+        response
+    }
+}
+
+/// Whether `if-none-match` names this tag (RFC 9110 §13.1.2, weak comparison).
+fn names(asked: &HeaderMap, etag: &[u8]) -> bool {
+    let tags =
+        asked.get_all(header::IF_NONE_MATCH).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    tags.map(<[u8]>::trim_ascii).any(|tag| tag == b"*" || tag.strip_prefix(b"W/").unwrap_or(tag) == etag)
+}

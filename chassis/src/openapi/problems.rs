@@ -1,0 +1,284 @@
+//! The problems of an operation: the handler's own, and what the chassis may say to a request of this route.
+
+use std::collections::BTreeMap;
+
+use http::{Method, StatusCode};
+use serde_json::{Map, Value, json};
+
+use super::schemas::{Direction, SCHEMAS, Schemas};
+use crate::{
+    cause::Cause,
+    problem::{MEMBERS, ProblemInfo},
+    service::{RouteInfo, Source},
+};
+
+const PROBLEM_JSON: &str = "application/problem+json";
+
+/// One problem of the chassis: when a route may hear it, and what it says.
+struct OfTheChassis {
+    /// Under `components/responses`.
+    name: &'static str,
+    status: StatusCode,
+    cause: Cause,
+    when: &'static str,
+    applies: fn(&RouteInfo) -> bool,
+}
+
+/// All of them. A test provokes each and compares.
+const OF_THE_CHASSIS: [OfTheChassis; 8] = [
+    OfTheChassis {
+        name: "InvalidRequest",
+        status: StatusCode::BAD_REQUEST,
+        cause: Cause::InvalidRequest,
+        when: "A parameter is missing or does not fit, or the body is not JSON.",
+        applies: |route| !route.arguments.is_empty(),
+    },
+    OfTheChassis {
+        name: "BodyTooSlow",
+        status: StatusCode::REQUEST_TIMEOUT,
+        cause: Cause::DeadlineExceeded,
+        when: "The body did not arrive in time.",
+        applies: has_body,
+    },
+    OfTheChassis {
+        name: "PayloadTooLarge",
+        status: StatusCode::PAYLOAD_TOO_LARGE,
+        cause: Cause::PayloadTooLarge,
+        when: "The body is larger than the service takes.",
+        applies: has_body,
+    },
+    OfTheChassis {
+        name: "NotJson",
+        status: StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        cause: Cause::InvalidRequest,
+        when: "The content type of the body is not JSON.",
+        applies: has_body,
+    },
+    OfTheChassis {
+        name: "InvalidContent",
+        status: StatusCode::UNPROCESSABLE_ENTITY,
+        cause: Cause::InvalidRequest,
+        when: "The body is JSON that does not fit; `violations` says where.",
+        applies: has_body,
+    },
+    OfTheChassis {
+        name: "Internal",
+        status: StatusCode::INTERNAL_SERVER_ERROR,
+        cause: Cause::Internal,
+        when: "The service failed.",
+        applies: |_| true,
+    },
+    OfTheChassis {
+        name: "BulkheadFull",
+        status: StatusCode::SERVICE_UNAVAILABLE,
+        cause: Cause::BulkheadFull,
+        when: "Too many requests of this kind are being served; this one was not acted upon.",
+        applies: |route| route.policy.concurrency.is_some(),
+    },
+    OfTheChassis {
+        name: "DeadlineExceeded",
+        status: StatusCode::GATEWAY_TIMEOUT,
+        cause: Cause::DeadlineExceeded,
+        when: "The time for this request was up: the caller's, the route's or the server's.",
+        applies: |_| true,
+    },
+];
+
+fn has_body(route: &RouteInfo) -> bool {
+    route.arguments.iter().any(|argument| argument.source == Source::Body)
+}
+
+/// One code under one status, with the members that every problem of this code has.
+struct Told {
+    code: &'static str,
+    type_uri: Option<String>,
+    /// When it happens, one text for each way to it.
+    when: Vec<String>,
+    members: BTreeMap<&'static str, Value>,
+    /// Members that some of them have.
+    maybe: BTreeMap<&'static str, Value>,
+}
+
+/// Every problem that the operation may answer with, by status, to be put among its responses.
+pub(super) fn problems(route: &RouteInfo, schemas: &mut Schemas) -> BTreeMap<u16, Value> {
+    let mut by_status: BTreeMap<u16, Vec<Told>> = BTreeMap::new();
+    for info in &route.problems {
+        let told = told(info, route, schemas);
+        merge(by_status.entry(info.status.as_u16()).or_default(), told);
+    }
+    let mut responses = BTreeMap::new();
+    for problem in OF_THE_CHASSIS.iter().filter(|problem| (problem.applies)(route)) {
+        let status = problem.status.as_u16();
+        if route.method != Method::HEAD && !by_status.contains_key(&status) {
+            responses.insert(status, json!({ "$ref": format!("#/components/responses/{}", problem.name) }));
+            continue;
+        }
+        merge(by_status.entry(status).or_default(), problem.told());
+    }
+    for (status, all) in by_status {
+        responses.insert(status, response(status, &all, route.method != Method::HEAD));
+    }
+    responses
+}
+
+/// The answers that operations share.
+pub(super) fn shared_responses() -> Value {
+    let response = |problem: &OfTheChassis| {
+        let response = response(problem.status.as_u16(), &[problem.told()], true);
+        (problem.name.to_owned(), response)
+    };
+    Value::Object(OF_THE_CHASSIS.iter().map(response).collect())
+}
+
+impl OfTheChassis {
+    fn told(&self) -> Told {
+        Told {
+            code: self.cause.as_str(),
+            type_uri: None,
+            when: vec![self.when.to_owned()],
+            members: BTreeMap::new(),
+            maybe: BTreeMap::new(),
+        }
+    }
+}
+
+fn told(info: &ProblemInfo, route: &RouteInfo, schemas: &mut Schemas) -> Told {
+    let mut when = text(info.doc);
+    if when.is_empty() {
+        when = info.title.trim_end_matches('.').to_owned() + ".";
+    }
+    let known = (info.type_uri != "about:blank").then(|| info.type_uri.to_string());
+    // A member that has a problem's own name is never sent.
+    let members = info.members.iter().filter(|(name, _)| !MEMBERS.contains(name));
+    let mut schema = |name: &str, ty| {
+        schemas.of(Direction::Out, ty, &format!("member {name:?} of a problem of {} {}", route.method, route.path))
+    };
+    Told {
+        code: info.code,
+        type_uri: known,
+        when: vec![when],
+        members: members.map(|(name, ty)| (*name, schema(name, ty))).collect(),
+        maybe: BTreeMap::new(),
+    }
+}
+
+/// Variants may share a code: what all of them say is certain, the rest is possible.
+fn merge(all: &mut Vec<Told>, new: Told) {
+    let Some(known) = all.iter_mut().find(|told| told.code == new.code) else {
+        all.push(new);
+        return;
+    };
+    for when in new.when {
+        if !known.when.contains(&when) {
+            known.when.push(when);
+        }
+    }
+    if known.type_uri != new.type_uri {
+        known.type_uri = None;
+    }
+    let (certain, gone): (BTreeMap<_, _>, BTreeMap<_, _>) =
+        std::mem::take(&mut known.members).into_iter().partition(|(name, _)| new.members.contains_key(name));
+    known.maybe.extend(gone);
+    for (name, schema) in new.members.into_iter().chain(new.maybe) {
+        if !certain.contains_key(name) {
+            known.maybe.insert(name, schema);
+        }
+    }
+    known.members = certain;
+}
+
+fn response(status: u16, all: &[Told], with_body: bool) -> Value {
+    let lines = all.iter().map(|told| format!("- `{}`: {}", told.code, told.when.join(" Or: ")));
+    let description = match all {
+        [one] => format!("`{}`: {}", one.code, one.when.join(" Or: ")),
+        _ => lines.collect::<Vec<_>>().join("\n"),
+    };
+    let mut headers = Map::from_iter([header_reference(crate::observe::TRACE_ID_HEADER.as_str())]);
+    if [429, 503].contains(&status) {
+        headers.extend([header_reference("Retry-After")]);
+    }
+    let mut response = json!({ "description": description, "headers": headers });
+    if with_body {
+        response["content"] = json!({ PROBLEM_JSON: { "schema": schema(status, all) } });
+    }
+    response
+}
+
+fn schema(status: u16, all: &[Told]) -> Value {
+    let bare = all.iter().all(|told| told.members.is_empty() && told.maybe.is_empty() && told.type_uri.is_none());
+    let problem = json!({ "$ref": format!("{SCHEMAS}Problem") });
+    let status = json!({ "const": status });
+    if bare {
+        let mut codes: Vec<_> = all.iter().map(|told| told.code).collect();
+        codes.sort_unstable();
+        let code = match &codes[..] {
+            [one] => json!({ "const": one }),
+            codes => json!({ "enum": codes }),
+        };
+        return json!({ "allOf": [problem, { "type": "object", "properties": { "status": status, "code": code } }] });
+    }
+    let one = |told: &Told| {
+        let mut properties = Map::new();
+        properties.insert("status".to_owned(), status.clone());
+        properties.insert("code".to_owned(), json!({ "const": told.code }));
+        properties.extend(told.type_uri.iter().map(|uri| ("type".to_owned(), json!({ "const": uri }))));
+        properties
+            .extend(told.members.iter().chain(&told.maybe).map(|(name, schema)| ((*name).to_owned(), schema.clone())));
+        let mut part = json!({ "type": "object", "properties": properties });
+        if !told.members.is_empty() {
+            part["required"] = told.members.keys().copied().collect();
+        }
+        part
+    };
+    match all {
+        [told] => json!({ "allOf": [problem, one(told)] }),
+        all => json!({ "allOf": [problem, { "oneOf": all.iter().map(one).collect::<Vec<_>>() }] }),
+    }
+}
+
+/// What every problem is made of, as `problem/http.rs` writes it.
+pub(super) fn components() -> Map<String, Value> {
+    let problem = json!({
+        "type": "object",
+        "description": "Why a request failed (RFC 9457). A problem may have further members.",
+        "required": ["type", "title", "status", "code"],
+        "properties": {
+            "type": { "type": "string", "format": "uri-reference", "description": "A page about this type of problem; about:blank when there is none." },
+            "title": { "type": "string", "description": "One sentence, the same for all problems of this type." },
+            "status": { "type": "integer", "minimum": 400, "maximum": 599, "description": "The HTTP status." },
+            "detail": { "type": "string", "description": "What is wrong this time, for people." },
+            "instance": { "type": "string", "format": "uri-reference", "description": "This one occurrence." },
+            "code": { "type": "string", "description": "The stable word for programs." },
+            "trace_id": { "type": "string", "pattern": "^[0-9a-f]{32}$", "description": "Names the request in the service's logs and traces." },
+            "retry_after": { "type": "integer", "minimum": 0, "description": "How many seconds to wait before the next attempt." },
+            "retry_safe": { "type": "boolean", "description": "Whether the request was certainly not acted upon." },
+            "violations": {
+                "type": "array",
+                "items": { "$ref": format!("{SCHEMAS}Violation") },
+                "description": "Everything that is wrong with the request.",
+            },
+        },
+    });
+    let violation = json!({
+        "type": "object",
+        "description": "One thing wrong with a request, and where.",
+        "required": ["message"],
+        "properties": {
+            "pointer": { "type": "string", "description": "JSON pointer (RFC 6901) into the body; empty for the whole body." },
+            "parameter": { "type": "string", "description": "The parameter of the path or the query." },
+            "message": { "type": "string", "description": "What is wrong." },
+        },
+    });
+    Map::from_iter([("Problem".to_owned(), problem), ("Violation".to_owned(), violation)])
+}
+
+/// A header of the components, by its name.
+pub(super) fn header_reference(name: &str) -> (String, Value) {
+    (name.to_owned(), json!({ "$ref": format!("#/components/headers/{name}") }))
+}
+
+/// A doc comment as one text: its lines joined, its paragraphs kept.
+pub(super) fn text(doc: &str) -> String {
+    let lines: Vec<_> = doc.lines().map(|line| line.strip_prefix(' ').unwrap_or(line).trim_end()).collect();
+    lines.join("\n").trim().to_owned()
+}
