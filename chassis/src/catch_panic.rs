@@ -4,10 +4,10 @@
 //! is told of it, so that the health check `panics` is.
 
 use std::{
+    any::Any,
     convert::Infallible,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
-    sync::atomic::Ordering,
     task::{Context, Poll},
 };
 
@@ -23,6 +23,7 @@ use crate::{
     cause::Cause,
     context::{Protocol, RequestContext},
     reject::reject,
+    telemetry::log::panic_message,
 };
 
 /// Catches the panics of what it wraps. See the [module](self).
@@ -58,7 +59,8 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         // What a panic leaves half done belongs to this request alone and is dropped with it.
-        ResponseFuture { inner: catch_unwind(AssertUnwindSafe(|| self.inner.call(request))).ok() }
+        let inner = catch_unwind(AssertUnwindSafe(|| self.inner.call(request)));
+        ResponseFuture { inner: inner.map_err(|payload| note(&*payload)).ok() }
     }
 }
 
@@ -85,20 +87,22 @@ where
                 Ok(Poll::Ready(Ok(response))) => {
                     return Poll::Ready(Ok(response.map(|body| CaughtBody { inner: Some(body), refusal: None })));
                 }
-                Err(_) => this.inner.set(None),
+                Err(payload) => {
+                    note(&*payload);
+                    this.inner.set(None);
+                }
             }
         }
-        note();
         let protocol = RequestContext::with_current(|c| c.map_or(Protocol::Http, RequestContext::protocol));
         Poll::Ready(Ok(reject(Cause::Internal, protocol).map(|body| CaughtBody { inner: None, refusal: Some(body) })))
     }
 }
 
 /// Leaves word of the panic for the observer, who sees the request end.
-fn note() {
+fn note(payload: &(dyn Any + Send)) {
     RequestContext::with_current(|context| {
         if let Some(context) = context {
-            context.0.panicked.store(true, Ordering::Relaxed);
+            let _ = context.0.panic.set(panic_message(payload).into());
         }
     });
 }
@@ -129,9 +133,9 @@ where
         let Some(inner) = this.inner.as_mut().as_pin_mut() else { return Poll::Ready(None) };
         match catch_unwind(AssertUnwindSafe(|| inner.poll_frame(cx))) {
             Ok(polled) => polled.map(|frame| frame.map(|result| result.map_err(Into::into))),
-            Err(_) => {
+            Err(payload) => {
                 this.inner.set(None);
-                note();
+                note(&*payload);
                 Poll::Ready(Some(Err("the handler's body panicked".into())))
             }
         }

@@ -78,8 +78,12 @@ pub(crate) struct Inner {
     pub(crate) deadline: AtomicU64,
     /// Whether its handler waits for the caller to send more of the body.
     pub(crate) waits_for_body: AtomicBool,
-    /// Whether a panic of its handler, or of its body, was caught.
-    pub(crate) panicked: AtomicBool,
+    /// What a panic of its handler, or of its body, said.
+    pub(crate) panic: OnceLock<Box<str>>,
+    /// The error, with its sources, that the caller was not told.
+    pub(crate) inside: OnceLock<Box<str>>,
+    // floor: given by the layer of the route, given back by the observer; nobody else looks inside
+    pub(crate) permit: OnceLock<crate::route::state::Permit>,
     /// The code that a gRPC-Web call ended with; `NO_CODE` while there is none.
     pub(crate) web_code: AtomicU8,
     // floor: the observer keeps its own note here, so that it needs no second lookup; nobody else looks inside
@@ -127,7 +131,9 @@ impl RequestContext {
             peer: None,
             deadline: AtomicU64::new(u64::MAX),
             waits_for_body: AtomicBool::new(false),
-            panicked: AtomicBool::new(false),
+            panic: OnceLock::new(),
+            inside: OnceLock::new(),
+            permit: OnceLock::new(),
             web_code: AtomicU8::new(NO_CODE),
             route: OnceLock::new(),
             baggage: None,
@@ -187,6 +193,13 @@ impl RequestContext {
     #[must_use]
     pub fn route(&self) -> Option<&str> {
         self.0.route.get().map(|route| route.template())
+    }
+
+    /// Whether a second request with the same content does no harm: the HTTP method promises it (RFC 9110, section 9.2.2:
+    /// GET, HEAD, PUT, DELETE, OPTIONS, TRACE), or the route is declared `idempotent`.
+    #[must_use]
+    pub fn is_idempotent(&self) -> bool {
+        self.0.method.is_idempotent() || self.0.route.get().is_some_and(|route| route.is_idempotent())
     }
 
     /// Writes this request's trace and baggage to the headers of a call out, in the configured formats.

@@ -40,8 +40,8 @@
 //! - [`health`], [`tasks`], [`shutdown`]: readiness, background work, the stop
 //! - [`telemetry`], [`context`]: traces, metrics, logs; the request being served
 //! - [`cause`]: the one vocabulary of refusal
-//! - [`observe`], [`catch_panic`], [`drain`], [`deadline`], [`host`], [`body_limit`], [`fallback`]: the layers, outermost
-//!   first
+//! - [`observe`], [`catch_panic`], [`drain`], [`deadline`], [`host`], [`body_limit`], [`fallback`], [`route`]: the layers,
+//!   outermost first
 //! - `testing` (feature `testing`): the whole service in a test's process
 //!
 //! `ARCHITECTURE.md` in the repository says where things are.
@@ -66,6 +66,7 @@ pub mod host;
 pub mod observe;
 pub mod problem;
 pub mod reject;
+pub mod route;
 pub mod service;
 pub mod tasks;
 pub mod telemetry;

@@ -18,6 +18,8 @@ mod log_filter;
 mod log_lines;
 mod metrics_scrape;
 mod metrics_server;
+mod observers;
+mod policy_route;
 mod process_commands;
 mod process_refusals;
 mod rejection_claims;

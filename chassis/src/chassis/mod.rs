@@ -34,6 +34,7 @@ use crate::{
     error::{Error, Result},
     health::{Check, CheckOptions, Registry},
     identity::{BuildInfo, Identity},
+    observe::FailureObserver,
     problem,
     server::BoundAddress,
     service::{IntoRoutes, RouteInfo},
@@ -121,6 +122,7 @@ pub struct Chassis<S = NoSettings> {
     /// The rpcs of mounted services.
     rpcs: Router,
     grpc_names: Vec<&'static str>,
+    observers: Vec<Arc<dyn FailureObserver>>,
     descriptors: Vec<&'static [u8]>,
     hooks: Vec<(String, Hook)>,
     command: Command,
@@ -219,6 +221,7 @@ where
             grpc: None,
             rpcs: Router::new(),
             grpc_names: Vec::new(),
+            observers: Vec::new(),
             descriptors: Vec::new(),
             hooks: Vec::new(),
             command: Command::Serve,
@@ -302,6 +305,13 @@ where
         self.core.health.register_grpc_service(G::NAME);
         self.grpc_names.push(G::NAME);
         self.grpc.get_or_insert_with(GrpcRoutes::builder).add_service(server);
+        self
+    }
+
+    /// Tells this of each request that is turned away or fails, at its end; see [`FailureObserver`]. Several may be added.
+    #[must_use]
+    pub fn observer(mut self, observer: impl FailureObserver) -> Self {
+        self.observers.push(Arc::new(observer));
         self
     }
 

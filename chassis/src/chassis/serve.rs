@@ -20,6 +20,7 @@ use crate::{
     health,
     observe::GrpcWebStatusLayer,
     openapi,
+    route::{Policies, state::Bulkhead},
     server::{HttpConfig, Listener, ReadyFile, Server, admin},
     service::RouteInfo,
     settings::Settings,
@@ -118,12 +119,19 @@ where
         };
 
         let on_panic = core.health.clone();
-        let observer = core.telemetry.observer().with_timeouts(&self.routes).with_quiet(&health::PROBES);
-        let observer = observer.with_grpc(self.grpc_services());
+        let policies = Arc::new(Policies::new(&self.routes));
+        let shown = policies.clone();
+        core.telemetry.metrics.observe_bulkheads(move || {
+            let levels =
+                |bulkhead: &Arc<Bulkhead>| (bulkhead.handler().to_owned(), bulkhead.in_use(), bulkhead.limit());
+            shown.bulkheads().iter().map(levels).collect()
+        });
+        let observer = core.telemetry.observer().with_quiet(&health::PROBES);
+        let observer = observer.with_grpc(self.grpc_services()).with_failures(std::mem::take(&mut self.observers));
         let observer = Arc::new(observer.with_panics(move || on_panic.record_panic()));
         let streams_end = CancellationToken::new();
         let routes = self.all_routes(&streams_end)?;
-        let service = stack::inbound(routes, &config.http, &observer, core.shutdown.clone());
+        let service = stack::inbound(routes, &config.http, &observer, &policies, core.shutdown.clone());
         let connections = TaskTracker::new();
         let server = Server {
             listener: http,

@@ -39,7 +39,7 @@ fn causes() -> String {
     let mut page = String::from(
         "# Causes of refusal\n\nOne word for each cause, the same in the metric `chassis.rejections`, the field `error.type` of the access \
          log, the\nmember `code` of a problem, and the `reason` of a gRPC `ErrorInfo`. A cause that was never processed is safe to \
-         retry,\nwhatever the method.\n\n\
+         retry,\nwhatever the method; any other where the request is idempotent.\n\n\
          | cause | HTTP | gRPC | never processed | title |\n| --- | --- | --- | --- | --- |\n",
     );
     for cause in Cause::ALL {

@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, OnceLock, PoisonError, RwLock,
-        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU64},
     },
     time::{Duration, Instant, SystemTime},
 };
@@ -18,11 +18,15 @@ use opentelemetry::{
 use opentelemetry_sdk::trace::SpanData;
 use tonic::Code;
 
-use super::{connection::Connection, layer::protocol_of, route::RouteStats};
+use super::{
+    connection::Connection,
+    failure::{Ended, FailureObserver, Kind, Watcher},
+    layer::protocol_of,
+    route::{RouteStats, Traits},
+};
 use crate::{
-    cause::{ErrorType, Refusal},
-    context::{Inner, NO_CODE, Protocol, RequestContext, TraceContext},
-    service::RouteInfo, // floor: the time limits of routes come with their description
+    cause::{Cause, ErrorType, Refusal},
+    context::{Entered, Inner, NO_CODE, Protocol, RequestContext, TraceContext},
     telemetry::{
         log::{AccessLog, AccessOutcome, AccessRecord, AccessStatus},
         metrics::{
@@ -55,8 +59,8 @@ pub(crate) struct Observer {
     pub(crate) access: AccessLog,
     pub(crate) metrics: Metrics,
     pub(crate) server: Arc<ServerMetrics>,
-    /// The time limits of single routes, by method and template.
-    pub(crate) timeouts: HashMap<(Method, String), Duration>,
+    /// Told of each request that was turned away or failed.
+    pub(crate) failures: Vec<Watcher>,
     /// The gRPC services that are served, `orders.v1.Orders`.
     pub(crate) grpc: Vec<String>,
     /// Routes and gRPC paths whose successes get no access line.
@@ -90,7 +94,7 @@ impl Observer {
             access,
             metrics,
             server,
-            timeouts: HashMap::new(),
+            failures: Vec::new(),
             grpc: Vec::new(),
             quiet: &[],
             on_panic: Box::new(|| {}),
@@ -105,12 +109,9 @@ impl Observer {
         self
     }
 
-    /// The same observer, which knows the time limits of these routes.
-    pub(crate) fn with_timeouts(mut self, routes: &[RouteInfo]) -> Self {
-        let limited = routes
-            .iter()
-            .filter_map(|route| Some(((route.method.clone(), route.path.clone().into_owned()), route.policy.timeout?)));
-        self.timeouts = limited.collect();
+    /// The same observer, which tells these of requests that were turned away or failed.
+    pub(crate) fn with_failures(mut self, observers: Vec<Arc<dyn FailureObserver>>) -> Self {
+        self.failures = observers.into_iter().map(Watcher::new).collect();
         self
     }
 
@@ -137,11 +138,9 @@ impl Observer {
         &self.server
     }
 
-    pub(super) fn route(&self, method: &Method, template: &str) -> Arc<RouteStats> {
-        // axum answers HEAD by the route of GET, and both share what is kept here.
-        let method = if method == Method::HEAD { &Method::GET } else { method };
-        let timeout = self.timeouts.get(&(method.clone(), template.to_owned())).copied();
-        Arc::new(RouteStats::new(template, timeout, self.quiet.contains(&template)))
+    /// What is to be known of the routes with this template and these traits.
+    pub(crate) fn route(&self, template: &str, traits: Traits) -> Arc<RouteStats> {
+        Arc::new(RouteStats::new(template, traits, self.quiet.contains(&template)))
     }
 
     /// The series of a gRPC method, and the name that goes with it. A method gets its own once a service answered it with
@@ -186,8 +185,8 @@ pub(crate) struct Exchange {
     code: Option<Code>,
     error_type: Option<&'static str>,
     sent: u64,
-    /// Whether the chassis, and not the handler, gave the answer.
-    refused: bool,
+    /// Why the chassis, and not the handler, gave the answer.
+    refused: Option<Cause>,
     /// Whether the transport has not asked for the rest of the answer.
     held: bool,
     _in_flight: InFlight,
@@ -228,7 +227,9 @@ impl Exchange {
             peer,
             deadline: AtomicU64::new(u64::MAX),
             waits_for_body: AtomicBool::new(false),
-            panicked: AtomicBool::new(false),
+            panic: OnceLock::new(),
+            inside: OnceLock::new(),
+            permit: OnceLock::new(),
             web_code: AtomicU8::new(NO_CODE),
             route: OnceLock::new(),
             baggage: propagation::extract_baggage(headers, observer.formats),
@@ -242,7 +243,7 @@ impl Exchange {
             code: None,
             error_type: None,
             sent: 0,
-            refused: false,
+            refused: None,
             held: false,
             _in_flight: observer.server.enter(request.method()),
         }
@@ -267,13 +268,16 @@ impl Exchange {
         })
     }
 
-    /// The response head is there.
-    pub(super) fn answered<B>(&mut self, response: &Response<B>) {
+    /// The response head is there; it is told what the route's callers have to know.
+    pub(super) fn answered<B>(&mut self, response: &mut Response<B>) {
         self.status = response.status().as_u16();
         self.error_type = response.extensions().get::<ErrorType>().map(|error| error.0);
         if let Some(Refusal(cause)) = response.extensions().get() {
-            self.refused = true;
+            self.refused = Some(*cause);
             self.observer.metrics.reject(*cause);
+        }
+        if let Some(route) = self.context.0.route.get() {
+            route.tell(response.headers_mut());
         }
         if self.context.protocol() != Protocol::Http {
             self.code = grpc_code(response.headers());
@@ -308,14 +312,24 @@ impl Exchange {
 
     pub(super) fn completed(&mut self) {
         self.end = End::Complete;
+        self.release();
     }
 
     pub(super) fn broke_off(&mut self) {
         self.end = End::BrokeOff;
+        self.release();
+    }
+
+    /// Makes room in the route's bulkhead. Before the last of the answer goes out: whoever has read it may ask again.
+    fn release(&self) {
+        if let Some(permit) = self.context.0.permit.get() {
+            permit.release();
+        }
     }
 
     fn finish(&mut self) {
-        if self.context.0.panicked.load(Ordering::Relaxed) {
+        self.release();
+        if self.context.0.panic.get().is_some() {
             (self.observer.on_panic)();
         }
         let elapsed = self.context.started().elapsed();
@@ -354,6 +368,9 @@ impl Exchange {
             let route = route.map(|route| route.template());
             self.observer.access.write(&self.record(route, answer, error_type, elapsed));
         }
+        if !self.observer.failures.is_empty() {
+            self.tell(status, None, error_type, elapsed);
+        }
     }
 
     fn finish_rpc(&mut self, elapsed: Duration) {
@@ -379,12 +396,41 @@ impl Exchange {
         if self.wants_line(self.observer.quiet.contains(&path), answer, error_type, elapsed) {
             self.observer.access.write(&self.record(Some(method), answer, error_type, elapsed));
         }
+        if !self.observer.failures.is_empty() {
+            self.tell(self.status, Some(code), error_type, elapsed);
+        }
+    }
+
+    /// Tells the failure observers how the request ended, if it ended badly.
+    fn tell(&self, status: u16, code: Option<Code>, error_type: Option<&'static str>, elapsed: Duration) {
+        let panicked = self.context.0.panic.get().is_some();
+        // A caller that went away is nobody's failure.
+        let kind = match (self.refused, self.end) {
+            _ if panicked => Kind::Failed,
+            (Some(Cause::Internal), _) => Kind::Failed,
+            (Some(_), _) => Kind::Rejected,
+            (None, End::BrokeOff) => Kind::Failed,
+            (None, End::Open) => return,
+            (None, End::Complete) => match code {
+                Some(Code::Ok) => return,
+                Some(code) if is_server_error(code) => Kind::Failed,
+                Some(_) => Kind::Declined,
+                None if status >= 500 => Kind::Failed,
+                None if status >= 400 => Kind::Declined,
+                None => return,
+            },
+        };
+        let ended = Ended { kind, cause: self.refused, error_type, status, code, elapsed };
+        let _entered = Entered::enter(self.context.clone());
+        for watcher in &self.observer.failures {
+            watcher.tell(&ended, &self.context);
+        }
     }
 
     fn wants_line(&self, quiet: bool, status: AccessStatus, error: Option<&'static str>, elapsed: Duration) -> bool {
         let access = &self.observer.access;
         // What a handler answers with a 4xx is the caller's affair, and counts as a success of the service.
-        let error = error.filter(|_| self.refused || self.end != End::Complete);
+        let error = error.filter(|_| self.refused.is_some() || self.end != End::Complete);
         access.wants(status, error, elapsed) && (!quiet || access.is_remarkable(status, error, elapsed))
     }
 

@@ -118,7 +118,7 @@ where
             // Polled after completion, which the contract of Future leaves to the caller; answer without observing.
             return Poll::Ready(Ok(response.map(|body| ObservedBody::new(body, None, None))));
         };
-        exchange.answered(&response);
+        exchange.answered(&mut response);
         response.headers_mut().insert(TRACE_ID_HEADER, trace_id_header(exchange.context()));
         let otel = this.otel.take();
         Poll::Ready(Ok(response.map(|body| ObservedBody::new(body, Some(exchange), otel))))

@@ -17,14 +17,15 @@
 mod body;
 pub(crate) mod connection;
 mod exchange;
+mod failure;
 mod layer;
 pub(crate) mod route;
 mod web;
 
 pub use body::ObservedBody;
 pub(crate) use exchange::Observer;
+pub use failure::{FailedRequest, FailureObserver};
 pub use layer::{Observe, ObserveLayer, ResponseFuture};
-pub use route::RouteMarkerLayer;
 pub(crate) use web::GrpcWebStatusLayer;
 
 /// The response header that carries the request's trace id, 32 hexadecimal digits.

@@ -1,33 +1,55 @@
-//! What is known of one route: its template, its policy, and its series of metrics, resolved once.
+//! What the observer knows of one route: its template, what its answers tell, and its series of metrics, resolved once.
 
-use std::{
-    sync::{Arc, OnceLock},
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::sync::OnceLock;
 
-use axum::extract::MatchedPath;
-use http::{Method, Request};
-use tower_layer::Layer;
-use tower_service::Service;
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use super::Observer;
-use crate::{
-    context::RequestContext,
-    telemetry::metrics::{HttpSeries, METHODS, method_index},
-};
+use crate::telemetry::metrics::{HttpSeries, METHODS, method_index};
 
-/// One route template with its policy and, for each method, its series.
+/// RFC 9745.
+const DEPRECATION: HeaderName = HeaderName::from_static("deprecation");
+/// RFC 8594.
+const SUNSET: HeaderName = HeaderName::from_static("sunset");
+
+/// What a route's policy has its answers tell.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Traits {
+    /// Whether a second request with the same content does no harm.
+    pub(crate) idempotent: bool,
+    pub(crate) deprecated: Option<Deprecated>,
+}
+
+/// The headers on every answer of a deprecated route, made once.
+#[derive(Debug, Clone)]
+pub(crate) struct Deprecated {
+    pub(crate) since: HeaderValue,
+    pub(crate) sunset: Option<HeaderValue>,
+}
+
+/// One route template and, for each method, its series.
 pub(crate) struct RouteStats {
     template: Box<str>,
-    timeout: Option<Duration>,
+    traits: Traits,
     quiet: bool,
     series: [OnceLock<HttpSeries>; METHODS.len()],
 }
 
 impl RouteStats {
-    pub(crate) fn new(template: &str, timeout: Option<Duration>, quiet: bool) -> Self {
-        Self { template: template.into(), timeout, quiet, series: Default::default() }
+    pub(crate) fn new(template: &str, traits: Traits, quiet: bool) -> Self {
+        Self { template: template.into(), traits, quiet, series: Default::default() }
+    }
+
+    pub(crate) fn is_idempotent(&self) -> bool {
+        self.traits.idempotent
+    }
+
+    /// Adds to an answer what the route's callers have to know.
+    #[inline]
+    pub(super) fn tell(&self, headers: &mut HeaderMap) {
+        if let Some(deprecated) = &self.traits.deprecated {
+            deprecated.tell(headers);
+        }
     }
 
     pub(crate) fn template(&self) -> &str {
@@ -50,63 +72,13 @@ impl std::fmt::Debug for RouteStats {
     }
 }
 
-/// Tells the observer which route answers: goes on the routes themselves (`Router::layer`), where axum has matched.
-///
-/// It also applies the route's own timeout to the request's deadline.
-#[derive(Clone, Debug)]
-pub struct RouteMarkerLayer {
-    observer: Arc<Observer>,
-}
-
-impl RouteMarkerLayer {
-    pub(crate) fn new(observer: Arc<Observer>) -> Self {
-        Self { observer }
-    }
-}
-
-impl<S> Layer<S> for RouteMarkerLayer {
-    type Service = RouteMarker<S>;
-
-    fn layer(&self, inner: S) -> RouteMarker<S> {
-        RouteMarker { inner, slot: Arc::new(OnceLock::new()), observer: self.observer.clone() }
-    }
-}
-
-/// See [`RouteMarkerLayer`].
-#[derive(Clone, Debug)]
-pub struct RouteMarker<S> {
-    inner: S,
-    slot: Arc<OnceLock<Arc<RouteStats>>>,
-    observer: Arc<Observer>,
-}
-
-impl<S, B> Service<Request<B>> for RouteMarker<S>
-where
-    S: Service<Request<B>>,
-{
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = S::Future;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request<B>) -> S::Future {
-        RequestContext::with_current(|context| {
-            let Some(context) = context else { return };
-            let route = match self.slot.get() {
-                Some(route) => route,
-                None => {
-                    let Some(path) = request.extensions().get::<MatchedPath>() else { return };
-                    self.slot.get_or_init(|| self.observer.route(request.method(), path.as_str()))
-                }
-            };
-            if let Some(timeout) = route.timeout {
-                context.limit(context.started() + timeout);
-            }
-            let _ = context.0.route.set(route.clone());
-        });
-        self.inner.call(request)
+impl Deprecated {
+    /// What the handler says itself counts more.
+    #[cold]
+    fn tell(&self, headers: &mut HeaderMap) {
+        headers.entry(DEPRECATION).or_insert_with(|| self.since.clone());
+        if let Some(sunset) = &self.sunset {
+            headers.entry(SUNSET).or_insert_with(|| sunset.clone());
+        }
     }
 }

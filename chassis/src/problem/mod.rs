@@ -16,7 +16,7 @@ use std::{borrow::Cow, convert::Infallible, error::Error, fmt, time::Duration};
 use ::http::{HeaderName, HeaderValue, StatusCode};
 use tonic::Code;
 
-use crate::cause::Cause;
+use crate::{cause::Cause, context::RequestContext};
 
 pub(crate) use grpc::set_domain;
 pub use info::ProblemInfo;
@@ -30,7 +30,7 @@ pub use info::ProblemInfo;
 /// - `type = "…"`: the URI of a page about this type of problem,
 /// - `title = "…"`: one sentence, the same for all problems of this type,
 /// - `retry_after = "2s"`: how long the caller should wait before it tries again,
-/// - `retry_safe`: the request was certainly not acted upon.
+/// - `retry_safe`: the request was certainly not acted upon, so that a retry is safe even where a second request would do harm.
 ///
 /// `#[problem(transparent)]` on a variant with one field hands over to that field's own problem. `#[problem(public)]` on a
 /// field shows it to the caller as a member of the problem; a field without a name takes `public = "name"`.
@@ -275,6 +275,9 @@ impl Problem {
     }
 
     /// Whether the request was certainly not acted upon, so that a retry is safe whatever the method. Default no.
+    ///
+    /// A caller is told `retry_safe: true` then, and also when the request is idempotent
+    /// ([`RequestContext::is_idempotent`]): acted upon or not, a second one does no harm.
     #[must_use]
     pub fn retry_safe(mut self, safe: bool) -> Self {
         self.0.retry_safe = safe;
@@ -330,17 +333,28 @@ impl Problem {
         self
     }
 
-    /// Whether the answer says if a retry is safe: where a caller would think of one, and where it is.
+    /// Whether the answer says if a retry is safe: where a caller would think of one, and where it is certain.
+    ///
+    /// It is safe when the request was not acted upon, or when a second one does no harm.
     fn retry_safety(&self) -> Option<bool> {
-        let status = self.0.status;
-        (self.0.retry_safe || status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS)
-            .then_some(self.0.retry_safe)
+        let Members { status, retry_safe, .. } = *self.0;
+        // RFC 9110, section 15.5.9, names the retry of a 408; RFC 6585 that of a 429.
+        let thinkable = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_MANY_REQUESTS].contains(&status);
+        (retry_safe || status.is_server_error() || thinkable).then(|| {
+            retry_safe || RequestContext::with_current(|context| context.is_some_and(RequestContext::is_idempotent))
+        })
     }
 
-    /// Logs what the caller is not told. Called once, where the problem becomes an answer.
+    /// Logs what the caller is not told, and leaves it for the failure observers. Called once, where the problem becomes an
+    /// answer.
     fn log(&self) {
         if let Some(cause) = &self.0.cause {
             tracing::error!(error.type = self.0.code, error = %cause, "the request failed");
+            RequestContext::with_current(|context| {
+                if let Some(context) = context {
+                    let _ = context.0.inside.set(cause.as_str().into());
+                }
+            });
         }
     }
 }

@@ -12,7 +12,8 @@ use crate::{
     drain::{Drain, DrainLayer},
     fallback::{Fallback, FallbackLayer},
     host::{Host, HostLayer},
-    observe::{Observe, ObserveLayer, Observer, RouteMarkerLayer},
+    observe::{Observe, ObserveLayer, Observer},
+    route::{Policies, RouteLayer},
     server::config::HttpConfig,
     shutdown::Shutdown,
 };
@@ -21,9 +22,16 @@ use crate::{
 pub(crate) type Inbound = Observe<CatchPanic<Drain<Deadline<Host<BodyLimit<Fallback<Router>>>>>>>;
 
 /// Puts the stack around the routes.
-pub(crate) fn inbound(routes: Router, config: &HttpConfig, observer: &Arc<Observer>, shutdown: Shutdown) -> Inbound {
-    // On the routes themselves, because only there axum has matched: tells the observer which route answers.
-    let routes = routes.layer(RouteMarkerLayer::new(observer.clone())).with_state(());
+pub(crate) fn inbound(
+    routes: Router,
+    config: &HttpConfig,
+    observer: &Arc<Observer>,
+    policies: &Arc<Policies>,
+    shutdown: Shutdown,
+) -> Inbound {
+    // On the routes themselves, because only there axum has matched: tells the observer which route answers, and holds the
+    // request to what that route asks for. The order inside is written in `route/mod.rs`.
+    let routes = routes.layer(RouteLayer::new(observer.clone(), policies.clone())).with_state(());
     ServiceBuilder::new()
         // Sees every outcome, the refusals of all other layers included.
         .layer(ObserveLayer::new(observer.clone()))
@@ -66,7 +74,7 @@ pub(crate) fn describe(config: &HttpConfig) -> Vec<LayerInfo> {
         layer("body_limit", "413 above the limit", vec![("http.body_limit", config.body_limit.to_string())]),
         layer("fallback", "404 and 405 in the caller's protocol", vec![]),
         layer("router", "axum matches the route", vec![]),
-        layer("route_marker", "route template and route timeout", vec![]),
+        layer("route", "its timeout, accept, body limit, concurrency", vec![]),
     ]
 }
 

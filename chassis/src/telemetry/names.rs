@@ -110,6 +110,8 @@ pub(crate) mod attribute {
     pub(crate) const CPU_MODE: &str = "cpu.mode";
     /// The word of a refusal.
     pub(crate) const CAUSE: &str = "cause";
+    /// The handler with its type: `orders::Orders::place`.
+    pub(crate) const CODE_FUNCTION_NAME: &str = "code.function.name";
     /// The name of a health check.
     pub(crate) const CHECK: &str = "check";
     /// The status of a health check: `up`, `degraded`, `down`, `unknown`.
@@ -166,7 +168,11 @@ metrics! {
     REJECTIONS "chassis.rejections" Counter "{request}" [CAUSE]
         Development "Requests refused or failed by the chassis, by the word it gave as the reason."
     PANICS "chassis.panics" Counter "{panic}" []
-        Development "Panics caught in handlers and background tasks."
+        Development "Panics caught in handlers, background tasks and failure observers."
+    BULKHEAD_IN_USE "chassis.bulkhead.in_use" UpDownCounter "{request}" [CODE_FUNCTION_NAME]
+        Development "Requests that a handler with a concurrency limit serves now, answers to their end."
+    BULKHEAD_LIMIT "chassis.bulkhead.limit" UpDownCounter "{request}" [CODE_FUNCTION_NAME]
+        Development "Requests that a handler with a concurrency limit serves at most; one more is bulkhead_full."
     CONNECTIONS_ACTIVE "chassis.connections.active" UpDownCounter "{connection}" [LISTENER]
         Development "Connections open now."
     CONNECTIONS_ACCEPTED "chassis.connections.accepted" Counter "{connection}" [LISTENER]

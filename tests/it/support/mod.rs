@@ -8,6 +8,7 @@ pub mod load;
 pub mod process;
 pub mod raw;
 pub mod scrape;
+pub mod shop;
 pub(crate) mod telemetry;
 pub(crate) mod telemetry_grpc;
 pub(crate) mod telemetry_process;

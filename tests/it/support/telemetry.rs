@@ -9,10 +9,11 @@ use std::{
 use axum::{Json, Router, extract::Path, routing::get};
 use chassis::{
     Chassis, RequestContext,
+    service::{RouteInfo, RoutePolicy, Routes},
     settings::NoSettings,
     testing::{OtlpReceiver, ReceivedSpan, TestResponse, TestService, TestServiceBuilder, log_lines_of},
 };
-use http::{Request, StatusCode};
+use http::{Method, Request, StatusCode};
 use serde_json::{Value, json};
 
 /// How long a test waits for what should come at once.
@@ -108,7 +109,9 @@ pub(crate) fn routes() -> Router {
 
 /// The service over HTTP and gRPC.
 pub(crate) fn talkative(chassis: Chassis<NoSettings>) -> Chassis<NoSettings> {
-    chassis.mount(routes()).grpc(super::telemetry_grpc::Talk)
+    let described = RouteInfo::new(Method::GET, "/hang", "hang").policy(RoutePolicy::new().concurrency(100));
+    let routes = Routes { router: routes(), infos: vec![described], grpc: None };
+    chassis.mount(routes).grpc(super::telemetry_grpc::Talk)
 }
 
 /// The service with these values, sending to a receiver of its own at once.

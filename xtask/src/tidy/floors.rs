@@ -37,6 +37,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("grpc_only", 2),
     ("host", 2),
     ("observe", 2),
+    ("route", 2),
     ("service", 2),
     ("tasks", 2),
     ("telemetry/otlp", 2),

@@ -3,7 +3,8 @@
 use std::{
     any::Any,
     backtrace::{Backtrace, BacktraceStatus},
-    panic::{PanicHookInfo, set_hook, take_hook},
+    cell::RefCell,
+    panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind, set_hook, take_hook},
     sync::{
         Once,
         atomic::{AtomicU64, Ordering},
@@ -25,6 +26,58 @@ pub fn panics() -> u64 {
     PANICS.load(Ordering::Relaxed)
 }
 
+/// Counts a panic that the hook was kept from seeing.
+pub(crate) fn count_panic() {
+    PANICS.fetch_add(1, Ordering::Relaxed);
+}
+
+/// A panic that was caught before anybody heard of it.
+#[derive(Debug)]
+pub(crate) struct Caught {
+    /// What it said.
+    pub(crate) message: String,
+    /// File and line, when the hook saw it.
+    pub(crate) location: Option<String>,
+}
+
+/// Where the thread's last panic was, while it is kept quiet.
+enum Quiet {
+    No,
+    Yes(Option<String>),
+}
+
+thread_local! {
+    static QUIET: RefCell<Quiet> = const { RefCell::new(Quiet::No) };
+}
+
+/// Runs what may panic in a way that is told elsewhere: the panic is neither logged nor counted.
+pub(crate) fn caught<R>(run: impl FnOnce() -> R) -> Result<R, Caught> {
+    let before = QUIET.replace(Quiet::Yes(None));
+    // Whoever asks for this drops what the panic left half done.
+    let result = catch_unwind(AssertUnwindSafe(run));
+    let quiet = QUIET.replace(before);
+    result.map_err(|payload| Caught {
+        message: message(&*payload).to_owned(),
+        location: match quiet {
+            Quiet::Yes(location) => location,
+            Quiet::No => None,
+        },
+    })
+}
+
+/// Whether the panic is one that nobody shall hear of here; its place is kept.
+fn is_quiet(info: &PanicHookInfo<'_>) -> bool {
+    // Where a panic ends the process, these are its last words.
+    if cfg!(panic = "abort") {
+        return false;
+    }
+    QUIET.with_borrow_mut(|quiet| {
+        let Quiet::Yes(location) = quiet else { return false };
+        *location = info.location().map(ToString::to_string);
+        true
+    })
+}
+
 /// Installs the hook, once per process.
 ///
 /// The hook that was there before is called as well when asked for: the standard one writes to stderr, which is right
@@ -38,6 +91,9 @@ pub(crate) fn install(sink: LineSink, call_previous: bool) {
     INSTALLED.call_once(|| {
         let previous = take_hook();
         set_hook(Box::new(move |info| {
+            if is_quiet(info) {
+                return;
+            }
             log(info, &sink);
             if call_previous {
                 previous(info);
@@ -69,7 +125,8 @@ fn log(info: &PanicHookInfo<'_>, sink: &LineSink) {
     }
 }
 
-fn message(payload: &(dyn Any + Send)) -> &str {
+/// What a panic said.
+pub(crate) fn message(payload: &(dyn Any + Send)) -> &str {
     let text = payload.downcast_ref::<&str>().copied();
     text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("a value that is not a text")
 }
@@ -103,6 +160,18 @@ mod tests {
         assert!(line["panic.location"].as_str().unwrap().contains("panic.rs:"), "{line}");
         assert_eq!((&line["level"], &line["trace_id"]), (&"ERROR".into(), &trace_id.to_string().into()));
         assert!(line["thread"].as_str().is_some());
+    }
+
+    #[test]
+    fn a_panic_that_is_told_elsewhere_is_neither_logged_nor_counted() {
+        let captured = Captured::new(&LogConfig::default());
+        install(captured.sink.clone(), true);
+        let mut told = None;
+        captured.run(|| told = caught(|| -> u8 { panic!("quietly, {}", "please") }).err());
+        let caught = told.unwrap();
+        assert_eq!(caught.message, "quietly, please");
+        assert!(caught.location.is_none_or(|location| location.contains("panic.rs:")));
+        assert!(!captured.lines().iter().any(|line| line["panic.message"] == "quietly, please"));
     }
 
     #[test]

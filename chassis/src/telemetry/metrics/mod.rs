@@ -253,6 +253,20 @@ impl Metrics {
         });
     }
 
+    /// Shows the concurrency limits: the closure gives each handler's name, what it uses now, and its limit.
+    pub(crate) fn observe_bulkheads(&self, read: impl Fn() -> Vec<(String, u32, u32)> + Send + Sync + 'static) {
+        let read = Arc::new(read);
+        let levels = |level: fn(&(String, u32, u32)) -> u32| {
+            let read = Arc::clone(&read);
+            move || {
+                let labels = |handler: &str| vec![KeyValue::new(attribute::CODE_FUNCTION_NAME, handler.to_owned())];
+                read().iter().map(|bulkhead| (labels(&bulkhead.0), i64::from(level(bulkhead)))).collect()
+            }
+        };
+        self.observe_level(&names::BULKHEAD_IN_USE, levels(|bulkhead| bulkhead.1));
+        self.observe_level(&names::BULKHEAD_LIMIT, levels(|bulkhead| bulkhead.2));
+    }
+
     /// Shows what tokio says of a runtime. Call it once; a second runtime would take the first one's place.
     pub(crate) fn observe_runtime(&self, handle: &tokio::runtime::Handle) {
         runtime::observe(self, handle);

@@ -82,6 +82,7 @@ fn everything(runtime: &tokio::runtime::Handle) -> (Metrics, cgroup::tests::Fake
     metrics.observe_counter(&names::PANICS, || vec![(Labels::new(), 2)]);
     metrics.config_reloaded(true);
     metrics.observe_runtime(runtime);
+    metrics.observe_bulkheads(|| vec![("orders::Orders::place".to_owned(), 1, 2)]);
     metrics.observe_health(|| vec![("store".to_owned(), "degraded")]);
     metrics.observe_counter(&names::LOG_DROPPED_LINES, || vec![(vec![KeyValue::new(attribute::STREAM, "log")], 3)]);
     metrics.observe_counter(&names::TELEMETRY_EXPORTED_SPANS, || vec![(Labels::new(), 5)]);
