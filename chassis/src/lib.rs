@@ -71,7 +71,8 @@ pub mod service;
 pub mod tasks;
 pub mod telemetry;
 
-// Floor 3: the order.
+// Floor 3: the order, and whether all parts agree.
+mod coherence;
 mod stack;
 
 // Floor 4: what gathers and runs.

@@ -29,6 +29,13 @@ pub struct ShutdownConfig {
     /// How long the flush of the last spans, metrics and log lines may take at the very end.
     #[schemars(extend("x-minimum" = "0s", "x-maximum" = "1m", "x-reloadable" = true))]
     pub flush: config::Duration,
+    /// How long the orchestrator waits between SIGTERM and the kill: what Kubernetes calls
+    /// `terminationGracePeriodSeconds`, less what a `preStop` hook takes. Give it here, and a stop that could take longer is
+    /// refused at start.
+    ///
+    /// Not checked when unset: the service cannot see it.
+    #[schemars(extend("x-minimum" = "1s", "x-maximum" = "24h", "x-reloadable" = true))]
+    pub orchestrator_grace: Option<config::Duration>,
 }
 
 impl Default for ShutdownConfig {
@@ -40,6 +47,7 @@ impl Default for ShutdownConfig {
             grace: config::Duration::from_secs(25),
             // Chosen: the OTLP exporter's own retries end within 3 s when the collector is down.
             flush: config::Duration::from_secs(3),
+            orchestrator_grace: None,
         }
     }
 }

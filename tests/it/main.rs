@@ -19,6 +19,7 @@ mod log_lines;
 mod metrics_scrape;
 mod metrics_server;
 mod observers;
+mod policy_coherence;
 mod policy_route;
 mod process_commands;
 mod process_refusals;

@@ -8,6 +8,7 @@ mod reload;
 mod serve;
 
 use std::{
+    any::type_name,
     fmt,
     pin::Pin,
     sync::{Arc, atomic::AtomicBool},
@@ -30,6 +31,7 @@ pub(crate) use reload::load;
 
 use crate::{
     cli::{self, Command},
+    coherence::{self, Conflict, GrpcSource},
     config::{Loaded, Sources},
     error::{Error, Result},
     health::{Check, CheckOptions, Registry},
@@ -122,6 +124,10 @@ pub struct Chassis<S = NoSettings> {
     /// The rpcs of mounted services.
     rpcs: Router,
     grpc_names: Vec<&'static str>,
+    /// The same by where they come from, once for each time that one was added.
+    grpc_sources: Vec<(&'static str, GrpcSource)>,
+    /// What was found out while the parts came in.
+    conflicts: Vec<Conflict>,
     observers: Vec<Arc<dyn FailureObserver>>,
     descriptors: Vec<&'static [u8]>,
     hooks: Vec<(String, Hook)>,
@@ -221,6 +227,8 @@ where
             grpc: None,
             rpcs: Router::new(),
             grpc_names: Vec::new(),
+            grpc_sources: Vec::new(),
+            conflicts: Vec::new(),
             observers: Vec::new(),
             descriptors: Vec::new(),
             hooks: Vec::new(),
@@ -273,20 +281,51 @@ where
 
     /// Serves a `#[service]` type, or any axum `Router`.
     ///
-    /// # Panics
-    /// When two mounted routes overlap, as axum does.
+    /// Routes that overlap with others are a reason not to start: [`serve`](Chassis::serve) says all of them at once. A plain
+    /// router cannot say what it holds, so only what axum found is told of it.
     #[must_use]
-    pub fn mount(mut self, service: impl IntoRoutes) -> Self {
-        let routes = service.into_routes();
-        self.router = self.router.merge(routes.router);
+    pub fn mount<R: IntoRoutes>(mut self, service: R) -> Self {
+        let name = coherence::short(type_name::<R>());
+        let routes = match log::caught(|| service.into_routes()) {
+            Ok(routes) => routes,
+            Err(panic) => {
+                let place = panic.location.map(|place| format!(" at {place}")).unwrap_or_default();
+                let message = format!("its routes cannot be put together: {}{place}", panic.message);
+                self.conflicts.push(Conflict::new(name, message));
+                return self;
+            }
+        };
+        // Described on both sides, it is told better by the rules, with both handlers.
+        let described = coherence::overlap(&self.routes, &routes.infos);
+        match log::caught(|| self.router.clone().merge(routes.router)) {
+            Ok(router) => self.router = router,
+            Err(_) if described => {}
+            Err(panic) => {
+                let message = format!("it cannot be served beside what was mounted before it: {}", panic.message);
+                self.conflicts.push(Conflict::new(name, message + "; change the path or the method of one"));
+            }
+        }
         self.routes.extend(routes.infos);
         if let Some(grpc) = routes.grpc {
-            self.core.health.register_grpc_service(grpc.name());
-            self.grpc_names.push(grpc.name());
+            self.name_grpc(grpc.name(), GrpcSource::Mounted);
             self.routes.extend_from_slice(grpc.infos());
-            self.rpcs = self.rpcs.merge(grpc.into_router());
+            // A method that is there twice is told by the rules.
+            if let Ok(rpcs) = log::caught(|| self.rpcs.clone().merge(grpc.into_router())) {
+                self.rpcs = rpcs;
+            }
         }
         self
+    }
+
+    /// Whether it is the first from there.
+    fn name_grpc(&mut self, name: &'static str, source: GrpcSource) -> bool {
+        let first = !self.grpc_sources.contains(&(name, source));
+        self.grpc_sources.push((name, source));
+        if !self.grpc_names.contains(&name) {
+            self.core.health.register_grpc_service(name);
+            self.grpc_names.push(name);
+        }
+        first
     }
 
     /// Serves a tonic server on the same port, with gRPC-Web, and with `grpc.health.v1` beside it.
@@ -302,9 +341,10 @@ where
         G::Response: axum::response::IntoResponse,
         G::Future: Send + 'static,
     {
-        self.core.health.register_grpc_service(G::NAME);
-        self.grpc_names.push(G::NAME);
-        self.grpc.get_or_insert_with(GrpcRoutes::builder).add_service(server);
+        // tonic panics at the second one of a name; the rules refuse it.
+        if self.name_grpc(G::NAME, GrpcSource::Server) {
+            self.grpc.get_or_insert_with(GrpcRoutes::builder).add_service(server);
+        }
         self
     }
 

@@ -6,8 +6,9 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
-use super::Core;
+use super::{Core, serve::last_steps};
 use crate::{
+    coherence,
     config::{ConfigErrors, ConfigProblem, Loaded, Outcome, ReloadStatus, Schema, Sources},
     error::{Error, Result},
     health::Criticality,
@@ -43,6 +44,10 @@ where
         let mut problems = settings.log.problems();
         if let Err(message) = telemetry::formats(&settings.telemetry) {
             problems.push(ConfigProblem::new("telemetry.propagators", message, None));
+        }
+        // Shutdown hooks are not known here; they are counted in at start.
+        if let Some(conflict) = coherence::stop(&settings.shutdown, last_steps(0)) {
+            problems.push(ConfigProblem::new(coherence::STOP_KEY, conflict.message(), None));
         }
         problems
     };

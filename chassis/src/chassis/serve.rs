@@ -1,6 +1,6 @@
 //! From ready to stopped: listeners up, then the orderly stop.
 
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
 use schemars::JsonSchema;
@@ -13,7 +13,8 @@ use tonic::service::Routes as GrpcRoutes;
 use super::{Bound, Chassis, Core, Listening, reload::apply_reloads};
 use crate::{
     cli::{self, Command},
-    config::{ConfigErrors, ConfigProblem, Duration, Watcher},
+    coherence::{self, Conflict, Facts},
+    config::Watcher,
     deadline::DeadlineLayer,
     error::{Error, Result},
     grpc_only::GrpcOnlyLayer,
@@ -22,10 +23,10 @@ use crate::{
     openapi,
     route::{Policies, state::Bulkhead},
     server::{HttpConfig, Listener, ReadyFile, Server, admin},
-    service::RouteInfo,
     settings::Settings,
     shutdown::{Phase, PhaseOwner},
     stack,
+    telemetry::log,
 };
 
 /// What is served beside the service's own gRPC services.
@@ -35,22 +36,12 @@ const OWN_GRPC_SERVICES: [&str; 3] =
 /// How long the last steps may take when the grace period has been used up.
 const LAST_STEPS: std::time::Duration = std::time::Duration::from_secs(1);
 
-/// Refuses what looks like a setting and would do nothing, all of it at once.
-fn check_policies(routes: &[RouteInfo], config: &HttpConfig) -> Result<()> {
-    let server = config.request_timeout.get();
-    let longer =
-        routes.iter().filter_map(|route| Some((route, route.policy.timeout.filter(|timeout| *timeout > server)?)));
-    let problems = longer.map(|(route, timeout)| {
-        let (method, path, timeout) = (&route.method, &route.path, Duration(timeout));
-        let message = format!(
-            "{method} {path} asks for {timeout}, which is longer than http.request_timeout = {}; shorten the route's \
-             timeout or raise http.request_timeout",
-            config.request_timeout
-        );
-        ConfigProblem::new(format!("#[service] fn {}", route.handler), message, None)
-    });
-    let problems: Vec<_> = problems.collect();
-    if problems.is_empty() { Ok(()) } else { Err(Error::config(ConfigErrors::new(problems).to_string())) }
+/// What the chassis answers itself on the main port, with GET.
+const OWN_ROUTES: [&str; 3] = ["/livez", "/readyz", "/startupz"];
+
+/// How long the steps of a stop may take that no setting names: the cut, the admin port, and each shutdown hook.
+pub(super) fn last_steps(hooks: usize) -> std::time::Duration {
+    LAST_STEPS.saturating_mul(u32::try_from(hooks).unwrap_or(u32::MAX).saturating_add(2))
 }
 
 type Listeners = (Listener, Option<Listener>, Bound);
@@ -90,7 +81,7 @@ where
             Command::Openapi { check } => return cli::print_openapi(&self.openapi(), check.as_deref()),
             _ => {}
         }
-        check_policies(&self.routes, &config.http)?;
+        self.check_coherence(&config)?;
         self.core.serving.store(true, Ordering::Release);
         let _end_of_listening = EndOfListening(self.core.clone());
         let mut internal = JoinSet::new();
@@ -248,12 +239,55 @@ where
         }
     }
 
+    /// Refuses parts that do not agree, all of them at once. Before anything runs, and before any port opens.
+    fn check_coherence(&mut self, config: &Settings) -> Result<()> {
+        let own_grpc = if self.descriptors.is_empty() { &OWN_GRPC_SERVICES[..1] } else { &OWN_GRPC_SERVICES[..] };
+        let mut told = std::mem::take(&mut self.conflicts);
+        // What is described is told by the rules; only of a plain router nothing else is known than what axum says.
+        let described = self.routes.iter().any(|route| OWN_ROUTES.iter().any(|own| coherence::takes_own(route, own)));
+        let merged = log::caught(|| self.router.clone().merge(self.own_routes()));
+        if let Some(panic) = merged.err().filter(|_| !described) {
+            told.push(Conflict::new(
+                "Chassis::mount",
+                format!(
+                    "a plain router stands where the chassis answers itself: {}; choose another path, or set \
+                     openapi.enabled = false when it is that of the document or its page",
+                    panic.message
+                ),
+            ));
+        }
+        let facts = Facts {
+            routes: &self.routes,
+            grpc: &self.grpc_sources,
+            own_routes: &OWN_ROUTES,
+            own_grpc,
+            http: &config.http,
+            shutdown: &config.shutdown,
+            last_steps: last_steps(self.hooks.len()),
+        };
+        if let Some(refusal) = coherence::refusal(&coherence::check(&facts, &told)) {
+            return Err(refusal);
+        }
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        for warning in coherence::warnings(&self.routes, i64::try_from(now).unwrap_or(i64::MAX)) {
+            tracing::warn!("{warning}");
+        }
+        Ok(())
+    }
+
+    /// What the main port answers for the chassis itself.
+    fn own_routes(&self) -> Router {
+        let probes = health::http::probes(self.core.health.clone());
+        if openapi::described(&self.routes).next().is_none() {
+            return probes;
+        }
+        probes.merge(openapi::http::routes(&self.openapi(), &self.settings.value().openapi, &self.routes))
+    }
+
     /// Everything the main port answers.
     fn all_routes(&mut self, streams_end: &CancellationToken) -> Result<Router> {
-        let mut router = std::mem::take(&mut self.router).merge(health::http::probes(self.core.health.clone()));
-        if openapi::described(&self.routes).next().is_some() {
-            router = openapi::http::beside(router, &self.openapi(), &self.settings.value().openapi, &self.routes)?;
-        }
+        let own_routes = self.own_routes();
+        let mut router = std::mem::take(&mut self.router).merge(own_routes);
         if !self.grpc_names.is_empty() {
             let mut grpc = self.grpc.take().unwrap_or_else(GrpcRoutes::builder);
             grpc.add_service(health::grpc::server(self.core.health.clone(), streams_end.clone()));
@@ -318,30 +352,5 @@ where
             self.settings_in_effect.clone(),
             self.app_in_effect.clone(),
         ));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use http::Method;
-
-    use super::*;
-    use crate::service::RoutePolicy;
-
-    #[test]
-    fn a_route_that_asks_for_more_time_than_the_server_gives_is_refused_by_name() {
-        let route = |path, seconds| {
-            RouteInfo::new(Method::GET, path, "slow").policy(RoutePolicy::new().timeout(Duration::from_secs(seconds)))
-        };
-        let config = HttpConfig::default();
-        assert!(check_policies(&[route("/a", 30)], &config).is_ok());
-        let refused = check_policies(&[route("/a", 31), route("/b", 60)], &config).err().map(|error| error.to_string());
-        let refused = refused.unwrap_or_default();
-        assert!(
-            refused.contains("/a") && refused.contains("/b") && refused.contains("http.request_timeout"),
-            "{refused}"
-        );
     }
 }

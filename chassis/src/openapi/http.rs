@@ -1,47 +1,19 @@
 //! `/openapi.json`, and with the feature `docs-page` a page for people at `/docs`.
 
-use std::{
-    hash::{DefaultHasher, Hash, Hasher},
-    panic::AssertUnwindSafe,
-};
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use axum::{Router, response::Response, routing::get};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use super::{Document, config::OpenApiConfig};
-use crate::{
-    error::{Error, Result},
-    service::RouteInfo,
-};
+use crate::service::RouteInfo;
 
 /// Where the document is.
 const DOCUMENT: &str = "/openapi.json";
 
-/// Puts the document and its page beside a service's routes.
-///
-/// # Errors
-/// A router that cannot describe its routes has one of these paths already: exit code 78.
-pub(crate) fn beside(
-    router: Router,
-    document: &Document,
-    config: &OpenApiConfig,
-    described: &[RouteInfo],
-) -> Result<Router> {
-    let ours = routes(document, config, described);
-    // axum cannot be asked whether a plain router has a path; it panics when it has.
-    std::panic::catch_unwind(AssertUnwindSafe(|| router.merge(ours))).map_err(|panic| {
-        let said = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-        Error::config(format!(
-            "a mounted router answers a path of the OpenAPI document or its page already ({}): give it another path, or set \
-             openapi.enabled = false",
-            said.unwrap_or("it does not say which")
-        ))
-    })
-}
-
 /// The routes of the document and its page. A path that a described route has already stays that route's.
-fn routes(document: &Document, config: &OpenApiConfig, described: &[RouteInfo]) -> Router {
+pub(crate) fn routes(document: &Document, config: &OpenApiConfig, described: &[RouteInfo]) -> Router {
     let mut router = Router::new();
     let taken = |path: &str| described.iter().any(|route| route.path == path);
     if !config.enabled {

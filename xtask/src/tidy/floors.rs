@@ -24,7 +24,8 @@ const FLOORS: &[(&str, u8)] = &[
     ("server", TOP),
     ("settings", TOP),
     ("testing", TOP),
-    // 3: the only place that knows the order.
+    // 3: the only places that know the order, and all parts at once.
+    ("coherence", 3),
     ("stack", 3),
     // 2: touches tower, files, tasks or the network.
     ("body_limit", 2),
