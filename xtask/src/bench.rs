@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: quickstart with everything on against the same handler on bare axum, in one run.
 
 mod cores;
+mod handler;
 mod histogram;
 mod instructions;
 mod load;
@@ -19,6 +20,7 @@ use crate::{Result, shell};
 
 const USAGE: &str = "\
 usage: cargo xtask bench [OPTIONS]
+       cargo xtask bench --handler [--gate RATIO]
 
   --instructions      count user instructions per request with callgrind as well (needs valgrind)
   --gate N            with --instructions: fail when the candidate needs more than N of them
@@ -27,7 +29,10 @@ usage: cargo xtask bench [OPTIONS]
   --seconds N         length of a round (default 4, at most 60)
   --connections N     keep-alive connections (default 64, at most 1000)
   --candidate PACKAGE what to measure against bare-axum (default quickstart);
-                      bare-axum against itself shows what the machine's noise is worth";
+                      bare-axum against itself shows what the machine's noise is worth
+
+  --handler           count the instructions of #[service]'s handlers against those of handlers written by hand
+                      (needs valgrind); fail when a ratio is above 1.03, or above --gate RATIO";
 
 const BASELINE: &str = "bare-axum";
 /// Long enough for caches, branch predictors and the allocator to settle.
@@ -74,6 +79,10 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     if arguments.iter().any(|argument| argument == "--help") {
         println!("{USAGE}");
         return Ok(());
+    }
+    if arguments.iter().any(|argument| argument == "--handler") {
+        let others: Vec<&String> = arguments.iter().filter(|argument| *argument != "--handler").collect();
+        return handler::run(&others);
     }
     let options = Options::parse(arguments)?;
     if cfg!(debug_assertions) {

@@ -16,9 +16,7 @@ const COUNTED: usize = 10_000;
 const READY_LIMIT: Duration = Duration::from_secs(120);
 
 pub(super) fn per_request(program: &Program, cores: &Cores) -> Result<f64> {
-    if !shell::succeeds(shell::command("valgrind").arg("--version")) {
-        return Err("valgrind is missing; type apt-get install valgrind".into());
-    }
+    need_valgrind()?;
     let out = std::env::temp_dir().join(format!("xtask-bench-{}.callgrind", std::process::id()));
     let wrapper = ["valgrind", "--quiet", "--tool=callgrind"].map(str::to_owned).into_iter();
     let wrapper: Vec<String> = wrapper.chain([format!("--callgrind-out-file={}", out.display())]).collect();
@@ -40,6 +38,14 @@ pub(super) fn per_request(program: &Program, cores: &Cores) -> Result<f64> {
     Ok(counted as f64 / COUNTED as f64)
 }
 
+pub(super) fn need_valgrind() -> Result<()> {
+    if shell::succeeds(shell::command("valgrind").arg("--version")) {
+        Ok(())
+    } else {
+        Err("valgrind is missing; type apt-get install valgrind".into())
+    }
+}
+
 fn dump(server: &Server) -> Result<()> {
     let pid = server.id().to_string();
     if shell::succeeds(shell::command("callgrind_control").args(["--dump", &pid])) {
@@ -50,7 +56,7 @@ fn dump(server: &Server) -> Result<()> {
 }
 
 /// The line `summary: N` of a callgrind profile; `totals: N` in some versions.
-fn total(profile: &str) -> Option<u64> {
+pub(super) fn total(profile: &str) -> Option<u64> {
     let mut lines = profile.lines().rev();
     let value = lines.find_map(|line| line.strip_prefix("totals:").or_else(|| line.strip_prefix("summary:")))?;
     value.split_whitespace().next()?.parse().ok()
