@@ -15,8 +15,12 @@ pub use crate::{
     identity::BuildInfo,
     problem::{IntoProblem, Problem, ProblemInfo},
     service::{
-        AnswerInfo, ArgumentInfo, Arguments, Deprecation, GrpcRoutes, IntoRoutes, Rejection, RouteInfo, RoutePolicy,
-        Routes, Service, Source,
+        AnswerInfo, ArgumentInfo, Arguments, Deprecation, Fields, GrpcRoutes, IntoRoutes, Rejection, RouteInfo,
+        RoutePolicy, Routes, Service, Source,
+        message::probe::{
+            BecomesMessage, BecomesNothing, FieldProbe, HoldsMessage, MessageProbe, TakesField, TakesLifted,
+            TakesNothing, TakesRequired,
+        },
         select::{
             AsJson, AsNothing, AsReply, AsResponse, CannotFail, HasProblems, HasSchema, MayFail, NoProblems, NoSchema,
             Probe, never, send,

@@ -1,34 +1,13 @@
 //! A gRPC client in another language: Python's grpcio, which shares no code with the service.
 
-use std::{path::Path, process::Stdio};
-
 use http::{HeaderMap, HeaderValue};
 use serde_json::{Value, json};
-use tokio::{process::Command, time::timeout};
 
 use crate::support::{
     http2::{self, Next},
-    process::{PATIENCE, Quickstart, Service},
+    process::Quickstart,
+    python,
 };
-
-/// Runs `foreign/client.py` against the service; gives what it saw.
-async fn seen_by_python(service: &Service) -> Value {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("it/foreign/client.py");
-    let python = std::env::var_os("XTASK_PYTHON").unwrap_or_else(|| "python3".into());
-    let client = Command::new(python)
-        .arg(script)
-        .arg(service.http.to_string())
-        // A proxy of the machine's knows nothing of loopback.
-        .env("no_grpc_proxy", "127.0.0.1")
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output();
-    let output = timeout(PATIENCE, client).await.expect("the client ends").expect("no Python; run `cargo xtask test`");
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(!stderr.contains("ModuleNotFoundError"), "this Python has no grpcio; run `cargo xtask test`: {stderr}");
-    assert!(output.status.success(), "{stderr}");
-    serde_json::from_slice(&output.stdout).expect("the client prints JSON")
-}
 
 /// protobuf's JSON writes 64-bit integers as strings.
 fn numbers_as_text(value: &mut Value) {
@@ -49,7 +28,7 @@ fn numbers_as_text(value: &mut Value) {
 #[tokio::test]
 async fn a_client_in_another_language_sees_the_same_orders_health_and_reflection() {
     let mut service = Quickstart::new().start().await;
-    let seen = seen_by_python(&service).await;
+    let seen = python::run("client.py", &[&service.http.to_string()]).await;
 
     let mut order = service.get("/orders/7").await.json();
     numbers_as_text(&mut order);

@@ -17,7 +17,7 @@ async fn start(witness: &Witness) -> TestService {
     TestService::start(|chassis: Chassis| chassis.grpc(echo)).await.unwrap()
 }
 
-async fn call(service: &TestService, path: &str, text: &str, more: &str) -> Answer {
+pub(crate) async fn call(service: &TestService, path: &str, text: &str, more: &str) -> Answer {
     let message = word(text).encode_to_vec();
     let mut frame = vec![0];
     frame.extend(u32::try_from(message.len()).unwrap().to_be_bytes());
@@ -33,7 +33,7 @@ async fn call(service: &TestService, path: &str, text: &str, more: &str) -> Answ
 }
 
 /// The messages and the status of an answer, which is in its headers or in its last frame.
-fn read(answer: &Answer) -> (Vec<Vec<u8>>, String) {
+pub(crate) fn read(answer: &Answer) -> (Vec<Vec<u8>>, String) {
     let (mut messages, mut status) = (Vec::new(), answer.header("grpc-status").to_owned());
     let mut rest = answer.body.as_slice();
     while !rest.is_empty() {

@@ -31,6 +31,7 @@ mod server_faults;
 mod server_http2;
 mod server_input;
 mod server_limits;
+mod service_grpc;
 mod support;
 mod telemetry_calls_out;
 mod telemetry_export;

@@ -39,7 +39,7 @@ use crate::{
     observe::FailureObserver,
     problem,
     server::BoundAddress,
-    service::{IntoRoutes, RouteInfo},
+    service::{GrpcRoutes as Rpcs, IntoRoutes, RouteInfo},
     settings::{NoSettings, Settings},
     shutdown::{PhaseOwner, Shutdown},
     tasks::{Policy, Tasks},
@@ -122,7 +122,7 @@ pub struct Chassis<S = NoSettings> {
     routes: Vec<RouteInfo>,
     grpc: Option<RoutesBuilder>,
     /// The rpcs of mounted services.
-    rpcs: Router,
+    rpcs: Vec<Rpcs>,
     grpc_names: Vec<&'static str>,
     /// The same by where they come from, once for each time that one was added.
     grpc_sources: Vec<(&'static str, GrpcSource)>,
@@ -225,7 +225,7 @@ where
             router: Router::new(),
             routes: Vec::new(),
             grpc: None,
-            rpcs: Router::new(),
+            rpcs: Vec::new(),
             grpc_names: Vec::new(),
             grpc_sources: Vec::new(),
             conflicts: Vec::new(),
@@ -309,10 +309,7 @@ where
         if let Some(grpc) = routes.grpc {
             self.name_grpc(grpc.name(), GrpcSource::Mounted);
             self.routes.extend_from_slice(grpc.infos());
-            // A method that is there twice is told by the rules.
-            if let Ok(rpcs) = log::caught(|| self.rpcs.clone().merge(grpc.into_router())) {
-                self.rpcs = rpcs;
-            }
+            self.rpcs.push(grpc);
         }
         self
     }

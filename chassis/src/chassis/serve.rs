@@ -23,6 +23,10 @@ use crate::{
     openapi,
     route::{Policies, state::Bulkhead},
     server::{HttpConfig, Listener, ReadyFile, Server, admin},
+    service::{
+        GrpcRoutes as Rpcs,
+        descriptors::{GapKind, gaps},
+    },
     settings::Settings,
     shutdown::{Phase, PhaseOwner},
     stack,
@@ -241,7 +245,6 @@ where
 
     /// Refuses parts that do not agree, all of them at once. Before anything runs, and before any port opens.
     fn check_coherence(&mut self, config: &Settings) -> Result<()> {
-        let own_grpc = if self.descriptors.is_empty() { &OWN_GRPC_SERVICES[..1] } else { &OWN_GRPC_SERVICES[..] };
         let mut told = std::mem::take(&mut self.conflicts);
         // What is described is told by the rules; only of a plain router nothing else is known than what axum says.
         let described = self.routes.iter().any(|route| OWN_ROUTES.iter().any(|own| coherence::takes_own(route, own)));
@@ -256,11 +259,20 @@ where
                 ),
             ));
         }
+        for gap in gaps(&self.descriptors, &self.routes) {
+            match gap.kind {
+                // gRPC has a status for it, and a service may grow into its `.proto`.
+                GapKind::Unanswered => tracing::warn!("{}: {}", gap.place, gap.message),
+                GapKind::Unknown | GapKind::Untaken | GapKind::Unfed => {
+                    told.push(Conflict::new(gap.place, gap.message))
+                }
+            }
+        }
         let facts = Facts {
             routes: &self.routes,
             grpc: &self.grpc_sources,
             own_routes: &OWN_ROUTES,
-            own_grpc,
+            own_grpc: self.own_grpc_services(),
             http: &config.http,
             shutdown: &config.shutdown,
             last_steps: last_steps(self.hooks.len()),
@@ -299,8 +311,8 @@ where
                 grpc.add_service(self.reflection().build_v1().map_err(broken)?);
                 grpc.add_service(self.reflection().build_v1alpha().map_err(broken)?);
             }
-            let grpc =
-                grpc.routes().prepare().into_axum_router().reset_fallback().merge(std::mem::take(&mut self.rpcs));
+            let rpcs = Rpcs::router(std::mem::take(&mut self.rpcs));
+            let grpc = grpc.routes().prepare().into_axum_router().reset_fallback().merge(rpcs);
             // Inside the translation, where a stream's trailers are still trailers.
             let grpc = grpc
                 .route_layer(DeadlineLayer::inside_grpc_web())
@@ -318,13 +330,18 @@ where
         openapi::document(build.name, build.version, &self.routes)
     }
 
+    /// The names of the gRPC services that the chassis adds.
+    fn own_grpc_services(&self) -> &'static [&'static str] {
+        match (self.grpc_names.is_empty(), self.descriptors.is_empty()) {
+            (true, _) => &[],
+            (false, true) => &OWN_GRPC_SERVICES[..1],
+            (false, false) => &OWN_GRPC_SERVICES,
+        }
+    }
+
     /// The names of all gRPC services that are served.
     fn grpc_services(&self) -> Vec<String> {
-        let own = match self.grpc_names.is_empty() {
-            true => &[][..],
-            false => &OWN_GRPC_SERVICES[..],
-        };
-        self.grpc_names.iter().chain(own).map(|name| (*name).to_owned()).collect()
+        self.grpc_names.iter().chain(self.own_grpc_services()).map(|name| (*name).to_owned()).collect()
     }
 
     fn reflection(&self) -> tonic_reflection::server::Builder<'static> {

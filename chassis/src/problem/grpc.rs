@@ -11,11 +11,12 @@ use prost_types::Any;
 use tonic::{Code, Status};
 
 use super::{Place, Problem, Violation, http::current_trace_id};
-use crate::cause::ErrorType;
+use crate::cause::{ErrorType, Refusal};
 
 /// The longest message sent. The status travels in headers, and grpc-core takes 8 KiB of headers by default.
 const MAX_MESSAGE_BYTES: usize = 1024;
-/// The most bytes of details sent, before base64, for the same reason; beyond it, violations and further members stay out.
+/// The most bytes of details sent, before base64, for the same reason; beyond it, the last violations stay out, and then
+/// all of them and the further members.
 const MAX_DETAILS_BYTES: usize = 4096;
 
 static DOMAIN: OnceLock<String> = OnceLock::new();
@@ -54,9 +55,14 @@ impl Problem {
         self.log();
         let message = self.0.detail.as_deref().unwrap_or(&self.0.title);
         let message = shortened(message);
-        let mut details = self.details(message, true);
+        let mut violations = self.0.violations.len();
+        let mut details = self.details(message, violations, true);
+        while details.len() > MAX_DETAILS_BYTES && violations > 0 {
+            violations /= 2;
+            details = self.details(message, violations, violations > 0);
+        }
         if details.len() > MAX_DETAILS_BYTES {
-            details = self.details(message, false);
+            details = self.details(message, 0, false);
         }
         Status::with_details(self.0.grpc, message, details.into())
     }
@@ -64,17 +70,20 @@ impl Problem {
     /// The problem as a trailers-only gRPC response. It carries [`ErrorType`] with the code in its extensions.
     #[must_use]
     pub fn into_grpc(self) -> Response {
-        let code = self.0.code;
+        let (code, refused) = (self.0.code, self.0.refused);
         let mut response = self.into_status().into_http::<Body>();
         response.extensions_mut().insert(ErrorType(code));
+        if let Some(cause) = refused {
+            response.extensions_mut().insert(Refusal(cause));
+        }
         response
     }
 
-    /// `all` is false when what the service adds is too much for a header.
-    fn details(&self, message: &str, all: bool) -> Vec<u8> {
-        let mut details = vec![pack("google.rpc.ErrorInfo", &self.error_info(all))];
-        if all && !self.0.violations.is_empty() {
-            let field_violations = self.0.violations.iter().map(FieldViolation::from).collect();
+    /// With so many of the violations; `members` is false when what the service adds is too much for a header.
+    fn details(&self, message: &str, violations: usize, members: bool) -> Vec<u8> {
+        let mut details = vec![pack("google.rpc.ErrorInfo", &self.error_info(members))];
+        if violations > 0 {
+            let field_violations = self.0.violations.iter().take(violations).map(FieldViolation::from).collect();
             details.push(pack("google.rpc.BadRequest", &BadRequest { field_violations }));
         }
         // A wait beyond the range of the wire type (292 years) is no hint.
@@ -84,9 +93,9 @@ impl Problem {
         RpcStatus { code: self.0.grpc as i32, message: message.to_owned(), details }.encode_to_vec()
     }
 
-    fn error_info(&self, all: bool) -> ErrorInfo {
+    fn error_info(&self, members: bool) -> ErrorInfo {
         let mut metadata = BTreeMap::new();
-        if all {
+        if members {
             metadata.extend(self.0.extra.iter().map(|(name, value)| (name.clone().into_owned(), plain_text(value))));
         }
         if let Some(safe) = self.retry_safety() {
@@ -156,28 +165,30 @@ pub(super) struct RetryInfo {
 }
 
 impl From<&Violation> for FieldViolation {
-    /// `/items/0/sku` is `items[0].sku` in gRPC's notation.
     fn from(violation: &Violation) -> Self {
-        let pointer = match &violation.place {
-            Place::Pointer(pointer) => pointer,
-            Place::Parameter(name) => {
-                return Self { field: name.clone(), description: violation.message.clone() };
-            }
+        let field = match &violation.place {
+            Place::Pointer(pointer) => field_path(pointer),
+            Place::Parameter(name) => name.clone(),
         };
-        let mut field = String::new();
-        for step in pointer.split('/').skip(1) {
-            let step = step.replace("~1", "/").replace("~0", "~");
-            if !step.is_empty() && step.bytes().all(|byte| byte.is_ascii_digit()) {
-                field.push('[');
-                field.push_str(&step);
-                field.push(']');
-            } else {
-                if !field.is_empty() {
-                    field.push('.');
-                }
-                field.push_str(&step);
-            }
-        }
         Self { field, description: violation.message.clone() }
     }
+}
+
+/// A place in gRPC's notation: the JSON pointer `/items/0/sku` is `items[0].sku`.
+pub(crate) fn field_path(pointer: &str) -> String {
+    let mut path = String::new();
+    for step in pointer.split('/').skip(1) {
+        let step = step.replace("~1", "/").replace("~0", "~");
+        if !step.is_empty() && step.bytes().all(|byte| byte.is_ascii_digit()) {
+            path.push('[');
+            path.push_str(&step);
+            path.push(']');
+        } else {
+            if !path.is_empty() {
+                path.push('.');
+            }
+            path.push_str(&step);
+        }
+    }
+    path
 }

@@ -11,7 +11,10 @@ use opentelemetry::trace::TraceId;
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use super::Problem;
-use crate::{cause::ErrorType, context::RequestContext};
+use crate::{
+    cause::{ErrorType, Refusal},
+    context::RequestContext,
+};
 
 const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
 
@@ -37,6 +40,9 @@ impl Problem {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
         }
         response.extensions_mut().insert(ErrorType(self.0.code));
+        if let Some(cause) = self.0.refused {
+            response.extensions_mut().insert(Refusal(cause));
+        }
         response
     }
 }

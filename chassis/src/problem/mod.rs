@@ -18,7 +18,7 @@ use tonic::Code;
 
 use crate::{cause::Cause, context::RequestContext};
 
-pub(crate) use grpc::set_domain;
+pub(crate) use grpc::{field_path, set_domain};
 pub use info::ProblemInfo;
 
 /// Writes [`IntoProblem`] for an error type.
@@ -122,6 +122,8 @@ struct Members {
     extra: Vec<(Cow<'static, str>, serde_json::Value)>,
     /// What went wrong inside, for the log only.
     cause: Option<String>,
+    /// Why the chassis itself turned the request away; `None` for what a handler tells.
+    refused: Option<Cause>,
 }
 
 /// One thing wrong with a request, and where.
@@ -218,6 +220,7 @@ impl Problem {
             headers: Vec::new(),
             extra: Vec::new(),
             cause: None,
+            refused: None,
         }))
     }
 
@@ -330,6 +333,12 @@ impl Problem {
         } else {
             self.0.detail = Some(error.to_string());
         }
+        self
+    }
+
+    /// The same problem, told by the chassis before a handler was called: the observer counts it as a refusal.
+    pub(crate) fn refused(mut self, cause: Cause) -> Self {
+        self.0.refused = Some(cause);
         self
     }
 

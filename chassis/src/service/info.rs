@@ -144,6 +144,10 @@ pub enum Source {
     Query,
     /// The JSON body.
     Body,
+    /// The field of an rpc's message that has the argument's name.
+    Field,
+    /// An rpc's message as a whole.
+    Message,
 }
 
 /// How a success is answered.

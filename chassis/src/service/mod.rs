@@ -1,4 +1,4 @@
-//! Domain services over HTTP: what `#[service]` generates, and what a person writes by hand in its place.
+//! Domain services over HTTP and gRPC: what `#[service]` generates, and what a person writes by hand in its place.
 //!
 //! A service is a type whose methods answer requests. [`macro@service`] reads their signatures and implements [`Service`]
 //! and [`IntoRoutes`]; everything it generates is public here:
@@ -34,8 +34,10 @@
 //! ```
 
 mod arguments;
-mod grpc;
+pub(crate) mod descriptors;
+pub(crate) mod grpc;
 mod info;
+pub(crate) mod message;
 mod policy;
 mod reply;
 pub(crate) mod select;
@@ -48,6 +50,7 @@ use axum::Router;
 pub use arguments::{Arguments, Rejection};
 pub use grpc::{GrpcRoutes, Shape, shape};
 pub use info::{AnswerInfo, AnswerKind, ArgumentInfo, Content, RouteInfo, RouteKind, Source, TypeInfo};
+pub use message::Fields;
 pub use policy::{Deprecation, RoutePolicy};
 pub use reply::{Accepted, Created, NoContent, Raw, Reply, json};
 pub use validate::validate;

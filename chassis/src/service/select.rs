@@ -17,7 +17,7 @@ use super::{
     info::{AnswerKind, Content, TypeInfo},
     reply::{Reply, json},
 };
-use crate::problem::{IntoProblem, ProblemInfo};
+use crate::problem::{IntoProblem, Problem, ProblemInfo};
 
 /// Carries a type to the method lookup.
 #[derive(Debug)]
@@ -151,6 +151,11 @@ impl Fallible {
     pub fn split<T, E: IntoProblem>(self, outcome: Result<T, E>) -> Result<T, Rejection> {
         outcome.map_err(|error| error.into_problem().into())
     }
+
+    /// The value, or the problem that the error becomes.
+    pub fn tell<T, E: IntoProblem>(self, outcome: Result<T, E>) -> Result<T, Problem> {
+        outcome.map_err(IntoProblem::into_problem)
+    }
 }
 
 /// A handler that returns a value.
@@ -160,6 +165,11 @@ pub struct Plain;
 impl Plain {
     /// The value.
     pub fn split<T>(self, value: T) -> Result<T, Rejection> {
+        Ok(value)
+    }
+
+    /// The value.
+    pub fn tell<T>(self, value: T) -> Result<T, Problem> {
         Ok(value)
     }
 }

@@ -24,7 +24,10 @@ use super::{
     info::Source,
     select::Probe,
 };
-use crate::problem::Problem;
+use crate::{
+    cause::Cause,
+    problem::{Problem, field_path},
+};
 
 /// Checks a value by its own rules. What `#[service]` does with every argument whose type has some.
 ///
@@ -104,7 +107,7 @@ impl WithNamedRules {
         T: Validate + for<'de> Deserialize<'de>,
         T::Context: Default,
     {
-        check(value).map_err(|report| told(&named::<T>(&report, Names::Rust), Source::Body, name))
+        check(value).map_err(|report| misfit(&named::<T>(&report, Names::Rust), name))
     }
 }
 
@@ -130,7 +133,7 @@ impl WithRules {
         T: Validate,
         T::Context: Default,
     {
-        check(value).map_err(|report| told(&broken(&report), Source::Body, name))
+        check(value).map_err(|report| misfit(&broken(&report), name))
     }
 }
 
@@ -217,16 +220,22 @@ fn taken_apart(path: &garde::Path) -> Vec<Step> {
         .collect()
 }
 
+/// An rpc's argument was turned away before the handler was called.
+fn misfit(broken: &[Broken], name: &str) -> Problem {
+    told(broken, Source::Message, name).refused(Cause::InvalidRequest)
+}
+
 fn told(broken: &[Broken], source: Source, name: &str) -> Problem {
     let (status, what) = match source {
         Source::Body => (StatusCode::UNPROCESSABLE_ENTITY, "the body"),
+        Source::Field | Source::Message => (StatusCode::UNPROCESSABLE_ENTITY, "the message"),
         Source::Query => (StatusCode::BAD_REQUEST, "the query"),
         Source::Path => (StatusCode::BAD_REQUEST, "the path"),
     };
     let mut problem = invalid(status);
     for (index, Broken { place, message }) in broken.iter().enumerate() {
         let (place, message, told) = match source {
-            Source::Body => {
+            Source::Body | Source::Field | Source::Message => {
                 let mut pointer = String::new();
                 if !name.is_empty() {
                     push_step(&mut pointer, name);
@@ -234,7 +243,8 @@ fn told(broken: &[Broken], source: Source, name: &str) -> Problem {
                 for Step::Name(step) | Step::Index(step) in place {
                     push_step(&mut pointer, step);
                 }
-                (pointer.clone(), message.clone(), problem.violation(pointer, message))
+                let place = if source == Source::Body { pointer.clone() } else { field_path(&pointer) };
+                (place, message.clone(), problem.violation(pointer, message))
             }
             Source::Path => parameter(problem, name, place, message),
             Source::Query => match place.split_first() {

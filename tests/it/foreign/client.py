@@ -76,6 +76,10 @@ def parse_details(raw):
         ("details", 3, field.TYPE_MESSAGE, True, ".test.rpc.Any"),
     )
     message("ErrorInfo", ("reason", 1, field.TYPE_STRING, False, None), ("domain", 2, field.TYPE_STRING, False, None))
+    message("Violation", ("field", 1, field.TYPE_STRING, False, None), ("description", 2, field.TYPE_STRING, False, None))
+    message("BadRequest", ("violations", 1, field.TYPE_MESSAGE, True, ".test.rpc.Violation"))
+    message("Duration", ("seconds", 1, field.TYPE_INT64, False, None))
+    message("RetryInfo", ("delay", 1, field.TYPE_MESSAGE, False, ".test.rpc.Duration"))
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
     make = lambda name: message_factory.GetMessageClass(pool.FindMessageTypeByName("test.rpc." + name))
@@ -85,6 +89,11 @@ def parse_details(raw):
         if part.type_url.endswith("/google.rpc.ErrorInfo"):
             info = make("ErrorInfo").FromString(part.value)
             seen["reason"], seen["domain"] = info.reason, info.domain
+        if part.type_url.endswith("/google.rpc.BadRequest"):
+            violations = make("BadRequest").FromString(part.value).violations
+            seen["violations"] = [{"field": one.field, "description": one.description} for one in violations]
+        if part.type_url.endswith("/google.rpc.RetryInfo"):
+            seen["retry_seconds"] = make("RetryInfo").FromString(part.value).delay.seconds
     return seen
 
 

@@ -6,6 +6,7 @@ pub mod http1;
 pub mod http2;
 pub mod load;
 pub mod process;
+pub mod python;
 pub mod raw;
 pub mod scrape;
 pub mod shop;

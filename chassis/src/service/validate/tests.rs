@@ -107,7 +107,7 @@ fn only_a_type_with_rules_is_checked() {
     assert_eq!(by_rpc(2), Ok(()));
     assert_eq!(
         by_rpc(3).expect_err("three is odd").to_string(),
-        "invalid_request: the body is not valid: /number/half: is odd"
+        "invalid_request: the message is not valid: number.half: is odd"
     );
     assert_eq!((&&Probe::of(&3)).__check().rpc(&3, "number"), Ok(()));
     assert!((&&Probe::of(&Even(3))).__check().http(&Even(3), Source::Path, "id").is_err());
