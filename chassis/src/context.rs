@@ -86,6 +86,8 @@ pub(crate) struct Inner {
     pub(crate) permit: OnceLock<crate::route::state::Permit>,
     /// The code that a gRPC-Web call ended with; `NO_CODE` while there is none.
     pub(crate) web_code: AtomicU8,
+    /// The word of what ended the answer after its head was sent.
+    pub(crate) failure: OnceLock<&'static str>,
     // floor: the observer keeps its own note here, so that it needs no second lookup; nobody else looks inside
     pub(crate) route: OnceLock<Arc<crate::observe::route::RouteStats>>,
     pub(crate) baggage: Option<Baggage>,
@@ -135,6 +137,7 @@ impl RequestContext {
             inside: OnceLock::new(),
             permit: OnceLock::new(),
             web_code: AtomicU8::new(NO_CODE),
+            failure: OnceLock::new(),
             route: OnceLock::new(),
             baggage: None,
         }))
@@ -232,6 +235,10 @@ impl RequestContext {
     pub(crate) fn noted_code(&self) -> Option<tonic::Code> {
         let code = self.0.web_code.load(Ordering::Relaxed);
         (code != NO_CODE).then(|| tonic::Code::from_i32(code.into()))
+    }
+
+    pub(crate) fn note_failure(&self, word: &'static str) {
+        let _ = self.0.failure.set(word);
     }
 
     /// How the caller speaks.

@@ -231,6 +231,7 @@ impl Exchange {
             inside: OnceLock::new(),
             permit: OnceLock::new(),
             web_code: AtomicU8::new(NO_CODE),
+            failure: OnceLock::new(),
             route: OnceLock::new(),
             baggage: propagation::extract_baggage(headers, observer.formats),
         }));
@@ -333,7 +334,7 @@ impl Exchange {
             (self.observer.on_panic)();
         }
         let elapsed = self.context.started().elapsed();
-        self.error_type = self.error_type.or(match self.end {
+        self.error_type = self.error_type.or_else(|| self.context.0.failure.get().copied()).or(match self.end {
             End::Complete => None,
             End::BrokeOff => Some(BROKEN_OFF),
             End::Open => Some(ABORTED),
@@ -427,10 +428,15 @@ impl Exchange {
         }
     }
 
+    /// Whether the answer ended otherwise than its head promised.
+    fn interrupted(&self) -> bool {
+        self.end != End::Complete || self.context.0.failure.get().is_some()
+    }
+
     fn wants_line(&self, quiet: bool, status: AccessStatus, error: Option<&'static str>, elapsed: Duration) -> bool {
         let access = &self.observer.access;
         // What a handler answers with a 4xx is the caller's affair, and counts as a success of the service.
-        let error = error.filter(|_| self.refused.is_some() || self.end != End::Complete);
+        let error = error.filter(|_| self.refused.is_some() || self.interrupted());
         access.wants(status, error, elapsed) && (!quiet || access.is_remarkable(status, error, elapsed))
     }
 
@@ -483,7 +489,7 @@ impl Exchange {
         if error_type.is_none() && status >= 500 {
             attributes.push(KeyValue::new(attribute::ERROR_TYPE, status.to_string()));
         }
-        let failed = status >= 500 || self.end == End::BrokeOff;
+        let failed = status >= 500 || self.end == End::BrokeOff || self.context.0.failure.get().is_some();
         self.span(name, attributes, error_type, failed)
     }
 

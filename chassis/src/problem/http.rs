@@ -45,6 +45,27 @@ impl Problem {
         }
         response
     }
+
+    /// The problem as it is told in the middle of an answer whose head is sent: its JSON. The word is left with the
+    /// request, for the observer. Of a 5xx, the cause is logged here.
+    pub(crate) fn into_document(self) -> String {
+        self.interrupt();
+        let document = Document { problem: &self, trace_id: current_trace_id() };
+        serde_json::to_string(&document).unwrap_or_else(|error| {
+            tracing::error!(%error, "a problem could not be written");
+            "{}".to_owned()
+        })
+    }
+
+    /// Leaves the word with the request whose answer this problem ends before its time. Of a 5xx, the cause is logged here.
+    pub(crate) fn interrupt(&self) {
+        self.log();
+        RequestContext::with_current(|context| {
+            if let Some(context) = context {
+                context.note_failure(self.0.code);
+            }
+        });
+    }
 }
 
 impl IntoResponse for Problem {

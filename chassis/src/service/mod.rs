@@ -41,6 +41,7 @@ pub(crate) mod message;
 mod policy;
 mod reply;
 pub(crate) mod select;
+mod stream;
 pub(crate) mod validate;
 
 use std::sync::Arc;
@@ -53,6 +54,7 @@ pub use info::{AnswerInfo, AnswerKind, ArgumentInfo, Content, RouteInfo, RouteKi
 pub use message::Fields;
 pub use policy::{Deprecation, RoutePolicy};
 pub use reply::{Accepted, Created, NoContent, Raw, Reply, json};
+pub use stream::{Event, Events, JsonLines};
 pub use validate::validate;
 
 /// Makes a service of a type: reads the signatures in an impl block, keeps the block as it is written, and adds the wiring.
@@ -75,7 +77,7 @@ pub use validate::validate;
 /// # Answers
 ///
 /// A handler returns `T` or `Result<T, E>`, where `E` implements [`IntoProblem`](crate::problem::IntoProblem). `T` is one
-/// of ours ([`Created`], [`Accepted`], [`NoContent`], [`Raw`], `()` for 204), or anything that serializes, which is
+/// of ours ([`Created`], [`Accepted`], [`NoContent`], [`Events`], [`JsonLines`], [`Raw`], `()` for 204), or anything that serializes, which is
 /// answered as JSON, or else anything that axum can answer.
 ///
 /// # Policy

@@ -64,7 +64,7 @@ pub(crate) fn describe(config: &HttpConfig) -> Vec<LayerInfo> {
     vec![
         layer("observe", "trace context, span, metrics, access log", vec![]),
         layer("catch_panic", "a panic is 500 / INTERNAL, counted", vec![]),
-        layer("drain", "connection: close while stopping", vec![]),
+        layer("drain", "connection: close while stopping; ends event streams", vec![]),
         layer(
             "deadline",
             "the caller's, the route's or the server's time limit",
