@@ -1,49 +1,18 @@
-//! Attributes to values: `#[get("/orders/{id}", timeout = "2s")]`.
+//! The attributes of a handler to values: `#[get("/orders/{id}", timeout = "2s")]`, `#[rpc(GetOrder)]`.
 
-use std::time::Duration;
-
-use proc_macro2::{Span, TokenStream};
-use quote::quote;
-use syn::{
-    Attribute, Expr, ExprLit, Ident, Lit, LitStr, Meta, Token,
-    parse::{ParseStream, Parser},
-};
+use proc_macro2::{Span, TokenStream, TokenTree};
+use syn::{Attribute, Ident, LitStr, Meta};
 
 use crate::{
     fallback::Mistakes,
-    paths::{Duration as DurationPath, RoutePolicy},
+    keys,
+    policy::{POLICY_KEYS, Policy},
+    words::{pascal_case, snake_case},
 };
 
 /// The methods a route can have, as the attribute has them, and as HTTP does.
 const VERBS: [(&str, &str); 6] =
     [("get", "GET"), ("post", "POST"), ("put", "PUT"), ("patch", "PATCH"), ("delete", "DELETE"), ("head", "HEAD")];
-
-type SetKey = fn(&mut Policy, &Expr) -> syn::Result<()>;
-
-/// The policy keys: a new one is a row here, a field in [`Policy`], and a line in [`Policy::expand`].
-const POLICY_KEYS: [(&str, SetKey); 1] =
-    [("timeout", |policy, value| duration(value).map(|timeout| policy.timeout = Some(timeout)))];
-
-/// What is asked of a route beyond its handler.
-#[derive(Default)]
-pub(crate) struct Policy {
-    timeout: Option<Duration>,
-}
-
-impl Policy {
-    /// The policy as a `RoutePolicy`.
-    pub(crate) fn expand(&self) -> TokenStream {
-        let timeout = self.timeout.map(|timeout| {
-            let timeout = expand_duration(timeout);
-            quote!(.timeout(#timeout))
-        });
-        quote!(#RoutePolicy::new() #timeout)
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.timeout.is_none()
-    }
-}
 
 /// A route attribute.
 pub(crate) struct RouteAttr {
@@ -72,169 +41,198 @@ impl RouteAttr {
 
     /// Reads the attribute; whatever is wrong with it is noted. Without a path there is no route.
     pub(crate) fn read(attribute: &Attribute, mistakes: &mut Mistakes) -> Option<Self> {
-        let verb = attribute.path().get_ident()?.clone();
-        let Meta::List(list) = &attribute.meta else {
-            mistakes.on(attribute, no_path(&verb));
+        let verb = attribute.path().segments.last()?.ident.clone();
+        let mut entries = match &attribute.meta {
+            Meta::List(list) => keys::entries(list.tokens.clone()),
+            _ => Vec::new(),
+        };
+        let no_path = || format!("a route needs its path: write `#[{verb}(\"/orders/{{id}}\")]`");
+        if entries.is_empty() {
+            mistakes.on(attribute, no_path());
             return None;
+        }
+        let has_path = !is_key(&entries[0]);
+        let template = if has_path { path(&entries.remove(0), &verb, mistakes) } else { None };
+        if !has_path {
+            mistakes.on(attribute, no_path());
+        }
+        let policy = read_policy(entries, mistakes);
+        Some(Self { verb, template: template?, policy })
+    }
+}
+
+/// `timeout = …`, and not a path.
+fn is_key(entry: &TokenStream) -> bool {
+    let mut tokens = entry.clone().into_iter();
+    match (tokens.next(), tokens.next()) {
+        (Some(TokenTree::Ident(_)), Some(TokenTree::Punct(sign))) => sign.as_char() == '=',
+        (Some(TokenTree::Ident(name)), None) => POLICY_KEYS.iter().any(|key| name == key.name),
+        _ => false,
+    }
+}
+
+fn path(entry: &TokenStream, verb: &Ident, mistakes: &mut Mistakes) -> Option<LitStr> {
+    let mut tokens = entry.clone().into_iter();
+    let first: TokenStream = tokens.next().into_iter().collect();
+    let rest: TokenStream = tokens.collect();
+    match syn::parse2::<LitStr>(first) {
+        Ok(_) if !rest.is_empty() => mistakes.on(rest, "expected a comma after the path"),
+        Ok(template) => return Some(template),
+        Err(_) => mistakes.on(
+            entry,
+            format!(
+                "found `{entry}`, expected the path itself in quotes, for the macro reads it: write \
+                 `#[{verb}(\"/orders/{{id}}\")]`"
+            ),
+        ),
+    }
+    None
+}
+
+fn read_policy(entries: Vec<TokenStream>, mistakes: &mut Mistakes) -> Policy {
+    let mut policy = Policy::default();
+    let has_deprecated = entries.iter().any(|entry| entry.to_string().starts_with("deprecated"));
+    keys::read(entries, &POLICY_KEYS, &mut policy, mistakes);
+    policy.check(has_deprecated, mistakes);
+    policy
+}
+
+/// The attribute of a method that is served over gRPC.
+pub(crate) struct RpcAttr {
+    /// The attribute's own name, for what has no better place.
+    pub(crate) word: Ident,
+    /// The method's name in the `.proto` file, if it is said.
+    pub(crate) name: Option<Ident>,
+    pub(crate) policy: Policy,
+    /// The first of its keys.
+    pub(crate) keys: Option<TokenStream>,
+}
+
+impl RpcAttr {
+    /// Whether an attribute of this name is an rpc.
+    pub(crate) fn is_rpc(name: &str) -> bool {
+        name == "rpc"
+    }
+
+    /// Reads the attribute; whatever is wrong with it is noted.
+    pub(crate) fn read(attribute: &Attribute, mistakes: &mut Mistakes) -> Option<Self> {
+        let word = attribute.path().segments.last()?.ident.clone();
+        let mut entries = match &attribute.meta {
+            Meta::Path(_) => Vec::new(),
+            Meta::List(list) => keys::entries(list.tokens.clone()),
+            Meta::NameValue(pair) => {
+                mistakes.on(&pair.value, "the name stands in parentheses: write `#[rpc(GetOrder)]`");
+                return None;
+            }
         };
-        let read = |input: ParseStream<'_>| {
-            let template = if input.peek(LitStr) {
-                input.parse::<LitStr>()?
-            } else {
-                return Err(syn::Error::new(input.span(), no_path(&verb)));
+        let name = match entries.first() {
+            Some(first) if !is_key(first) => Some(rpc_name(&entries.remove(0), mistakes)?),
+            _ => None,
+        };
+        let keys = entries.first().cloned();
+        Some(Self { word, name, policy: read_policy(entries, mistakes), keys })
+    }
+
+    /// The method's name in the `.proto` file: `GetOrder`.
+    pub(crate) fn name(&self, handler: &Ident) -> Ident {
+        self.name.clone().unwrap_or_else(|| Ident::new(&pascal_case(&handler.to_string()), self.word.span()))
+    }
+
+    /// The method's name in the trait that tonic generates: `get_order`.
+    pub(crate) fn method(name: &Ident) -> Ident {
+        let method = snake_case(&name.to_string());
+        match syn::parse_str::<Ident>(&method) {
+            Ok(_) => Ident::new(&method, name.span()),
+            // As prost does it: a keyword is raw, and what cannot be raw gets an underscore.
+            Err(_) if matches!(&*method, "self" | "super" | "crate" | "extern") => {
+                Ident::new(&format!("{method}_"), name.span())
+            }
+            Err(_) => Ident::new_raw(&method, name.span()),
+        }
+    }
+}
+
+fn rpc_name(entry: &TokenStream, mistakes: &mut Mistakes) -> Option<Ident> {
+    if let Ok(name) = syn::parse2::<Ident>(entry.clone()) {
+        let text = name.to_string();
+        let pascal = pascal_case(&text);
+        if pascal == text {
+            return Some(name);
+        }
+        mistakes.on(
+            &name,
+            format!("found `{name}`, expected the name of the rpc in the `.proto` file: write `#[rpc({pascal})]`"),
+        );
+        return None;
+    }
+    let meant = syn::parse2::<LitStr>(entry.clone()).ok().map(|text| text.value());
+    let meant = meant.map(|text| pascal_case(text.rsplit(['/', '.']).next().unwrap_or_default()));
+    let meant = meant.filter(|name| syn::parse_str::<Ident>(name).is_ok()).unwrap_or_else(|| "GetOrder".to_owned());
+    mistakes
+        .on(entry, format!("found `{entry}`, expected the name of the rpc as a plain word: write `#[rpc({meant})]`"));
+    None
+}
+
+/// What a handler's argument is marked with.
+#[derive(Default)]
+pub(crate) struct Marks {
+    /// `#[extract]`
+    pub(crate) extract: Option<Span>,
+    /// `#[message]`
+    pub(crate) message: Option<Span>,
+}
+
+/// Attributes of an argument that are the compiler's, and stay.
+const FOREIGN: [&str; 7] = ["allow", "cfg", "cfg_attr", "deny", "expect", "forbid", "warn"];
+
+impl Marks {
+    /// Whether an attribute of this name on an argument is ours to read.
+    pub(crate) fn is_ours(name: &str) -> bool {
+        !FOREIGN.contains(&name)
+    }
+
+    /// Reads the attributes of an argument; whatever is wrong with them is noted.
+    pub(crate) fn read(attributes: &[Attribute], mistakes: &mut Mistakes) -> Self {
+        let mut marks = Self::default();
+        for attribute in attributes {
+            let Some(word) = attribute.path().segments.first().map(|segment| &segment.ident) else { continue };
+            let place = match word.to_string().as_str() {
+                "extract" => &mut marks.extract,
+                "message" => &mut marks.message,
+                "cfg" | "cfg_attr" => {
+                    mistakes.on(
+                        attribute,
+                        "an argument is always there: put `#[cfg]` on the handler, and write a second handler for the \
+                         other case",
+                    );
+                    continue;
+                }
+                name if Self::is_ours(name) => {
+                    mistakes.on(attribute, unknown_mark(name));
+                    continue;
+                }
+                _ => continue,
             };
-            if !input.is_empty() {
-                input.parse::<Token![,]>()?;
+            if !matches!(attribute.meta, Meta::Path(_)) {
+                mistakes.on(attribute, format!("`#[{word}]` stands alone: write `#[{word}]`"));
+            } else if place.is_some() {
+                mistakes.on(attribute, format!("`#[{word}]` is given twice: keep one"));
             }
-            let mut policy = Policy::default();
-            read_policy(input, &mut policy, mistakes)?;
-            Ok((template, policy))
-        };
-        let (template, policy) = {
-            let result = read.parse2(list.tokens.clone());
-            match result {
-                Ok(pair) => pair,
-                // An error at the end of the attribute has no token of its own.
-                Err(error) if list.tokens.is_empty() => {
-                    mistakes.on(attribute, error);
-                    return None;
-                }
-                Err(error) => {
-                    mistakes.note::<()>(Err(error));
-                    return None;
-                }
-            }
-        };
-        Some(Self { verb, template, policy })
-    }
-}
-
-fn no_path(verb: &Ident) -> String {
-    format!("a route needs its path: write `#[{verb}(\"/orders/{{id}}\")]`")
-}
-
-fn read_policy(input: ParseStream<'_>, policy: &mut Policy, mistakes: &mut Mistakes) -> syn::Result<()> {
-    let mut seen: Vec<Ident> = Vec::new();
-    while !input.is_empty() {
-        let key: Ident = input.parse()?;
-        input.parse::<Token![=]>()?;
-        let value: Expr = input.parse()?;
-        match POLICY_KEYS.iter().find(|(known, _)| key == known) {
-            None => {
-                mistakes.on(&key, format!("found the key `{key}`, expected {}", listed(POLICY_KEYS.map(|(k, _)| k))));
-            }
-            Some(_) if seen.contains(&key) => mistakes.on(&key, format!("`{key}` is given twice")),
-            Some((_, set)) => {
-                mistakes.note(set(policy, &value));
-            }
+            *place = Some(word.span());
         }
-        seen.push(key);
-        if !input.is_empty() {
-            input.parse::<Token![,]>()?;
+        marks
+    }
+}
+
+fn unknown_mark(found: &str) -> String {
+    let rest = match found {
+        "path" | "param" => "an argument that the path names comes from there: remove the attribute",
+        "query" => "on GET, HEAD and DELETE the one further argument is the query: remove the attribute",
+        "body" | "json" => "on POST, PUT and PATCH the one further argument is the JSON body: remove the attribute",
+        "header" | "headers" | "state" | "extension" => {
+            "take an axum extractor, such as `#[extract] headers: HeaderMap`"
         }
-    }
-    Ok(())
-}
-
-/// Names for an "expected" of a message: `` `a`, `b` or `c` ``.
-pub(crate) fn listed<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
-    let mut names: Vec<String> = names.into_iter().map(|name| format!("`{name}`")).collect();
-    match names.pop() {
-        Some(last) if !names.is_empty() => format!("{} or {last}", names.join(", ")),
-        last => last.unwrap_or_default(),
-    }
-}
-
-/// A text, where a literal is expected.
-pub(crate) fn text(value: &Expr) -> syn::Result<LitStr> {
-    match value {
-        Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) => Ok(text.clone()),
-        other => Err(syn::Error::new_spanned(other, "expected a text in quotes")),
-    }
-}
-
-/// A span of time: `"250ms"`, `"1m30s"`. The units are those of the configuration.
-pub(crate) fn duration(value: &Expr) -> syn::Result<Duration> {
-    let expected = "expected a duration in quotes, such as \"250ms\", \"5s\" or \"1m30s\"";
-    let Ok(literal) = text(value) else {
-        return Err(syn::Error::new_spanned(value, expected));
+        _ => "an argument takes `#[extract]` for an axum extractor, or `#[message]` for the whole message of an rpc",
     };
-    let found = literal.value();
-    match parse_duration(&found) {
-        Some(duration) if duration.is_zero() => {
-            Err(syn::Error::new_spanned(value, "found no time at all, expected more than zero"))
-        }
-        Some(duration) => Ok(duration),
-        None => Err(syn::Error::new_spanned(value, format!("found {found:?}, {expected}"))),
-    }
-}
-
-fn parse_duration(text: &str) -> Option<Duration> {
-    const UNITS: [(&str, u64); 6] = [
-        ("h", 3_600_000_000_000),
-        ("m", 60_000_000_000),
-        ("s", 1_000_000_000),
-        ("ms", 1_000_000),
-        ("us", 1_000),
-        ("ns", 1),
-    ];
-    let mut rest = text.trim();
-    let mut nanos: Option<u64> = None;
-    while !rest.is_empty() {
-        let (number, tail) = rest.split_at(rest.bytes().take_while(u8::is_ascii_digit).count());
-        let (unit, tail) = tail.split_at(tail.bytes().take_while(u8::is_ascii_alphabetic).count());
-        let scale = UNITS.iter().find(|(name, _)| *name == unit)?.1;
-        nanos = Some(number.parse::<u64>().ok()?.checked_mul(scale)?.checked_add(nanos.unwrap_or(0))?);
-        rest = tail;
-    }
-    nanos.map(Duration::from_nanos)
-}
-
-/// The duration as a constant expression.
-pub(crate) fn expand_duration(duration: Duration) -> TokenStream {
-    let (seconds, nanos) = (duration.as_secs(), duration.subsec_nanos());
-    quote!(#DurationPath::new(#seconds, #nanos))
-}
-
-/// The text of the doc comments, one line each, without the space that follows `///`.
-pub(crate) fn doc(attributes: &[Attribute]) -> LitStr {
-    let mut lines: Vec<String> = Vec::new();
-    for attribute in attributes.iter().filter(|attribute| attribute.path().is_ident("doc")) {
-        if let Meta::NameValue(pair) = &attribute.meta
-            && let Ok(line) = text(&pair.value)
-        {
-            lines.extend(
-                line.value().split('\n').map(|line| line.strip_prefix(' ').unwrap_or(line).trim_end().to_owned()),
-            );
-        }
-    }
-    LitStr::new(lines.join("\n").trim(), Span::call_site())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_are_read_as_the_configuration_reads_them() {
-        for (text, nanos) in
-            [("250ms", 250_000_000), ("5s", 5_000_000_000), ("1m30s", 90_000_000_000), ("1h1us1ns", 3_600_000_001_001)]
-        {
-            assert_eq!(parse_duration(text), Some(Duration::from_nanos(nanos)), "{text}");
-        }
-        for text in ["", "5", "s", "5x", "-1s", "1.5s", "99999999999999999999s", "9999999999h"] {
-            assert_eq!(parse_duration(text), None, "{text}");
-        }
-    }
-
-    #[test]
-    fn a_doc_comment_is_read_as_written() {
-        let method: syn::ItemFn = syn::parse_quote! {
-            /// Look one order up.
-            ///
-            ///   indented
-            fn order() {}
-        };
-        assert_eq!(doc(&method.attrs).value(), "Look one order up.\n\n  indented");
-    }
+    format!("found `#[{found}]`: {rest}")
 }

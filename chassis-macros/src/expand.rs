@@ -5,41 +5,43 @@ use quote::{format_ident, quote, quote_spanned};
 use syn::spanned::Spanned;
 
 use crate::{
+    block::Block,
     fallback::{self, Mistakes},
     model::ServiceImpl,
     paths::{
         self, AnswerInfo, Arc, ArgumentInfo, Arguments, IntoRoutes, Method, Probe, Rejection, Response, RouteInfo,
         Router, Routes, Service, Source as SourceOf, State, never, send,
     },
-    validate::{self, Argument, Route, Source},
+    validate::{self, Argument, Handler, Route, Source},
 };
 
+mod rpc;
+
 /// `#[service]`.
-pub(crate) fn service(keys: &TokenStream, item: TokenStream) -> TokenStream {
+pub(crate) fn service(keys: TokenStream, item: TokenStream) -> TokenStream {
     let mut mistakes = Mistakes::default();
-    if !keys.is_empty() {
-        mistakes.on(
-            keys,
-            "`#[service]` takes no keys: a policy goes to the route, `#[get(\"/orders\", timeout = \"2s\")]`",
-        );
-    }
+    let mut block = Block::read(keys, &mut mistakes);
     let Some(mut model) = ServiceImpl::read(item.clone(), &mut mistakes) else {
         return fallback::as_written(item, mistakes);
     };
-    let routes = validate::routes(std::mem::take(&mut model.methods), &mut mistakes);
+    let methods = std::mem::take(&mut model.methods);
+    block.check(&methods, model.has_rpc, &mut mistakes);
+    let handlers = validate::handlers(methods, &block, &mut mistakes);
     // Handlers without a mistake keep their wiring, so that the others are all there is to read.
-    let wiring = wiring(&model, &routes);
+    let wiring = wiring(&model, &block, &handlers);
     let mut tokens = model.as_written;
     tokens.extend(wiring);
     tokens.extend(mistakes.into_tokens());
     tokens
 }
 
-fn wiring(model: &ServiceImpl, routes: &[Route]) -> TokenStream {
+fn wiring(model: &ServiceImpl, block: &Block, handlers: &[Handler]) -> TokenStream {
     let (generics, _, condition) = model.generics.split_for_impl();
     let self_ty = &model.self_ty;
-    let infos = routes.iter().map(info);
-    let handlers = routes.iter().map(handler);
+    let routes = || handlers.iter().filter_map(|handler| Some((handler, handler.route.as_ref()?)));
+    let infos = routes().map(|(handler, route)| info(handler, route, block));
+    let routes = routes().map(|(handler, route)| route_of(handler, route));
+    let grpc = rpc::into_grpc(block, handlers);
     let (choices, descriptions) = (paths::choices(), paths::descriptions());
     quote! {
         #[automatically_derived]
@@ -48,6 +50,7 @@ fn wiring(model: &ServiceImpl, routes: &[Route]) -> TokenStream {
             fn describe() -> ::std::vec::Vec<#RouteInfo> {
                 #[allow(unused_imports)]
                 use #descriptions;
+                #[allow(unused_mut)]
                 let mut routes = ::std::vec::Vec::new();
                 #(#infos)*
                 routes
@@ -57,9 +60,11 @@ fn wiring(model: &ServiceImpl, routes: &[Route]) -> TokenStream {
                 #[allow(unused_imports)]
                 use #choices;
                 let router = #Router::new();
-                #(#handlers)*
+                #(#routes)*
                 router.with_state(self)
             }
+
+            #grpc
         }
 
         #[automatically_derived]
@@ -71,65 +76,67 @@ fn wiring(model: &ServiceImpl, routes: &[Route]) -> TokenStream {
     }
 }
 
-fn info(route: &Route) -> TokenStream {
-    let Route { attr, handler, doc, conditions, .. } = route;
-    let (method, template, name) = (attr.method(), &attr.template, handler.to_string());
-    let doc = (!doc.value().is_empty()).then(|| quote!(.doc(#doc)));
+fn info(handler: &Handler, route: &Route, block: &Block) -> TokenStream {
+    let (conditions, name) = (&handler.conditions, handler.name.to_string());
+    let (method, template, common) = (&route.method, &route.template, common(handler, block));
     let arguments = route.arguments.iter().filter_map(argument_info);
-    let answer = answer_info(route);
-    let policy = (!attr.policy.is_empty()).then(|| {
-        let policy = attr.policy.expand();
-        quote!(.policy(#policy))
-    });
+    let parts = parts(handler);
     quote! {
         #(#conditions)*
         routes.push({
-            let info = #RouteInfo::new(#Method::#method, #template, #name) #doc #policy #(.argument(#arguments))*;
-            #answer
+            let info = #RouteInfo::new(#Method::#method, #template, #name) #common #(.argument(#arguments))*;
+            let (value, error) = #parts;
+            let (kind, body) = (&&&&value).__answer().kind(&value);
+            info.answer(#AnswerInfo::new(kind, (&&body).__schema())).problems((&&error).__problems())
         });
     }
 }
 
+/// What is said of a handler's route and of its rpc alike.
+fn common(handler: &Handler, block: &Block) -> TokenStream {
+    let doc = Some(&handler.doc).filter(|doc| !doc.value().is_empty()).map(|doc| quote!(.doc(#doc)));
+    let tags: Vec<_> = block.tag.iter().chain(&handler.policy.tags).collect();
+    let tags = (!tags.is_empty()).then(|| quote!(.tags(&[#(#tags),*])));
+    let policy = handler.policy.expand().map(|policy| quote!(.policy(#policy)));
+    quote!(#doc #tags #policy)
+}
+
+/// An extractor says nothing of itself.
 fn argument_info(argument: &Argument) -> Option<TokenStream> {
-    let (source, name) = source(argument)?;
+    let (source, name) = place(argument)?;
     let ty = &argument.ty;
-    Some(quote!(#ArgumentInfo::new(#SourceOf::#source, #name, (&&#Probe::<#ty>::new()).__schema())))
+    Some(quote!(#ArgumentInfo::new(#source, #name, (&&#Probe::<#ty>::new()).__schema())))
 }
 
-/// Where an argument comes from, and its name; an extractor says nothing of itself.
-fn source(argument: &Argument) -> Option<(TokenStream, String)> {
-    Some(match &argument.source {
-        Source::Path(name) => (quote!(Path), name.clone()),
-        Source::Query => (quote!(Query), argument.name.clone().unwrap_or_else(|| "query".to_owned())),
-        Source::Body => (quote!(Body), argument.name.clone().unwrap_or_else(|| "body".to_owned())),
-        Source::Extract => return None,
-    })
+/// Where an argument comes from, and its name in texts; `None` for an extractor.
+fn place(argument: &Argument) -> Option<(TokenStream, String)> {
+    let named = |name: &str| argument.name.clone().unwrap_or_else(|| name.to_owned());
+    match &argument.source {
+        Source::Path(name) => Some((quote!(#SourceOf::Path), name.clone())),
+        Source::Query => Some((quote!(#SourceOf::Query), named("query"))),
+        Source::Body => Some((quote!(#SourceOf::Body), named("body"))),
+        Source::Extract => None,
+    }
 }
 
-/// The types are those of a call that is never made, so a return type need not be named.
-fn answer_info(route: &Route) -> TokenStream {
-    let handler = &route.handler;
-    let arguments = route.arguments.iter().map(|argument| {
-        let ty = &argument.ty;
-        quote!(#never::<#ty>())
-    });
+/// The types of a handler's value and error. They are those of a call that is never made, so a return type need not be
+/// named.
+fn parts(handler: &Handler) -> TokenStream {
+    let name = &handler.name;
+    let arguments = handler.types.iter().map(|ty| quote!(#never::<#ty>()));
     quote! {
-        let (value, error) =
-            (&&#Probe::output(|| async { Self::#handler(#never::<&Self>(), #(#arguments),*).await })).__parts();
-        let (kind, body) = (&&&&value).__answer().kind(&value);
-        info.answer(#AnswerInfo::new(kind, (&&body).__schema())).problems((&&error).__problems())
+        (&&#Probe::output(|| async { Self::#name(#never::<&Self>(), #(#arguments),*).await })).__parts()
     }
 }
 
 /// One route: the arguments are taken from the request, the body last; the handler is called; its outcome is answered.
-fn handler(route: &Route) -> TokenStream {
-    let Route { attr, handler, arguments, conditions, .. } = route;
-    let template = &attr.template;
-    let routing = paths::routing(&attr.verb);
+fn route_of(handler: &Handler, route: &Route) -> TokenStream {
+    let Handler { name, conditions, .. } = handler;
+    let Route { template, arguments, .. } = route;
+    let routing = paths::routing(&route.verb);
     let service = Ident::new("service", Span::mixed_site());
     let request = Ident::new("arguments", Span::mixed_site());
-    let names: Vec<Ident> =
-        (0..arguments.len()).map(|n| format_ident!("argument{n}", span = Span::mixed_site())).collect();
+    let names = names(arguments.len());
 
     let is_body = |argument: &Argument| matches!(argument.source, Source::Body);
     let takes = |body: bool| {
@@ -146,8 +153,8 @@ fn handler(route: &Route) -> TokenStream {
     // Nothing of the request is kept while the handler works, except what it asked for.
     let done = (!has_body).then(|| quote!(::core::mem::drop(#request);));
 
-    let call = quote_spanned!(handler.span()=> #send(Self::#handler(&#service, #(#names),*)));
-    let answer = answer(route, &call);
+    let call = quote_spanned!(name.span()=> #send(Self::#name(&#service, #(#names),*)));
+    let answer = answer(handler, &call);
     quote! {
         #(#conditions)*
         let router = router.route(#template, #routing(
@@ -161,6 +168,11 @@ fn handler(route: &Route) -> TokenStream {
     }
 }
 
+/// The arguments' names in generated code.
+fn names(count: usize) -> Vec<Ident> {
+    (0..count).map(|n| format_ident!("argument{n}", span = Span::mixed_site())).collect()
+}
+
 fn take(argument: &Argument, name: &Ident, service: &Ident, request: &Ident) -> TokenStream {
     let ty = &argument.ty;
     let value = match &argument.source {
@@ -169,21 +181,14 @@ fn take(argument: &Argument, name: &Ident, service: &Ident, request: &Ident) -> 
         Source::Body => quote_spanned!(ty.span()=> #request.json::<#ty>().await?),
         Source::Extract => quote_spanned!(ty.span()=> #request.extract::<#ty, _>(&#service).await?),
     };
-    let check = check(argument, name);
+    let check =
+        place(argument).map(|(source, word)| quote!((&&#Probe::of(&#name)).__check().http(&#name, #source, #word)?;));
     quote!(let #name = #value; #check)
 }
 
-/// The rules of the type, when it has some.
-fn check(argument: &Argument, name: &Ident) -> Option<TokenStream> {
-    let (source, parameter) = source(argument)?;
-    Some(quote_spanned!(argument.ty.span()=>
-        (&&#Probe::of(&#name)).__check().http(&#name, #SourceOf::#source, #parameter)?;
-    ))
-}
-
 /// See `chassis::service::select`: the compiler chooses by the type, not the macro by its name.
-fn answer(route: &Route, call: &TokenStream) -> TokenStream {
-    let span = route.output.as_ref().map_or(Span::call_site(), |output| output.span());
+fn answer(handler: &Handler, call: &TokenStream) -> TokenStream {
+    let span = handler.output.as_ref().map_or(Span::call_site(), |output| output.span());
     // An error about what these hold belongs to the return type.
     let (outcome, value) = (Ident::new("outcome", span), Ident::new("value", span));
     let split = quote_spanned!(span=> (&&#Probe::of(&#outcome)).__outcome().split(#outcome)?);

@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use proc_macro2::TokenStream;
+use proc_macro2::{Span, TokenStream};
 use quote::ToTokens;
 
 /// The mistakes found so far.
@@ -13,6 +13,11 @@ impl Mistakes {
     /// One mistake, on the user's own tokens.
     pub(crate) fn on(&mut self, tokens: impl ToTokens, message: impl Display) {
         self.0.push(syn::Error::new_spanned(tokens, message));
+    }
+
+    /// One mistake at a place of the user's.
+    pub(crate) fn at(&mut self, place: Span, message: impl Display) {
+        self.0.push(syn::Error::new(place, message));
     }
 
     /// Takes a result apart; an error is one mistake more.

@@ -1,6 +1,6 @@
-//! The impl block as tokens: what was written, and the methods that carry a route.
+//! The impl block as tokens: what was written, and the methods that carry a route or an rpc.
 //!
-//! Only the header of the block, and the signatures of methods with a route, are parsed. Bodies and all other items stay
+//! Only the header of the block, and the signatures of these methods, are parsed. Bodies and all other items stay
 //! raw tokens: a half-typed body keeps its own error, and an editor can still complete inside it.
 
 use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
@@ -9,7 +9,10 @@ use syn::{
     parse::{ParseStream, Parser},
 };
 
-use crate::{attr::RouteAttr, fallback::Mistakes};
+use crate::{
+    attr::{Marks, RouteAttr, RpcAttr},
+    fallback::Mistakes,
+};
 
 /// The impl block of a service.
 pub(crate) struct ServiceImpl {
@@ -17,15 +20,20 @@ pub(crate) struct ServiceImpl {
     pub(crate) as_written: TokenStream,
     pub(crate) generics: Generics,
     pub(crate) self_ty: Type,
-    /// The methods that carry a route.
+    /// The methods that carry a route or an rpc.
     pub(crate) methods: Vec<Method>,
+    /// Whether any method carries an rpc, even one that cannot be understood.
+    pub(crate) has_rpc: bool,
 }
 
-/// A method that carries a route.
+/// A method that carries a route, an rpc or both.
 pub(crate) struct Method {
     pub(crate) attributes: Vec<Attribute>,
-    pub(crate) route: RouteAttr,
+    pub(crate) route: Option<RouteAttr>,
+    pub(crate) rpc: Option<RpcAttr>,
     pub(crate) signature: Signature,
+    /// Whether its attributes could be read; the mistake is noted otherwise.
+    pub(crate) is_whole: bool,
 }
 
 impl ServiceImpl {
@@ -41,13 +49,15 @@ impl ServiceImpl {
 
         let mut content = TokenStream::new();
         let mut methods = Vec::new();
+        let mut has_rpc = false;
         for item in split_items(body.stream()) {
+            has_rpc |= item.ours().any(|(name, _)| RpcAttr::is_rpc(&name));
             methods.extend(item.read(mistakes));
             content.extend(item.without_ours());
         }
         let mut as_written = header;
         as_written.extend([TokenTree::from(regroup(&body, content))]);
-        Some(Self { as_written, generics, self_ty, methods })
+        Some(Self { as_written, generics, self_ty, methods, has_rpc })
     }
 }
 
@@ -74,49 +84,70 @@ struct Item {
 }
 
 impl Item {
-    fn is_route(attribute: &[TokenTree; 2]) -> bool {
-        first_ident(&attribute[1]).is_some_and(|name| RouteAttr::is_verb(&name))
+    /// The name of an attribute that is ours.
+    fn our_name(attribute: &[TokenTree; 2]) -> Option<String> {
+        attribute_name(&attribute[1]).filter(|name| RouteAttr::is_verb(name) || RpcAttr::is_rpc(name))
     }
 
-    /// The method, if the item carries a route and can be understood.
+    /// The attributes that are ours, with their names.
+    fn ours(&self) -> impl Iterator<Item = (String, TokenStream)> {
+        self.attributes
+            .iter()
+            .filter_map(|attribute| Some((Self::our_name(attribute)?, attribute.iter().cloned().collect())))
+    }
+
+    /// The method, if the item carries a route or an rpc and can be understood.
     fn read(&self, mistakes: &mut Mistakes) -> Option<Method> {
-        let mut routes = self.attributes.iter().filter(|attribute| Self::is_route(attribute));
-        routes.next()?;
-        if let Some(second) = routes.next() {
-            mistakes.on(
-                second.iter().cloned().collect::<TokenStream>(),
-                "a handler has one route: write a second method that calls the first",
-            );
+        let (rpcs, routes): (Vec<_>, Vec<_>) = self.ours().partition(|(name, _)| RpcAttr::is_rpc(name));
+        if rpcs.is_empty() && routes.is_empty() {
+            return None;
+        }
+        for (_, second) in routes.iter().skip(1) {
+            mistakes.on(second, "a handler has one route: write a second method that calls the first");
+        }
+        for (_, second) in rpcs.iter().skip(1) {
+            mistakes.on(second, "a handler is one rpc: write a second method that calls the first");
         }
         let attributes: TokenStream = self.attributes.iter().flatten().cloned().collect();
         let attributes = mistakes.note(Attribute::parse_outer.parse2(attributes))?;
-        let route =
-            attributes.iter().find(|a| a.path().get_ident().is_some_and(|name| RouteAttr::is_verb(&name.to_string())));
-        let route = RouteAttr::read(route?, mistakes);
-        let signature = mistakes.note(read_signature.parse2(self.signature()));
-        Some(Method { attributes, route: route?, signature: signature? })
+        let of = |(_, tokens): &(String, TokenStream)| Attribute::parse_outer.parse2(tokens.clone()).ok()?.pop();
+        let route = routes.first().and_then(of).map(|attribute| RouteAttr::read(&attribute, mistakes));
+        let rpc = rpcs.first().and_then(of).map(|attribute| RpcAttr::read(&attribute, mistakes));
+        let Some(signature) = self.signature() else {
+            let name = routes.iter().chain(&rpcs).map(|(name, _)| name.as_str()).next().unwrap_or_default();
+            mistakes.on(
+                self.rest.first().map_or_else(TokenStream::new, |token| token.clone().into()),
+                format!("`#[{name}]` goes on a method: `async fn order(&self) -> …`"),
+            );
+            return None;
+        };
+        let signature = mistakes.note(read_signature.parse2(signature));
+        let is_whole = !matches!(route, Some(None)) && !matches!(rpc, Some(None));
+        Some(Method { attributes, route: route.flatten(), rpc: rpc.flatten(), signature: signature?, is_whole })
     }
 
-    /// The tokens before the body.
-    fn signature(&self) -> TokenStream {
+    /// The tokens before the body; `None` when it is no method.
+    fn signature(&self) -> Option<TokenStream> {
         let end = match self.rest.last() {
             Some(last) if is_end(last) => self.rest.len() - 1,
             _ => self.rest.len(),
         };
-        self.rest[..end].iter().cloned().collect()
+        let signature = &self.rest[..end];
+        signature.iter().any(is_fn).then(|| signature.iter().cloned().collect())
     }
 
     /// The item as the user wrote it, without the attributes that are ours.
     fn without_ours(&self) -> TokenStream {
-        let is_handler = self.attributes.iter().any(Self::is_route);
-        let attributes = self.attributes.iter().filter(|attribute| !Self::is_route(attribute)).flatten().cloned();
+        let is_handler = self.ours().next().is_some();
+        let foreign = |attribute: &&[TokenTree; 2]| Self::our_name(attribute).is_none();
+        let attributes = self.attributes.iter().filter(foreign).flatten().cloned();
         // The parentheses of `pub(crate)` come before `fn`.
-        let name = self.rest.iter().position(|token| matches!(token, TokenTree::Ident(word) if word == "fn"));
+        let name = self.rest.iter().position(is_fn);
         let rest = self.rest.iter().cloned().enumerate().map(move |(at, token)| match token {
             TokenTree::Group(group)
                 if is_handler && name.is_some_and(|name| at > name) && group.delimiter() == Delimiter::Parenthesis =>
             {
-                TokenTree::from(regroup(&group, without_extract(group.stream())))
+                TokenTree::from(regroup(&group, without_marks(group.stream())))
             }
             token => token,
         });
@@ -129,12 +160,12 @@ fn read_signature(input: ParseStream<'_>) -> syn::Result<Signature> {
     input.parse()
 }
 
-/// The arguments without `#[extract]`.
-fn without_extract(arguments: TokenStream) -> TokenStream {
+/// The arguments without `#[extract]` and `#[message]`.
+fn without_marks(arguments: TokenStream) -> TokenStream {
     let mut kept: Vec<TokenTree> = Vec::new();
     for token in arguments {
         let is_ours = matches!(kept.last(), Some(TokenTree::Punct(hash)) if hash.as_char() == '#')
-            && first_ident(&token).is_some_and(|name| name == "extract");
+            && attribute_name(&token).is_some_and(|name| Marks::is_ours(&name));
         if is_ours {
             kept.pop();
         } else {
@@ -144,17 +175,31 @@ fn without_extract(arguments: TokenStream) -> TokenStream {
     kept.into_iter().collect()
 }
 
-/// The first identifier in brackets: the attribute's name.
-fn first_ident(brackets: &TokenTree) -> Option<String> {
-    match brackets {
-        TokenTree::Group(group) if group.delimiter() == Delimiter::Bracket => {
-            match group.stream().into_iter().next()? {
-                TokenTree::Ident(name) => Some(name.to_string()),
-                _ => None,
-            }
-        }
-        _ => None,
+/// The name of the attribute in brackets: `get` of `[get("/orders")]` and of `[chassis::service::get("/orders")]`.
+fn attribute_name(brackets: &TokenTree) -> Option<String> {
+    let TokenTree::Group(group) = brackets else { return None };
+    if group.delimiter() != Delimiter::Bracket {
+        return None;
     }
+    let mut name = None;
+    for token in group.stream() {
+        match token {
+            TokenTree::Ident(word) => {
+                let word = word.to_string();
+                if name.as_ref().is_some_and(|first| first != "chassis" && first != "service") {
+                    return None;
+                }
+                name = Some(word);
+            }
+            TokenTree::Punct(punct) if punct.as_char() == ':' => {}
+            _ => break,
+        }
+    }
+    name
+}
+
+fn is_fn(token: &TokenTree) -> bool {
+    matches!(token, TokenTree::Ident(word) if word == "fn")
 }
 
 fn regroup(group: &Group, content: TokenStream) -> Group {
@@ -165,6 +210,11 @@ fn regroup(group: &Group, content: TokenStream) -> Group {
 
 fn is_end(token: &TokenTree) -> bool {
     match token {
+        // A body that a `macro_rules!` macro passed on comes in a group that nobody sees.
+        TokenTree::Group(group) if group.delimiter() == Delimiter::None => {
+            let mut inner = group.stream().into_iter();
+            inner.next().is_some_and(|token| is_end(&token)) && inner.next().is_none()
+        }
         TokenTree::Group(group) => group.delimiter() == Delimiter::Brace,
         TokenTree::Punct(punct) => punct.as_char() == ';',
         _ => false,
@@ -183,9 +233,9 @@ fn split_items(content: TokenStream) -> Vec<Item> {
                 None => item.rest.push(hash),
             }
         }
-        let mut is_fn = false;
+        let mut is_method = false;
         while let Some(token) = tokens.next() {
-            is_fn |= matches!(&token, TokenTree::Ident(word) if word == "fn");
+            is_method |= is_fn(&token);
             let next = match tokens.peek() {
                 Some(TokenTree::Punct(next)) => next.as_char(),
                 _ => ' ',
@@ -193,7 +243,7 @@ fn split_items(content: TokenStream) -> Vec<Item> {
             let ends = match &token {
                 // Braces of a constant inside a type, `Foo<{ N }>`, or inside a value, `const X: T = T { … };`.
                 TokenTree::Group(_) => {
-                    is_end(&token) && !matches!(next, '>' | ',') && (is_fn || !matches!(next, ';' | '.'))
+                    is_end(&token) && !matches!(next, '>' | ',') && (is_method || !matches!(next, ';' | '.'))
                 }
                 _ => is_end(&token),
             };

@@ -19,15 +19,24 @@ macro_rules! paths {
 }
 
 paths! {
-    AnswerInfo Arc ArgumentInfo Arguments BuildInfo Duration ExitCode IntoProblem IntoRoutes Method Probe Problem ProblemInfo
-    Rejection Response RouteInfo RoutePolicy Router Routes Service Source State main never send
+    AnswerInfo Arc ArgumentInfo Arguments BuildInfo Deprecation Duration ExitCode FieldProbe Fields GrpcRoutes IntoProblem
+    IntoRoutes MessageProbe Method Probe Problem ProblemInfo Rejection Response RouteInfo RoutePolicy Router Routes Service
+    Source State main never send shape
 }
 
-/// The traits whose methods choose how a handler is answered, to be in scope without their names.
+/// The traits whose methods choose how a handler is called over HTTP and answered, to be in scope without their names.
 pub(crate) fn choices() -> TokenStream {
     quote!(::chassis::__private::{
-        AsJson as _, AsNothing as _, AsReply as _, AsResponse as _, CannotFail as _, HasNamedRules as _, HasRules as _,
-        MayFail as _, NoRules as _,
+        AsJson as _, AsNothing as _, AsReply as _, AsResponse as _, CannotFail as _, MayFail as _, HasNamedRules as _, HasRules as _, NoRules as _,
+    })
+}
+
+/// The traits whose methods choose how a handler is called over gRPC and answered.
+pub(crate) fn rpc_choices() -> TokenStream {
+    quote!(::chassis::__private::{
+        BecomesMessage as _, BecomesNothing as _, CannotFail as _, HasProblems as _, HasSchema as _, HoldsMessage as _,
+        MayFail as _, NoProblems as _, NoSchema as _, TakesField as _, TakesLifted as _, TakesNothing as _,
+        TakesRequired as _, HasNamedRules as _, HasRules as _, NoRules as _,
     })
 }
 

@@ -4,12 +4,17 @@ use std::time::Duration;
 
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
-use syn::{Attribute, Data, DeriveInput, Expr, Field, Fields, Ident, LitStr, Member, Token, Type, parse::ParseStream};
+use syn::{Attribute, Data, DeriveInput, Field, Fields, Ident, LitStr, Member, Meta, Token, Type};
 
 use crate::{
-    attr::{doc, duration, expand_duration, listed, text},
     fallback::Mistakes,
+    keys::{
+        self, Key,
+        Set::{Flag, Value},
+    },
     paths::{self, IntoProblem, Probe, Problem, ProblemInfo},
+    value::{doc, duration, expand_duration, text},
+    words::{listed, nearest, snake_case},
 };
 
 /// The kinds: the constructors of `chassis::problem::Problem`.
@@ -31,7 +36,29 @@ const KINDS: [&str; 15] = [
     "timeout",
 ];
 
-const KEYS: [&str; 5] = ["code", "type", "title", "retry_after", "retry_safe"];
+const KEYS: [Key<Keys>; 5] = [
+    Key {
+        name: "code",
+        example: "code = \"order_unknown\"",
+        set: Value(|keys, value| text(value).and_then(word).map(|code| keys.code = Some(code))),
+    },
+    Key {
+        name: "type",
+        example: "type = \"https://example.com/order-unknown\"",
+        set: Value(|keys, value| text(value).map(|uri| keys.type_uri = Some(uri))),
+    },
+    Key {
+        name: "title",
+        example: "title = \"There is no such order\"",
+        set: Value(|keys, value| text(value).map(|title| keys.title = Some(title))),
+    },
+    Key {
+        name: "retry_after",
+        example: "retry_after = \"2s\"",
+        set: Value(|keys, value| duration(value).map(|after| keys.retry_after = Some(after))),
+    },
+    Key { name: "retry_safe", example: "retry_safe", set: Flag(|keys| keys.retry_safe = true) },
+];
 
 /// The members of every problem, which a public field cannot be named as.
 const MEMBERS: [&str; 10] =
@@ -118,10 +145,7 @@ impl Case<'_> {
         if let Some(second) = attributes.next() {
             mistakes.on(second, format!("`{}` says twice which problem it is", self.name));
         }
-        let mut own = Mistakes::default();
-        let says = own.note(attribute.parse_args_with(|input: ParseStream<'_>| Says::read(input, mistakes)));
-        mistakes.extend(own);
-        match says? {
+        match Says::read(attribute, mistakes)? {
             Says::Transparent(word) => self.transparent(&word, mistakes),
             Says::Kind { kind, keys } => Some(self.kind(&kind, &keys, mistakes)),
         }
@@ -195,62 +219,49 @@ struct Keys {
 }
 
 impl Says {
-    fn read(input: ParseStream<'_>, mistakes: &mut Mistakes) -> syn::Result<Self> {
-        let kind: Ident = input.parse().map_err(|error| {
-            syn::Error::new(error.span(), format!("expected the kind of problem: {}", listed(KINDS)))
-        })?;
-        if kind == "transparent" {
-            return if input.is_empty() {
-                Ok(Self::Transparent(kind))
+    /// What stands in `#[problem(…)]`.
+    fn read(attribute: &Attribute, mistakes: &mut Mistakes) -> Option<Self> {
+        let mut entries = match &attribute.meta {
+            Meta::List(list) => keys::entries(list.tokens.clone()),
+            _ => Vec::new(),
+        };
+        let first = if entries.is_empty() { TokenStream::new() } else { entries.remove(0) };
+        let Ok(kind) = syn::parse2::<Ident>(first.clone()) else {
+            let expected = format!(
+                "expected the kind of problem first: write `#[problem(not_found)]`, or another of {}",
+                listed(KINDS)
+            );
+            if first.is_empty() {
+                mistakes.on(attribute, expected)
             } else {
-                Err(input.error("`transparent` takes no keys"))
-            };
+                mistakes.on(first, expected)
+            }
+            return None;
+        };
+        if kind == "transparent" {
+            if let Some(key) = entries.first() {
+                mistakes.on(key, "`transparent` takes no keys: the inner problem says it all");
+            }
+            return Some(Self::Transparent(kind));
         }
         if !KINDS.iter().any(|known| kind == known) {
-            mistakes.on(
-                &kind,
-                format!(
-                    "found the kind `{kind}`, expected {} or `transparent`",
-                    KINDS.map(|k| format!("`{k}`")).join(", ")
-                ),
-            );
+            mistakes.on(&kind, unknown_kind(&kind.to_string()));
         }
         let mut keys = Keys::default();
-        while !input.is_empty() {
-            input.parse::<Token![,]>()?;
-            if !input.is_empty() {
-                keys.read(input, mistakes)?;
-            }
-        }
-        Ok(Self::Kind { kind, keys })
+        keys::read(entries, &KEYS, &mut keys, mistakes);
+        Some(Self::Kind { kind, keys })
     }
 }
 
-impl Keys {
-    fn read(&mut self, input: ParseStream<'_>, mistakes: &mut Mistakes) -> syn::Result<()> {
-        // `type` is a keyword, and a fine name for the key.
-        let key: Ident = input.call(syn::ext::IdentExt::parse_any)?;
-        if key == "retry_safe" {
-            self.retry_safe = true;
-            return Ok(());
+fn unknown_kind(found: &str) -> String {
+    match nearest(found, KINDS.into_iter().chain(["transparent"])) {
+        Some(meant) => format!("found the kind `{found}`, did you mean `{meant}`?"),
+        None => {
+            format!(
+                "found the kind `{found}`, expected {} or `transparent`",
+                KINDS.map(|k| format!("`{k}`")).join(", ")
+            )
         }
-        if !KEYS.iter().any(|known| key == known) {
-            mistakes.on(&key, format!("found the key `{key}`, expected {}", listed(KEYS)));
-            if input.peek(Token![=]) {
-                input.parse::<Token![=]>()?;
-                input.parse::<Expr>()?;
-            }
-            return Ok(());
-        }
-        input.parse::<Token![=]>()?;
-        let value: Expr = input.parse()?;
-        match key.to_string().as_str() {
-            "code" => self.code = mistakes.note(text(&value).and_then(word)),
-            "type" => self.type_uri = mistakes.note(text(&value)),
-            "title" => self.title = mistakes.note(text(&value)),
-            _ => self.retry_after = mistakes.note(duration(&value)),
-        }
-        Ok(())
     }
 }
 
@@ -308,39 +319,10 @@ fn public_name(field: &Field, mistakes: &mut Mistakes) -> Option<LitStr> {
     None
 }
 
-/// `OrderUnknown` is `order_unknown`, `HTTPError` is `http_error`.
-fn snake_case(name: &str) -> String {
-    let letters: Vec<char> = name.trim_start_matches("r#").chars().collect();
-    let mut snake = String::new();
-    for (at, letter) in letters.iter().enumerate() {
-        let after_lower = at > 0 && !letters[at - 1].is_uppercase() && letters[at - 1] != '_';
-        let before_lower =
-            at > 0 && letters[at - 1] != '_' && letters.get(at + 1).is_some_and(|next| next.is_lowercase());
-        if letter.is_uppercase() && (after_lower || before_lower) {
-            snake.push('_');
-        }
-        snake.extend(letter.to_lowercase());
-    }
-    snake
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::expand::tests::{golden, mistakes_in};
-
-    #[test]
-    fn variants_without_a_code_are_named_in_snake_case() {
-        for (name, snake) in [
-            ("Unknown", "unknown"),
-            ("SoldOut", "sold_out"),
-            ("HTTPError", "http_error"),
-            ("NoIPv6", "no_i_pv6"),
-            ("Already_Gone", "already_gone"),
-        ] {
-            assert_eq!(snake_case(name), snake);
-        }
-    }
 
     #[test]
     fn a_problem_says_what_each_variant_is() {
@@ -408,7 +390,7 @@ mod tests {
                     A,
                 }
             ),
-            &["expected attribute arguments in parentheses"],
+            &["expected the kind of problem first: write `#[problem(not_found)]`"],
         );
         check(
             quote!(
@@ -417,7 +399,7 @@ mod tests {
                     A,
                 }
             ),
-            &["expected the kind of problem: `invalid`"],
+            &["expected the kind of problem first: write `#[problem(not_found)]`"],
         );
         check(
             quote!(
@@ -429,7 +411,7 @@ mod tests {
                 }
             ),
             &[
-                "found the key `cod`, expected `code`, `type`",
+                "found the key `cod`, did you mean `code`?",
                 "found \"2\", expected a duration",
                 "found \"Not A Word\", expected a word",
             ],

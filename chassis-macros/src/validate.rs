@@ -2,26 +2,49 @@
 
 use std::collections::HashMap;
 
-use quote::ToTokens;
-use syn::{Attribute, FnArg, GenericParam, Ident, LitStr, Pat, PatType, ReturnType, Type, ext::IdentExt};
+use syn::{Attribute, FnArg, GenericParam, Ident, LitStr, Pat, PatType, ReturnType, Signature, Type, ext::IdentExt};
 
 use crate::{
-    attr::{self, RouteAttr},
+    attr::{Marks, RouteAttr, RpcAttr},
+    block::Block,
     fallback::Mistakes,
     model::Method,
+    policy::Policy,
+    template::{self, without_names},
+    value,
+    words::{alike, plain},
 };
 
-/// A handler that is understood.
-pub(crate) struct Route {
-    pub(crate) attr: RouteAttr,
-    pub(crate) handler: Ident,
-    /// In the order of the signature.
-    pub(crate) arguments: Vec<Argument>,
+mod argument;
+
+use argument::check_type;
+
+/// A handler that is understood: a route, an rpc or both.
+pub(crate) struct Handler {
+    pub(crate) name: Ident,
+    pub(crate) route: Option<Route>,
+    pub(crate) rpc: Option<Rpc>,
+    /// The types of the arguments, in the order of the signature.
+    pub(crate) types: Vec<Type>,
     /// What the handler returns, for the place of an error; `None` for `()`.
     pub(crate) output: Option<Box<Type>>,
     pub(crate) doc: LitStr,
+    /// What is asked of the route and of the rpc.
+    pub(crate) policy: Policy,
     /// `#[cfg]`s of the method, which its route shares.
     pub(crate) conditions: Vec<Attribute>,
+}
+
+/// How a handler is called over HTTP.
+pub(crate) struct Route {
+    /// `get`
+    pub(crate) verb: Ident,
+    /// `GET`
+    pub(crate) method: Ident,
+    /// The whole path, with what the block puts in front.
+    pub(crate) template: LitStr,
+    /// In the order of the signature.
+    pub(crate) arguments: Vec<Argument>,
 }
 
 /// One argument of a handler.
@@ -42,46 +65,107 @@ pub(crate) enum Source {
     Extract,
 }
 
-/// The routes of the methods that have nothing wrong with them.
-pub(crate) fn routes(methods: Vec<Method>, mistakes: &mut Mistakes) -> Vec<Route> {
-    let mut routes = Vec::new();
+/// How a handler is called over gRPC.
+pub(crate) struct Rpc {
+    /// As the `.proto` file has it: `GetOrder`.
+    pub(crate) name: Ident,
+    /// As the generated trait has it: `get_order`.
+    pub(crate) method: Ident,
+    /// In the order of the signature.
+    pub(crate) arguments: Vec<Part>,
+}
+
+/// What of the request message an argument is.
+pub(crate) enum Part {
+    /// The field of the argument's name.
+    Field(Ident),
+    /// The message as a whole.
+    Message,
+}
+
+/// The methods that have nothing wrong with them.
+pub(crate) fn handlers(methods: Vec<Method>, block: &Block, mistakes: &mut Mistakes) -> Vec<Handler> {
+    let mut handlers = Vec::new();
     let mut seen = Seen::default();
     for method in methods {
         let mut own = Mistakes::default();
         seen.check(&method, &mut own);
-        let route = route(method, &mut own);
-        if own.is_empty() {
-            routes.push(route);
+        let is_whole = method.is_whole;
+        let handler = handler(method, block, &mut own);
+        if own.is_empty() && is_whole {
+            handlers.push(handler);
         } else {
             mistakes.extend(own);
         }
     }
-    routes
+    handlers
 }
 
-fn route(method: Method, mistakes: &mut Mistakes) -> Route {
-    check_signature(&method, mistakes);
-    let parameters = parameters(&method.route.template, mistakes);
-    let arguments = arguments(&method, &parameters, mistakes);
-    Route {
-        doc: attr::doc(&method.attributes),
-        conditions: conditions(&method),
-        attr: method.route,
-        handler: method.signature.ident,
-        arguments,
-        output: match method.signature.output {
+fn handler(method: Method, block: &Block, mistakes: &mut Mistakes) -> Handler {
+    let Method { attributes, route, rpc, signature, is_whole } = method;
+    check_signature(&signature, mistakes);
+    let marks: Vec<Marks> =
+        plain_arguments(&signature).map(|argument| Marks::read(&argument.attrs, mistakes)).collect();
+    for argument in plain_arguments(&signature) {
+        check_type(argument, mistakes);
+    }
+    if let (Some(RpcAttr { keys: Some(keys), .. }), Some(_)) = (&rpc, &route) {
+        mistakes.on(keys, "the keys of the route hold for the rpc too: move this one there");
+    }
+    let arguments = route.as_ref().map(|attr| {
+        let mut parameters = template::parameters(&attr.template, mistakes);
+        for name in parameters.iter().filter(|name| block.parameters.contains(name)) {
+            mistakes
+                .on(&attr.template, format!("`{{{name}}}` is in the path of the service already: name it otherwise"));
+        }
+        parameters.retain(|name| !block.parameters.contains(name));
+        arguments(&signature, attr, &parameters, &block.parameters, mistakes)
+    });
+    let rpc_arguments = rpc.as_ref().map(|_| rpc_arguments(&signature, &marks, arguments.as_deref(), mistakes));
+    if rpc.is_none() && is_whole {
+        for span in marks.iter().filter_map(|marks| marks.message) {
+            mistakes.at(
+                span,
+                "`#[message]` takes the request message of an rpc: add `#[rpc]` to the handler, or remove it",
+            );
+        }
+    }
+    Handler {
+        doc: value::doc(&attributes),
+        conditions: conditions(&attributes),
+        types: plain_arguments(&signature).map(|argument| (*argument.ty).clone()).collect(),
+        rpc: rpc.as_ref().zip(rpc_arguments).map(|(attr, arguments)| {
+            let name = attr.name(&signature.ident);
+            Rpc { method: RpcAttr::method(&name), name, arguments }
+        }),
+        route: route.as_ref().zip(arguments).map(|(attr, arguments)| Route {
+            verb: attr.verb.clone(),
+            method: attr.method(),
+            template: block.full_path(&attr.template),
+            arguments,
+        }),
+        policy: route.map(|attr| attr.policy).or(rpc.map(|attr| attr.policy)).unwrap_or_default(),
+        name: signature.ident,
+        output: match signature.output {
             ReturnType::Default => None,
             ReturnType::Type(_, ty) => Some(ty),
         },
     }
 }
 
-fn conditions(method: &Method) -> Vec<Attribute> {
-    method.attributes.iter().filter(|attribute| attribute.path().is_ident("cfg")).cloned().collect()
+fn conditions(attributes: &[Attribute]) -> Vec<Attribute> {
+    attributes.iter().filter(|attribute| attribute.path().is_ident("cfg")).cloned().collect()
 }
 
-fn check_signature(method: &Method, mistakes: &mut Mistakes) {
-    let signature = &method.signature;
+/// The arguments after `&self`.
+fn plain_arguments(signature: &Signature) -> impl Iterator<Item = &PatType> {
+    signature.inputs.iter().filter_map(|input| match input {
+        FnArg::Typed(argument) => Some(argument),
+        FnArg::Receiver(_) => None,
+    })
+}
+
+fn check_signature(signature: &Signature, mistakes: &mut Mistakes) {
     let name = &signature.ident;
     if signature.asyncness.is_none() {
         mistakes.on(signature.fn_token, format!("handler `{name}` must be async: add `async` before `fn`"));
@@ -91,7 +175,13 @@ fn check_signature(method: &Method, mistakes: &mut Mistakes) {
     }
     for parameter in &signature.generics.params {
         if !matches!(parameter, GenericParam::Lifetime(_)) {
-            mistakes.on(parameter, format!("handler `{name}` must not be generic: a request cannot choose a type"));
+            mistakes.on(
+                parameter,
+                format!(
+                    "handler `{name}` must not be generic, for a request cannot choose a type: name the type, or move the \
+                     parameter to the impl block"
+                ),
+            );
         }
     }
     match signature.inputs.first() {
@@ -112,188 +202,223 @@ fn check_signature(method: &Method, mistakes: &mut Mistakes) {
     }
 }
 
-fn arguments(method: &Method, parameters: &[String], mistakes: &mut Mistakes) -> Vec<Argument> {
-    let mut unused: Vec<&String> = parameters.iter().collect();
+/// Where the arguments of a route come from, by the rule of the chassis. `prefix` holds the parameters that come before the
+/// route's own path.
+pub(crate) fn arguments(
+    signature: &Signature,
+    attr: &RouteAttr,
+    parameters: &[String],
+    prefix: &[String],
+    mistakes: &mut Mistakes,
+) -> Vec<Argument> {
+    let mut unused: Vec<&String> = prefix.iter().chain(parameters).collect();
     let mut plain_argument: Option<&PatType> = None;
+    let mut strays: Vec<(&PatType, Stray<'_>)> = Vec::new();
     let mut arguments = Vec::new();
-    for input in &method.signature.inputs {
-        let FnArg::Typed(argument) = input else { continue };
-        let name = argument_name(argument);
+    for argument in plain_arguments(signature) {
+        let name = name_of(argument);
         let source = if argument.attrs.iter().any(|attribute| attribute.path().is_ident("extract")) {
             Source::Extract
         } else if let Some(at) = unused.iter().position(|parameter| Some(*parameter) == name.as_ref()) {
             Source::Path(unused.remove(at).clone())
         } else {
-            if let Some(first) = plain_argument.replace(argument) {
-                two_plain_arguments(method, first, argument, mistakes);
-            } else if method.route.takes_query() && is_single_value(&argument.ty) {
-                appears_nowhere(method, argument, mistakes);
+            if argument::is_axum_pattern(argument) {
+                // It is told what to write instead, where the type is looked at.
+            } else if let Some(first) = plain_argument.replace(argument) {
+                strays.push((argument, Stray::Second(first)));
+            } else if attr.takes_query() && argument::is_single_value(&argument.ty) {
+                strays.push((argument, Stray::NoQuery));
             }
-            if method.route.takes_query() { Source::Query } else { Source::Body }
+            if attr.takes_query() { Source::Query } else { Source::Body }
         };
-        check_type(argument, mistakes);
         arguments.push(Argument { name, source, ty: (*argument.ty).clone() });
     }
+    tell_strays(attr, strays, &mut unused, mistakes);
     for name in unused {
-        mistakes.on(
-            &method.route.template,
-            format!("`{{{name}}}` has no argument: add `{name}: …` to `{}`", method.signature.ident),
-        );
+        let handler = &signature.ident;
+        if prefix.contains(name) {
+            mistakes.on(
+                handler,
+                format!("`{{{name}}}` in the path of the service has no argument here: add `{name}: …` to `{handler}`"),
+            );
+        } else {
+            mistakes.on(&attr.template, format!("`{{{name}}}` has no argument: add `{name}: …` to `{handler}`"));
+        }
     }
     arguments
 }
 
-fn argument_name(argument: &PatType) -> Option<String> {
+/// Why an argument has no place in the request.
+enum Stray<'a> {
+    /// There is a query or a body already.
+    Second(&'a PatType),
+    /// It is one value, and a query has names.
+    NoQuery,
+}
+
+fn tell_strays<'a>(
+    attr: &RouteAttr,
+    strays: Vec<(&'a PatType, Stray<'a>)>,
+    unused: &mut Vec<&String>,
+    mistakes: &mut Mistakes,
+) {
+    let path = attr.template.value();
+    for (argument, stray) in strays {
+        let name = plain(&argument.pat);
+        // Of two plain arguments, the first may be the one that was meant for the path.
+        let candidates = match stray {
+            Stray::Second(first) => vec![argument, first],
+            Stray::NoQuery => vec![argument],
+        };
+        let meant = candidates.iter().find_map(|candidate| {
+            let name = name_of(candidate)?;
+            let at = unused.iter().position(|parameter| alike(&name, parameter))?;
+            Some((*candidate, name, at))
+        });
+        if let Some((candidate, name, at)) = meant {
+            let parameter = unused.remove(at);
+            mistakes.on(
+                &candidate.pat,
+                format!("`{name}` is not in the path {path:?}, did you mean `{parameter}`? Name the argument and the parameter alike"),
+            );
+            continue;
+        }
+        let message = match stray {
+            Stray::Second(first) => format!(
+                "`{}` is {} already, and `{name}` is not in the path {path:?}: add `{{{name}}}` to the path, put both into \
+                 one struct, or mark an axum extractor with `#[extract]`",
+                plain(&first.pat),
+                if attr.takes_query() { "the query" } else { "the body" },
+            ),
+            Stray::NoQuery => format!(
+                "`{name}` is not in the path {path:?}, and a query has names: add `{{{name}}}` to the path, or take a struct \
+                 with a field `{name}`",
+            ),
+        };
+        mistakes.on(argument, message);
+    }
+}
+
+/// What of the request message the arguments of an rpc are.
+fn rpc_arguments(
+    signature: &Signature,
+    marks: &[Marks],
+    route: Option<&[Argument]>,
+    mistakes: &mut Mistakes,
+) -> Vec<Part> {
+    let mut has_message = false;
+    let mut parts = Vec::new();
+    for (at, (argument, marks)) in plain_arguments(signature).zip(marks).enumerate() {
+        let is_path = route
+            .and_then(|arguments| arguments.get(at))
+            .is_some_and(|argument| matches!(argument.source, Source::Path(_)));
+        if let Some(span) = marks.extract {
+            mistakes.at(
+                span,
+                "an rpc has no HTTP request to extract from: take the value out of `chassis::RequestContext`, or write a second \
+                 method for the rpc that calls the first",
+            );
+        } else if let Some(span) = marks.message {
+            if is_path {
+                let name = plain(&argument.pat);
+                mistakes.at(
+                    span,
+                    format!(
+                        "`{name}` is a parameter of the path, and so the message's field `{name}`: remove `#[message]`"
+                    ),
+                );
+            } else if has_message {
+                mistakes.at(span, "an rpc has one message: take its fields by their names, or put both into one type");
+            }
+            has_message = true;
+            parts.push(Part::Message);
+            continue;
+        }
+        match &*argument.pat {
+            Pat::Ident(pattern) => parts.push(Part::Field(pattern.ident.clone())),
+            // Its mistake is told where the type is looked at.
+            _ if argument::is_axum_pattern(argument) || marks.extract.is_some() => {}
+            pattern => {
+                mistakes.on(
+                    pattern,
+                    format!(
+                        "an argument of an rpc is the message's field of its name, and `{}` is no name: write a name, or mark \
+                         it with `#[message]`",
+                        plain(pattern),
+                    ),
+                );
+            }
+        }
+    }
+    parts
+}
+
+/// The name of an argument, when it is no pattern.
+pub(crate) fn argument_name(argument: &FnArg) -> Option<String> {
+    match argument {
+        FnArg::Typed(argument) => name_of(argument),
+        FnArg::Receiver(_) => None,
+    }
+}
+
+fn name_of(argument: &PatType) -> Option<String> {
     match &*argument.pat {
         Pat::Ident(pattern) => Some(pattern.ident.unraw().to_string()),
         _ => None,
     }
 }
 
-fn two_plain_arguments(method: &Method, first: &PatType, second: &PatType, mistakes: &mut Mistakes) {
-    let what = if method.route.takes_query() { "the query" } else { "the body" };
-    let (first, name) = (plain(&first.pat), plain(&second.pat));
-    mistakes.on(
-        second,
-        format!(
-            "`{first}` is {what} already, and `{name}` is not in the path {:?}: add `{{{name}}}` to the path, put both into \
-             one struct, or mark an axum extractor with `#[extract]`",
-            method.route.template.value(),
-        ),
-    );
-}
-
-fn appears_nowhere(method: &Method, argument: &PatType, mistakes: &mut Mistakes) {
-    let (name, template) = (plain(&argument.pat), method.route.template.value());
-    mistakes.on(
-        argument,
-        format!(
-            "`{name}` is not in the path {template:?}, and a query has names: add `{{{name}}}` to the path, or take a struct \
-             with a field `{name}`",
-        ),
-    );
-}
-
-fn check_type(argument: &PatType, mistakes: &mut Mistakes) {
-    match &*argument.ty {
-        Type::Reference(reference) => {
-            let owned = match &*reference.elem {
-                Type::Path(path) if path.path.is_ident("str") => "String".to_owned(),
-                Type::Slice(slice) => format!("Vec<{}>", plain(&slice.elem)),
-                other => plain(other),
-            };
-            mistakes
-                .on(reference, format!("found `{}`, expected a value of its own: write `{owned}`", plain(reference)));
-        }
-        Type::ImplTrait(ty) => mistakes.on(ty, "an argument needs a type of its own: a request cannot choose one"),
-        _ => {}
-    }
-}
-
-/// Whether a type is surely one value, so that no query can become it.
-fn is_single_value(ty: &Type) -> bool {
-    const NAMES: [&str; 16] = [
-        "bool", "char", "f32", "f64", "i8", "i16", "i32", "i64", "i128", "u8", "u16", "u32", "u64", "u128", "usize",
-        "String",
-    ];
-    matches!(ty, Type::Path(path) if NAMES.iter().any(|name| path.path.is_ident(name)))
-}
-
-/// Tokens as a person writes them.
-fn plain(tokens: impl ToTokens) -> String {
-    let text = tokens.to_token_stream().to_string();
-    text.replace("& ", "&").replace(" :", ":").replace(" <", "<").replace("< ", "<").replace(" >", ">")
-}
-
-/// The parameters that a path template names.
-fn parameters(template: &LitStr, mistakes: &mut Mistakes) -> Vec<String> {
-    let path = template.value();
-    if !path.starts_with('/') {
-        mistakes.on(template, format!("found {path:?}, expected a path that starts with a slash: write \"/{path}\""));
-        return Vec::new();
-    }
-    if let Some(odd) = path.chars().find(|c| matches!(c, '?' | '#') || c.is_whitespace() || c.is_control()) {
-        mistakes.on(
-            template,
-            format!("found {odd:?} in {path:?}, expected a path alone: a query comes from the arguments"),
-        );
-        return Vec::new();
-    }
-    let mut names: Vec<String> = Vec::new();
-    let mut segments = path[1..].split('/').peekable();
-    while let Some(segment) = segments.next() {
-        match parameter(segment) {
-            Ok(None) => {}
-            Ok(Some((name, _))) if names.contains(&name) => {
-                mistakes.on(template, format!("`{{{name}}}` is twice in {path:?}: give each its own name"));
-            }
-            Ok(Some((name, rest))) => {
-                if rest && segments.peek().is_some() {
-                    mistakes
-                        .on(template, format!("`{{*{name}}}` takes the rest of the path: it must be the last segment"));
-                }
-                names.push(name);
-            }
-            Err(message) => mistakes.on(template, message),
-        }
-    }
-    names
-}
-
-/// The parameter that a segment is, and whether it takes the rest of the path.
-fn parameter(segment: &str) -> Result<Option<(String, bool)>, String> {
-    if let Some(name) = segment.strip_prefix([':', '*']) {
-        let rest = if segment.starts_with('*') { "*" } else { "" };
-        return Err(format!("found `{segment}`, expected braces around a parameter: write `{{{rest}{name}}}`"));
-    }
-    if !segment.contains(['{', '}']) {
-        return Ok(None);
-    }
-    let inner = segment.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
-    let Some(inner) = inner.filter(|inner| !inner.contains(['{', '}'])) else {
-        let (open, close) = (segment.matches('{').count(), segment.matches('}').count());
-        return Err(if open == close {
-            format!("found `{segment}`, expected a parameter that fills its segment: write `{{name}}`")
-        } else {
-            format!("found `{segment}`, expected a brace at both ends of a parameter: write `{{name}}`")
-        });
-    };
-    let (name, rest) = inner.strip_prefix('*').map_or((inner, false), |name| (name, true));
-    let is_name = name.starts_with(|c: char| c.is_alphabetic() || c == '_')
-        && name.chars().all(|c| c.is_alphanumeric() || c == '_');
-    if is_name {
-        Ok(Some((name.to_owned(), rest)))
-    } else {
-        Err(format!("found `{segment}`, expected the name of an argument in the braces: write `{{id}}`"))
-    }
-}
-
-/// The routes seen so far, to find two that cannot live together.
+/// The routes and rpcs seen so far, to find two that cannot live together.
 #[derive(Default)]
 struct Seen {
     /// By the template without its names, and the method.
     handlers: HashMap<(String, String), Ident>,
     /// By the template without its names.
     templates: HashMap<String, String>,
+    /// By the name in the `.proto` file.
+    rpcs: HashMap<String, Ident>,
 }
 
 impl Seen {
     fn check(&mut self, method: &Method, mistakes: &mut Mistakes) {
         // Two methods of which only one is compiled may share a route.
-        if !conditions(method).is_empty() {
+        if !conditions(&method.attributes).is_empty() {
             return;
         }
-        let template = method.route.template.value();
-        let shape = without_names(&template);
-        let verb = method.route.method().to_string();
         let name = &method.signature.ident;
+        if let Some(rpc) = &method.rpc {
+            let rpc_name = rpc.name(name);
+            match self.rpcs.get(&rpc_name.to_string()) {
+                Some(first) => {
+                    mistakes.on(
+                        &rpc_name,
+                        format!("`{first}` is the rpc `{rpc_name}` already: write `#[rpc(…)]` with another name"),
+                    );
+                }
+                None => {
+                    self.rpcs.insert(rpc_name.to_string(), name.clone());
+                }
+            }
+        }
+        if let Some(route) = &method.route {
+            self.check_route(route, name, mistakes);
+        }
+    }
+
+    fn check_route(&mut self, route: &RouteAttr, name: &Ident, mistakes: &mut Mistakes) {
+        let template = route.template.value();
+        let shape = without_names(&template);
+        let verb = route.method().to_string();
         if let Some(first) = self.handlers.get(&(shape.clone(), verb.clone())) {
-            mistakes.on(&method.route.template, format!("`{first}` answers {verb} {template:?} already"));
+            mistakes.on(
+                &route.template,
+                format!("`{first}` answers {verb} {template:?} already: give one of them another path"),
+            );
             return;
         }
         match self.templates.get(&shape) {
             Some(first) if *first != template => mistakes.on(
-                &method.route.template,
+                &route.template,
                 format!("found {template:?}, and {first:?} for the same path before: name the parameters alike"),
             ),
             _ => {
@@ -302,13 +427,4 @@ impl Seen {
         }
         self.handlers.insert((shape, verb), name.clone());
     }
-}
-
-fn without_names(template: &str) -> String {
-    let segments = template.split('/').map(|segment| match parameter(segment) {
-        Ok(Some((_, true))) => "{*}",
-        Ok(Some((_, false))) => "{}",
-        _ => segment,
-    });
-    segments.collect::<Vec<_>>().join("/")
 }

@@ -105,6 +105,6 @@ pub mod prelude {
     pub use crate::{
         Chassis,
         problem::{IntoProblem, Problem},
-        service::{Accepted, Created, NoContent, service},
+        service::{Accepted, Created, NoContent, delete, get, head, patch, post, put, rpc, service},
     };
 }

@@ -32,6 +32,7 @@ mod server_http2;
 mod server_input;
 mod server_limits;
 mod service_grpc;
+mod service_macro;
 mod service_streams;
 mod support;
 mod telemetry_calls_out;

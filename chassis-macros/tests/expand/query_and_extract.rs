@@ -11,6 +11,7 @@ impl ::chassis::__private::Service for Orders {
             HasProblems as _, HasSchema as _, MayFail as _, NoProblems as _,
             NoSchema as _,
         };
+        #[allow(unused_mut)]
         let mut routes = ::std::vec::Vec::new();
         routes
             .push({
@@ -49,7 +50,7 @@ impl ::chassis::__private::Service for Orders {
         #[allow(unused_imports)]
         use ::chassis::__private::{
             AsJson as _, AsNothing as _, AsReply as _, AsResponse as _, CannotFail as _,
-            HasNamedRules as _, HasRules as _, MayFail as _, NoRules as _,
+            MayFail as _, HasNamedRules as _, HasRules as _, NoRules as _,
         };
         let router = ::chassis::__private::Router::new();
         let router = router

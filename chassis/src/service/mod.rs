@@ -60,7 +60,33 @@ pub use validate::validate;
 /// Makes a service of a type: reads the signatures in an impl block, keeps the block as it is written, and adds the wiring.
 ///
 /// A method with a route is a handler: `#[get("/orders/{id}")]`, likewise `post`, `put`, `patch`, `delete`, `head`. It is
-/// `async` and takes `&self`. Methods without a route are left alone.
+/// `async` and takes `&self`. Methods without a route or an rpc are left alone.
+///
+/// ```
+/// use chassis::service::{Created, service};
+///
+/// #[derive(serde::Serialize, serde::Deserialize)]
+/// struct Order {
+///     id: u64,
+/// }
+///
+/// struct Orders;
+///
+/// #[service(path = "/shop", version = "v1", tag = "orders")]
+/// impl Orders {
+///     /// Look one order up.
+///     #[get("/orders/{id}")]
+///     async fn order(&self, id: u64) -> Order {
+///         Order { id }
+///     }
+///
+///     /// Place an order.
+///     #[post("/orders", timeout = "2s", concurrency = 50, body_limit = "64KiB")]
+///     async fn place(&self, order: Order) -> Created<Order> {
+///         Created::new(order)
+///     }
+/// }
+/// ```
 ///
 /// # Arguments
 ///
@@ -80,38 +106,113 @@ pub use validate::validate;
 /// of ours ([`Created`], [`Accepted`], [`NoContent`], [`Events`], [`JsonLines`], [`Raw`], `()` for 204), or anything that serializes, which is
 /// answered as JSON, or else anything that axum can answer.
 ///
-/// # Policy
+/// # Keys of the service
 ///
-/// Keys after the path: `#[post("/orders", timeout = "2s")]`.
+/// - `path = "/shop"`: stands in front of every route's path. It may hold parameters, `"/tenants/{tenant}"`; then every
+///   handler with a route takes them. The route `"/"` is the path itself.
+/// - `version = "v1"`: one segment in front of that: `/v1/shop/orders/{id}`.
+/// - `tag = "orders"`: the group of every route in the OpenAPI document.
+/// - `grpc = proto::orders_server::Orders`: the trait that tonic generates; see below.
 ///
-/// - `timeout`: how long the handler may take.
+/// # Keys of a route
+///
+/// They come after the path: `#[post("/orders", timeout = "2s", idempotent)]`. What they ask for is a
+/// [`RoutePolicy`], and what it is good for stands there.
+///
+/// - `timeout = "2s"`: how long the handler may take. Units as in the configuration: `h`, `m`, `s`, `ms`, `us`, `ns`.
+/// - `concurrency = 50`: how many requests are served at once; one more is turned away as `bulkhead_full`.
+/// - `body_limit = "64KiB"`: the largest body. Units as in the configuration: `B`, `kB`, `KiB`, `MB`, `MiB`, `GB`, `GiB`; a
+///   plain number is bytes.
+/// - `idempotent`: a second request with the same content does no harm.
+/// - `deprecated = "2026-06-30"`: since this day (UTC, its first second) callers should use something else.
+/// - `sunset = "2027-06-30"`: from this day on the route will be gone. It needs `deprecated`.
+/// - `tags = ["orders", "search"]`: further groups in the OpenAPI document.
+///
+/// # The same method over gRPC
+///
+/// `#[rpc]` serves a method as the rpc of its name (`order` is `Order`), `#[rpc(GetOrder)]` as another, with a route beside
+/// it or alone. The service names the trait that tonic generates from the `.proto` file, and the types of the messages are
+/// read off it.
+///
+/// - An argument is the message's field of its name, converted with `TryFrom`. What does not fit is `INVALID_ARGUMENT`, with
+///   a violation for every field.
+/// - An argument marked `#[message]` is the whole message, converted with `TryFrom`.
+/// - What the method returns becomes the answer's message by `From`. Of [`Created`] and [`Accepted`] it is what they hold;
+///   `()` and [`NoContent`] are an empty message.
+/// - An error becomes a status by the same [`IntoProblem`](crate::problem::IntoProblem).
+/// - The keys of the route hold for the rpc too. An rpc without a route has its own: `#[rpc(GetOrder, timeout = "2s")]`.
 ///
 /// ```
-/// use chassis::service::{Created, service};
+/// # mod proto {
+/// #     #[derive(Clone, PartialEq, prost::Message)]
+/// #     pub struct GetOrderRequest { #[prost(uint64, tag = "1")] pub id: u64 }
+/// #     #[derive(Clone, PartialEq, prost::Message)]
+/// #     pub struct PlaceOrderRequest { #[prost(string, tag = "1")] pub sku: String }
+/// #     #[derive(Clone, PartialEq, prost::Message)]
+/// #     pub struct Order { #[prost(uint64, tag = "1")] pub id: u64, #[prost(string, tag = "2")] pub sku: String }
+/// #     pub mod orders_server {
+/// #         pub const SERVICE_NAME: &str = "orders.v1.Orders";
+/// #         #[tonic::async_trait]
+/// #         pub trait Orders: Send + Sync + 'static {
+/// #             async fn get_order(&self, request: tonic::Request<super::GetOrderRequest>)
+/// #                 -> Result<tonic::Response<super::Order>, tonic::Status>;
+/// #             async fn place_order(&self, request: tonic::Request<super::PlaceOrderRequest>)
+/// #                 -> Result<tonic::Response<super::Order>, tonic::Status>;
+/// #         }
+/// #     }
+/// # }
+/// use chassis::{problem::Problem, service::{Created, service}};
 ///
-/// #[derive(serde::Serialize, serde::Deserialize)]
+/// #[derive(serde::Serialize)]
 /// struct Order {
 ///     id: u64,
+///     sku: String,
+/// }
+///
+/// #[derive(serde::Deserialize)]
+/// struct NewOrder {
+///     sku: String,
+/// }
+///
+/// impl From<Order> for proto::Order {
+///     fn from(Order { id, sku }: Order) -> Self {
+///         Self { id, sku }
+///     }
+/// }
+///
+/// impl TryFrom<proto::PlaceOrderRequest> for NewOrder {
+///     type Error = &'static str;
+///     fn try_from(message: proto::PlaceOrderRequest) -> Result<Self, Self::Error> {
+///         if message.sku.is_empty() { Err("sku is empty") } else { Ok(Self { sku: message.sku }) }
+///     }
 /// }
 ///
 /// struct Orders;
 ///
-/// #[service]
+/// #[service(grpc = proto::orders_server::Orders)]
 /// impl Orders {
-///     /// Look one order up.
 ///     #[get("/orders/{id}")]
-///     async fn order(&self, id: u64) -> Order {
-///         Order { id }
+///     #[rpc(GetOrder)]
+///     async fn order(&self, id: u64) -> Result<Order, Problem> {
+///         if id == 7 { Ok(Order { id, sku: "a-01".into() }) } else { Err(Problem::not_found("order_unknown")) }
 ///     }
 ///
-///     /// Place an order.
-///     #[post("/orders", timeout = "2s")]
-///     async fn place(&self, order: Order) -> Created<Order> {
-///         Created::new(order)
+///     #[post("/orders")]
+///     #[rpc]
+///     async fn place_order(&self, #[message] order: NewOrder) -> Created<Order> {
+///         Created::new(Order { id: 8, sku: order.sku })
 ///     }
 /// }
 /// ```
+///
+/// A trait with a streaming method names the stream, as the compiler asks for it:
+/// `grpc = proto::orders_server::Orders<WatchStream = …>`. The streaming methods themselves are written by hand, as a tonic
+/// server of their own service.
 pub use chassis_rs_macros::service;
+
+/// Makes a method of an impl block under [`macro@service`] a handler; that is where it is explained. Elsewhere it only says
+/// where it belongs.
+pub use chassis_rs_macros::{delete, get, head, patch, post, put, rpc};
 
 /// A type whose methods answer requests. Implemented by [`macro@service`], or by hand.
 #[diagnostic::on_unimplemented(
