@@ -1,0 +1,7 @@
+use chassis::prelude::*;
+
+#[chassis::main]
+fn main(chassis: Chassis) -> chassis::Result<()> {
+    drop(chassis);
+    Ok(())
+}

@@ -1,0 +1,7 @@
+use chassis::prelude::*;
+
+#[chassis::main]
+async fn main(settings: String) -> chassis::Result<()> {
+    drop(settings);
+    Ok(())
+}

@@ -1,0 +1,6 @@
+use chassis::prelude::*;
+
+#[chassis::main]
+async fn main() -> chassis::Result<()> {
+    Ok(())
+}

@@ -1,0 +1,21 @@
+use chassis::prelude::*;
+
+#[path = "../proto.rs"]
+mod proto;
+
+struct Orders;
+
+#[service(grpc = proto::orders_server::Orders)]
+impl Orders {
+    #[rpc(GetOrder)]
+    async fn order(&self, id: u32) -> proto::Order {
+        proto::Order { id }
+    }
+
+    #[rpc]
+    async fn get_order(&self, id: u32) -> proto::Order {
+        proto::Order { id }
+    }
+}
+
+fn main() {}

@@ -1,0 +1,16 @@
+use chassis::prelude::*;
+
+#[path = "../proto.rs"]
+mod proto;
+
+struct Orders;
+
+#[service(grpc = "proto::orders_server::Orders")]
+impl Orders {
+    #[rpc(GetOrder)]
+    async fn order(&self, id: u32) -> proto::Order {
+        proto::Order { id }
+    }
+}
+
+fn main() {}

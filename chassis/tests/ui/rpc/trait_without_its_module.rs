@@ -1,0 +1,17 @@
+use chassis::prelude::*;
+
+#[path = "../proto.rs"]
+mod proto;
+use proto::orders_server::Orders as Server;
+
+struct Orders;
+
+#[service(grpc = Server)]
+impl Orders {
+    #[rpc(GetOrder)]
+    async fn order(&self, id: u32) -> proto::Order {
+        proto::Order { id }
+    }
+}
+
+fn main() {}

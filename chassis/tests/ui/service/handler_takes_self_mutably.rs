@@ -1,0 +1,13 @@
+use chassis::prelude::*;
+
+struct Orders;
+
+#[service]
+impl Orders {
+    #[get("/orders")]
+    async fn orders(&mut self) -> u64 {
+        7
+    }
+}
+
+fn main() {}

@@ -1,0 +1,13 @@
+use chassis::prelude::*;
+
+struct Orders;
+
+#[service]
+impl Orders {
+    #[get("/orders")]
+    async unsafe fn orders(&self) -> u64 {
+        7
+    }
+}
+
+fn main() {}

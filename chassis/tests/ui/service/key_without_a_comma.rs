@@ -1,0 +1,14 @@
+use chassis::prelude::*;
+
+struct Orders;
+
+#[service]
+impl Orders {
+    #[get("/orders" timeout = "2s")]
+    async fn orders(&self) {}
+
+    #[get("/items", timeout = "2s" idempotent)]
+    async fn items(&self) {}
+}
+
+fn main() {}

@@ -1,0 +1,6 @@
+use chassis::prelude::*;
+
+#[service]
+async fn orders() {}
+
+fn main() {}

@@ -1,0 +1,6 @@
+use chassis::prelude::*;
+
+#[service]
+struct Orders;
+
+fn main() {}

@@ -1,0 +1,13 @@
+use chassis::prelude::*;
+
+struct Orders;
+
+#[service]
+impl Orders {
+    #[get("/orders?limit={limit}")]
+    async fn orders(&self, limit: u32) -> u32 {
+        limit
+    }
+}
+
+fn main() {}

@@ -1,0 +1,13 @@
+use chassis::prelude::*;
+
+struct Orders;
+
+#[service]
+impl Orders {
+    #[get("orders/{id}")]
+    async fn order(&self, id: u64) -> u64 {
+        id
+    }
+}
+
+fn main() {}

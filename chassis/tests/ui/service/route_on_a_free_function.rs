@@ -1,0 +1,6 @@
+use chassis::prelude::*;
+
+#[post("/orders")]
+async fn place() {}
+
+fn main() {}

@@ -1,0 +1,14 @@
+use chassis::prelude::*;
+
+struct Orders;
+
+#[service(path = "/tenants/{tenant}")]
+impl Orders {
+    #[get("/orders")]
+    async fn orders(&self) {}
+
+    #[get("/items")]
+    async fn items(&self) {}
+}
+
+fn main() {}

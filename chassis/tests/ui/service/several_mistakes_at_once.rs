@@ -1,0 +1,24 @@
+use chassis::prelude::*;
+
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Order {
+    id: u64,
+}
+
+struct Orders;
+
+#[service(versoin = "v1")]
+impl Orders {
+    #[get("orders/{id}", timout = "2s")]
+    fn order(&self, id: &str) {}
+
+    #[post("/orders", concurrency = 0)]
+    async fn place(&mut self, order: Order, note: String) {}
+
+    #[get("/orders")]
+    async fn healthy(&self) -> u64 {
+        7
+    }
+}
+
+fn main() {}
