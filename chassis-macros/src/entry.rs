@@ -9,7 +9,7 @@ use std::{
 use proc_macro2::{Ident, TokenStream, TokenTree};
 use quote::{quote, quote_spanned};
 use syn::{
-    Attribute, Signature, Visibility,
+    Attribute, FnArg, ReturnType, Signature, Visibility,
     parse::{ParseStream, Parser},
     spanned::Spanned,
 };
@@ -52,22 +52,44 @@ pub(crate) fn main(keys: &TokenStream, item: TokenStream, build: &Build) -> Toke
         mistakes.on(keys, "`#[chassis::main]` takes no keys: what can be set is in the configuration");
     }
     let signature = read(item.clone(), &mut mistakes);
-    let Some(signature) = signature.filter(|_| mistakes.is_empty()) else {
-        return fallback::as_written(item, mistakes);
+    let signature = match signature {
+        Some(signature) if mistakes.is_empty() => signature,
+        Some(signature) if signature.ident == "main" => return wrong(&item, mistakes),
+        _ => return fallback::as_written(item, mistakes),
     };
 
     let (facts, watched) = (facts(build), watched(build));
     let name = &signature.ident;
     // A wrong argument or return type is told where it is written.
-    let span = signature.output.span();
-    let (start, function) = (paths::at(span, run), Ident::new("main", span));
-    let call = quote_spanned!(span=> #start(#facts, #function));
+    let argument = signature.inputs.first().map_or(name.span(), |input| match input {
+        FnArg::Typed(argument) => argument.ty.span(),
+        FnArg::Receiver(receiver) => receiver.span(),
+    });
+    let output = match &signature.output {
+        ReturnType::Type(_, ty) => ty.span(),
+        ReturnType::Default => name.span(),
+    };
+    let (start, function) = (paths::at(argument, run), Ident::new("main", output));
+    let call = quote_spanned!(argument=> #start(#facts, #function));
     quote! {
         fn #name() -> #ExitCode {
             #item
             #watched
             #call
         }
+    }
+}
+
+/// The function as it was written, and what is wrong with it. It is put into another `main`, so that the compiler does not
+/// miss one, or complain that this one is async.
+fn wrong(item: &TokenStream, mistakes: Mistakes) -> TokenStream {
+    let mistakes = mistakes.into_tokens();
+    quote! {
+        #[allow(dead_code)]
+        fn main() {
+            #item
+        }
+        #mistakes
     }
 }
 
@@ -98,7 +120,7 @@ fn read(item: TokenStream, mistakes: &mut Mistakes) -> Option<Signature> {
         0 => mistakes.on(&signature.ident, "`main` needs its argument: write `async fn main(chassis: Chassis)`"),
         _ => mistakes.on(&signature.inputs, "`main` has one argument: write `async fn main(chassis: Chassis)`"),
     }
-    if matches!(signature.output, syn::ReturnType::Default) {
+    if matches!(signature.output, ReturnType::Default) {
         mistakes.on(&signature.ident, "`main` must return how it went: add `-> chassis::Result<()>`");
     }
     Some(signature)
@@ -204,7 +226,7 @@ mod tests {
     fn a_wrong_main_is_told_everything_at_once() {
         let check = |item: TokenStream, expected: &[&str]| {
             let expanded = main(&TokenStream::new(), item.clone(), &build());
-            assert!(expanded.to_string().starts_with(&item.to_string()), "kept as written: {expanded}");
+            assert!(expanded.to_string().contains(&item.to_string()), "kept as written: {expanded}");
             assert_eq!(mistakes_in(&expanded), expected);
         };
         check(

@@ -2,7 +2,7 @@
 
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
-use syn::spanned::Spanned;
+use syn::{PathArguments, Type, spanned::Spanned};
 
 use crate::{
     block::Block,
@@ -134,18 +134,17 @@ fn route_of(handler: &Handler, route: &Route) -> TokenStream {
     let Handler { name, conditions, .. } = handler;
     let Route { template, arguments, .. } = route;
     let routing = paths::routing(&route.verb);
-    let service = Ident::new("service", Span::mixed_site());
-    let request = Ident::new("arguments", Span::mixed_site());
-    let names = names(arguments.len());
+    let service = Ident::new("service", name.span());
+    let request = Ident::new("arguments", name.span());
+    let names = names(&handler.types);
 
     let is_body = |argument: &Argument| matches!(argument.source, Source::Body);
     let takes = |body: bool| {
-        let (service, request) = (&service, &request);
         arguments
             .iter()
             .zip(&names)
             .filter(move |(argument, _)| is_body(argument) == body)
-            .map(move |(argument, name)| take(argument, name, service, request))
+            .map(|(argument, name)| take(argument, name))
     };
     let (before, last) = (takes(false), takes(true));
     let has_body = arguments.iter().any(is_body);
@@ -153,8 +152,7 @@ fn route_of(handler: &Handler, route: &Route) -> TokenStream {
     // Nothing of the request is kept while the handler works, except what it asked for.
     let done = (!has_body).then(|| quote!(::core::mem::drop(#request);));
 
-    let call = quote_spanned!(name.span()=> #send(Self::#name(&#service, #(#names),*)));
-    let answer = answer(handler, &call);
+    let answer = answer(handler, &call(handler, &service, &names));
     quote! {
         #(#conditions)*
         let router = router.route(#template, #routing(
@@ -168,18 +166,31 @@ fn route_of(handler: &Handler, route: &Route) -> TokenStream {
     }
 }
 
-/// The arguments' names in generated code.
-fn names(count: usize) -> Vec<Ident> {
-    (0..count).map(|n| format_ident!("argument{n}", span = Span::mixed_site())).collect()
+/// The arguments' names in generated code: each has the place of its type, to be blamed for what is wrong with it.
+fn names(types: &[Type]) -> Vec<Ident> {
+    types.iter().enumerate().map(|(n, ty)| format_ident!("argument{n}", span = ty.span())).collect()
 }
 
-fn take(argument: &Argument, name: &Ident, service: &Ident, request: &Ident) -> TokenStream {
+/// All of it has the place of the handler's name: one that cannot be sent to another thread is told once.
+fn call(handler: &Handler, service: &Ident, arguments: &[Ident]) -> TokenStream {
+    let name = &handler.name;
+    let checked = paths::at(name.span(), send);
+    quote_spanned!(name.span()=> #checked(Self::#name(&#service, #(#arguments),*)).await)
+}
+
+/// All of it has the place of the type: one that cannot be taken is told once.
+fn take(argument: &Argument, name: &Ident) -> TokenStream {
     let ty = &argument.ty;
+    let span = ty.span();
+    let request = Ident::new("arguments", span);
     let value = match &argument.source {
-        Source::Path(parameter) => quote_spanned!(ty.span()=> #request.path::<#ty>(#parameter)?),
-        Source::Query => quote_spanned!(ty.span()=> #request.query::<#ty>()?),
-        Source::Body => quote_spanned!(ty.span()=> #request.json::<#ty>().await?),
-        Source::Extract => quote_spanned!(ty.span()=> #request.extract::<#ty, _>(&#service).await?),
+        Source::Path(parameter) => quote_spanned!(span=> #request.path::<#ty>(#parameter)?),
+        Source::Query => quote_spanned!(span=> #request.query::<#ty>()?),
+        Source::Body => quote_spanned!(span=> #request.json::<#ty>().await?),
+        Source::Extract => {
+            let state = paths::at(span, Arc);
+            quote_spanned!(span=> #request.extract::<#ty, #state<Self>>(&service).await?)
+        }
     };
     let check =
         place(argument).map(|(source, word)| quote!((&&#Probe::of(&#name)).__check().http(&#name, #source, #word)?;));
@@ -188,16 +199,30 @@ fn take(argument: &Argument, name: &Ident, service: &Ident, request: &Ident) -> 
 
 /// See `chassis::service::select`: the compiler chooses by the type, not the macro by its name.
 fn answer(handler: &Handler, call: &TokenStream) -> TokenStream {
-    let span = handler.output.as_ref().map_or(Span::call_site(), |output| output.span());
-    // An error about what these hold belongs to the return type.
-    let (outcome, value) = (Ident::new("outcome", span), Ident::new("value", span));
-    let split = quote_spanned!(span=> (&&#Probe::of(&#outcome)).__outcome().split(#outcome)?);
-    let write = quote_spanned!(span=> (&&&&#Probe::of(&#value)).__answer().write(#value));
+    let (value_span, error_span) = places(handler);
+    let (outcome, value) = (Ident::new("outcome", error_span), Ident::new("value", value_span));
+    let split = quote_spanned!(error_span=> (&&#Probe::of(&#outcome)).__outcome().split(#outcome)?);
+    let write = quote_spanned!(value_span=> (&&&&#Probe::of(&#value)).__answer().write(#value));
     quote! {
-        let #outcome = #call.await;
+        let #outcome = #call;
         let #value = #split;
         ::core::result::Result::<#Response, #Rejection>::Ok(#write)
     }
+}
+
+/// Where the compiler is to complain about what a handler returns, and about its error. Only the place is chosen by the name
+/// `Result`: behind an alias both are the place of the whole type.
+fn places(handler: &Handler) -> (Span, Span) {
+    let Some(output) = &handler.output else { return (handler.name.span(), handler.name.span()) };
+    let whole = output.span();
+    let Type::Path(path) = &**output else { return (whole, whole) };
+    let Some(PathArguments::AngleBracketed(arguments)) =
+        path.path.segments.last().filter(|last| last.ident == "Result").map(|last| &last.arguments)
+    else {
+        return (whole, whole);
+    };
+    let mut inner = arguments.args.iter().map(Spanned::span);
+    (inner.next().unwrap_or(whole), inner.next().unwrap_or(whole))
 }
 
 #[cfg(test)]

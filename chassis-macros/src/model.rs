@@ -70,7 +70,9 @@ fn read_header(input: ParseStream<'_>) -> syn::Result<(Generics, Type)> {
     let mut generics = if input.peek(Token![<]) { input.parse()? } else { Generics::default() };
     let self_ty = input.parse()?;
     if input.peek(Token![for]) {
-        return Err(input.error("expected an impl block of the type itself, found one of a trait"));
+        return Err(
+            input.error("found the impl block of a trait, expected one of the type itself: `impl Orders { … }`")
+        );
     }
     generics.where_clause = input.parse()?;
     Ok((generics, self_ty))

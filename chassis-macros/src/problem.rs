@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use proc_macro2::TokenStream;
-use quote::{format_ident, quote};
-use syn::{Attribute, Data, DeriveInput, Field, Fields, Ident, LitStr, Member, Meta, Token, Type};
+use quote::{format_ident, quote, quote_spanned};
+use syn::{Attribute, Data, DeriveInput, Field, Fields, Ident, LitStr, Member, Meta, Token, Type, spanned::Spanned};
 
 use crate::{
     fallback::Mistakes,
@@ -90,12 +90,15 @@ pub(crate) fn derive(item: TokenStream) -> TokenStream {
             Vec::new()
         }
     };
-    let (arms, infos): (Vec<_>, Vec<_>) = cases.into_iter().unzip();
+    let (arms, mut infos): (Vec<_>, Vec<_>) = cases.into_iter().unzip();
     let body = match (mistakes.is_empty(), arms.is_empty()) {
         (true, false) => quote!(match self { #(#arms)* }),
         (true, true) => quote!(match self {}),
         // Nothing else that uses the type is to complain about it.
-        (false, _) => quote!(::core::unreachable!()),
+        (false, _) => {
+            infos.clear();
+            quote!(::core::unreachable!())
+        }
     };
     let descriptions = paths::descriptions();
     let (generics, arguments, condition) = input.generics.split_for_impl();
@@ -110,6 +113,7 @@ pub(crate) fn derive(item: TokenStream) -> TokenStream {
             fn describe() -> ::std::vec::Vec<#ProblemInfo> {
                 #[allow(unused_imports)]
                 use #descriptions;
+                #[allow(unused_mut)]
                 let mut infos = ::std::vec::Vec::new();
                 #(#infos)*
                 infos
@@ -161,11 +165,15 @@ impl Case<'_> {
             return None;
         };
         let pattern = &self.pattern;
-        let describe = self.fields.iter().map(|Field { ty, .. }| quote!(<#ty as #IntoProblem>::describe()));
-        Some((
-            quote!(#pattern { #field: inner } => #IntoProblem::into_problem(inner),),
-            quote!(infos.extend(#(#describe)*);),
-        ))
+        // All of it has the place of the type: one that is no problem is told once.
+        let inner = |ty: &Type| {
+            let into_problem = paths::at(ty.span(), IntoProblem);
+            quote_spanned!(ty.span()=> <#ty as #into_problem>)
+        };
+        let types = || self.fields.iter().map(|field| (inner(&field.ty), field.ty.span()));
+        let handed = types().map(|(inner, span)| quote_spanned!(span=> #inner::into_problem(inner)));
+        let describe = types().map(|(inner, span)| quote_spanned!(span=> #inner::describe()));
+        Some((quote!(#pattern { #field: inner } => #(#handed)*,), quote!(infos.extend(#(#describe)*);)))
     }
 
     fn kind(&self, kind: &Ident, keys: &Keys, mistakes: &mut Mistakes) -> (TokenStream, TokenStream) {
@@ -175,7 +183,10 @@ impl Case<'_> {
             .zip(self.fields)
             .filter_map(|(member, field)| Some((member, public_name(field, mistakes)?, &field.ty)))
             .collect();
-        let bindings: Vec<Ident> = (0..public.len()).map(|n| format_ident!("member{n}")).collect();
+        // What is wrong with a member's type is told there, and that it is no error at its name.
+        let bindings: Vec<Ident> =
+            public.iter().enumerate().map(|(n, (.., ty))| format_ident!("member{n}", span = ty.span())).collect();
+        let error = Ident::new("error", self.name.span());
         let members = public.iter().map(|(member, ..)| member);
         let names: Vec<&LitStr> = public.iter().map(|(_, name, _)| name).collect();
         let shown = public.iter().map(|(_, name, ty)| quote!(.member(#name, (&&#Probe::<#ty>::new()).__schema())));
@@ -190,11 +201,11 @@ impl Case<'_> {
         let doc = doc(self.attributes);
         let doc = (!doc.value().is_empty()).then(|| quote!(.doc(#doc)));
         let arm = quote! {
-            ref error @ #pattern { #(#members: ref #bindings,)* .. } => #fixed
+            ref #error @ #pattern { #(#members: ref #bindings,)* .. } => #fixed
                 #(.retry_after(#retry_after))*
                 #retry_safe
                 #(.with(#names, #bindings))*
-                .explained_by(error),
+                .explained_by(#error),
         };
         let info = quote! {
             infos.push(#ProblemInfo::of(&#fixed) #doc #(#shown)*);

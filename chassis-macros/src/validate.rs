@@ -112,14 +112,16 @@ fn handler(method: Method, block: &Block, mistakes: &mut Mistakes) -> Handler {
     if let (Some(RpcAttr { keys: Some(keys), .. }), Some(_)) = (&rpc, &route) {
         mistakes.on(keys, "the keys of the route hold for the rpc too: move this one there");
     }
-    let arguments = route.as_ref().map(|attr| {
-        let mut parameters = template::parameters(&attr.template, mistakes);
+    let arguments = route.as_ref().and_then(|attr| {
+        let mut own = Mistakes::default();
+        let parameters = template::parameters(&attr.template, &mut own);
         for name in parameters.iter().filter(|name| block.parameters.contains(name)) {
-            mistakes
-                .on(&attr.template, format!("`{{{name}}}` is in the path of the service already: name it otherwise"));
+            own.on(&attr.template, format!("`{{{name}}}` is in the path of the service already: name it otherwise"));
         }
-        parameters.retain(|name| !block.parameters.contains(name));
-        arguments(&signature, attr, &parameters, &block.parameters, mistakes)
+        // What the arguments are cannot be told of a path that is wrong.
+        let is_right = own.is_empty();
+        mistakes.extend(own);
+        is_right.then(|| arguments(&signature, attr, &parameters, &block.parameters, mistakes))
     });
     let rpc_arguments = rpc.as_ref().map(|_| rpc_arguments(&signature, &marks, arguments.as_deref(), mistakes));
     if rpc.is_none() && is_whole {

@@ -4,12 +4,12 @@ use proc_macro2::{Ident, Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
 use syn::{Path, Type, ext::IdentExt, spanned::Spanned};
 
-use super::{common, names, parts};
+use super::{call, common, names, parts, places};
 use crate::{
     block::Block,
     paths::{
         self, Arc, ArgumentInfo, FieldProbe, Fields, GrpcRoutes, MessageProbe, Probe, Problem, RouteInfo,
-        Source as SourceOf, send, shape,
+        Source as SourceOf, shape,
     },
     validate::{Handler, Part, Rpc},
 };
@@ -35,11 +35,11 @@ pub(super) fn into_grpc(block: &Block, handlers: &[Handler]) -> Option<TokenStre
 /// One rpc: the message's fields go to the arguments, all that is wrong with them is told at once; the handler is called;
 /// its outcome becomes the answer's message.
 fn method(handler: &Handler, rpc: &Rpc, block: &Block, server: &Path, service_name: &Path) -> TokenStream {
-    let Handler { name, conditions, types: arguments, .. } = handler;
+    let Handler { conditions, types: arguments, .. } = handler;
     let [info, types, service, message, fields] =
         ["info", "types", "service", "message", "fields"].map(|name| Ident::new(name, Span::mixed_site()));
     let described = describe(handler, rpc, block, service_name);
-    let names = names(arguments.len());
+    let names = names(arguments);
 
     // A message without such a method is told at the rpc's name, or at `rpc`.
     let method = &rpc.method;
@@ -71,11 +71,11 @@ fn method(handler: &Handler, rpc: &Rpc, block: &Block, server: &Path, service_na
     });
     let message = if names.is_empty() { quote!(_) } else { message.to_token_stream() };
 
-    let call = quote_spanned!(name.span()=> #send(Self::#name(&#service, #(#names),*)));
-    let span = handler.output.as_ref().map_or(name.span(), |output| output.span());
-    let (outcome, value) = (Ident::new("outcome", span), Ident::new("value", span));
-    let tell = quote_spanned!(span=> (&&#Probe::of(&#outcome)).__outcome().tell(#outcome)?);
-    let write = quote_spanned!(span=> (&&&#MessageProbe::of(&#value, #types)).__message().write(#value));
+    let call = call(handler, &service, &names);
+    let (value_span, error_span) = places(handler);
+    let (outcome, value) = (Ident::new("outcome", error_span), Ident::new("value", value_span));
+    let tell = quote_spanned!(error_span=> (&&#Probe::of(&#outcome)).__outcome().tell(#outcome)?);
+    let write = quote_spanned!(value_span=> (&&&#MessageProbe::of(&#value, #types)).__message().write(#value));
     quote! {
         #(#conditions)*
         let routes = {
@@ -86,7 +86,7 @@ fn method(handler: &Handler, rpc: &Rpc, block: &Block, server: &Path, service_na
                 let #service = #service.clone();
                 async move {
                     #taken
-                    let #outcome = #call.await;
+                    let #outcome = #call;
                     let #value = #tell;
                     ::core::result::Result::<_, #Problem>::Ok(#write)
                 }
@@ -113,7 +113,7 @@ fn take(part: &Part, name: &Ident, ty: &Type, message: &Ident, fields: &Ident, h
         Part::Field(field) if has_message => quote!(::core::clone::Clone::clone(&#message.#field)),
         Part::Field(field) => quote!(#message.#field),
     };
-    let field = Ident::new("field", ty.span().resolved_at(Span::mixed_site()));
+    let field = Ident::new("field", ty.span());
     let take = quote_spanned!(ty.span()=> (&&&&#FieldProbe::<_, #ty>::of(&#field)).__field().take(#word, #field, &mut #fields));
     quote! {
         let #field = #value;

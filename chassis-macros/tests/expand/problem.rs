@@ -20,7 +20,7 @@ impl ::chassis::__private::IntoProblem for OrderError {
                     .explained_by(error)
             }
             Self::Payment { 0: inner } => {
-                ::chassis::__private::IntoProblem::into_problem(inner)
+                <PaymentError as ::chassis::__private::IntoProblem>::into_problem(inner)
             }
         }
     }
@@ -31,6 +31,7 @@ impl ::chassis::__private::IntoProblem for OrderError {
             HasProblems as _, HasSchema as _, MayFail as _, NoProblems as _,
             NoSchema as _,
         };
+        #[allow(unused_mut)]
         let mut infos = ::std::vec::Vec::new();
         infos
             .push(

@@ -62,7 +62,9 @@ impl ::chassis::__private::Service for Orders {
                     ): ::chassis::__private::State<::chassis::__private::Arc<Self>>,
                     mut arguments: ::chassis::__private::Arguments|
                 async move {
-                    let argument0 = arguments.extract::<HeaderMap, _>(&service).await?;
+                    let argument0 = arguments
+                        .extract::<HeaderMap, ::chassis::__private::Arc<Self>>(&service)
+                        .await?;
                     let argument1 = arguments.query::<Page>()?;
                     (&&::chassis::__private::Probe::of(&argument1))
                         .__check()

@@ -5,7 +5,7 @@ mod proto;
 
 struct Orders;
 
-#[service(grpc = proto::orders_server::Order)]
+#[service(grpc = proto::orders_server::Ordrs)]
 impl Orders {
     #[rpc(GetOrder)]
     async fn order(&self, id: u32) -> proto::Order {

@@ -2,7 +2,6 @@ use chassis::prelude::*;
 
 #[path = "../proto.rs"]
 mod proto;
-use proto::orders_server::Orders as Server;
 
 struct Orders;
 

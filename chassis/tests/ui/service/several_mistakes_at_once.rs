@@ -10,10 +10,14 @@ struct Orders;
 #[service(versoin = "v1")]
 impl Orders {
     #[get("orders/{id}", timout = "2s")]
-    fn order(&self, id: &str) {}
+    fn order(&self, id: &str) -> usize {
+        id.len()
+    }
 
     #[post("/orders", concurrency = 0)]
-    async fn place(&mut self, order: Order, note: String) {}
+    async fn place(&mut self, order: Order, note: String) -> usize {
+        note.len() + order.id as usize
+    }
 
     #[get("/orders")]
     async fn healthy(&self) -> u64 {
