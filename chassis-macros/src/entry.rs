@@ -17,7 +17,7 @@ use syn::{
 use crate::{
     fallback::{self, Mistakes},
     git::Head,
-    paths::{self, BuildInfo, ExitCode, main as run},
+    paths::{self, BuildInfo, ExitCode, ended, main as run},
 };
 
 /// The variable that names the commit where there is no repository, as in a container's build.
@@ -69,8 +69,10 @@ pub(crate) fn main(keys: &TokenStream, item: TokenStream, build: &Build) -> Toke
         ReturnType::Type(_, ty) => ty.span(),
         ReturnType::Default => name.span(),
     };
-    let (start, function) = (paths::at(argument, run), Ident::new("main", output));
-    let call = quote_spanned!(argument=> #start(#facts, #function));
+    let (start, checked) = (paths::at(argument, run), paths::at(output, ended));
+    let function = Ident::new("main", output);
+    let body = quote_spanned!(output=> |chassis| async { #checked(#function(chassis).await) });
+    let call = quote_spanned!(argument=> #start(#facts, #body));
     quote! {
         fn #name() -> #ExitCode {
             #item

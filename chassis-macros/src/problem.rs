@@ -243,9 +243,9 @@ impl Says {
                 listed(KINDS)
             );
             if first.is_empty() {
-                mistakes.on(attribute, expected)
+                mistakes.on(attribute, expected);
             } else {
-                mistakes.on(first, expected)
+                mistakes.on(first, expected);
             }
             return None;
         };

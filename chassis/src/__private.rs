@@ -11,7 +11,7 @@ pub use axum::{
 pub use http::Method;
 
 pub use crate::{
-    chassis::main,
+    chassis::{ended, main},
     identity::BuildInfo,
     problem::{IntoProblem, Problem, ProblemInfo},
     service::{

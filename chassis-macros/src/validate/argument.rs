@@ -30,7 +30,7 @@ pub(super) fn check_type(argument: &PatType, mistakes: &mut Mistakes) {
                 .on(reference, format!("found `{}`, expected a value of its own: write `{owned}`", plain(reference)));
         }
         Type::ImplTrait(ty) => {
-            mistakes.on(ty, format!("found `{}`, expected a type with a name: a request cannot choose one", plain(ty)))
+            mistakes.on(ty, format!("found `{}`, expected a type with a name: a request cannot choose one", plain(ty)));
         }
         ty if borrows(ty.to_token_stream()) => mistakes.on(
             ty,

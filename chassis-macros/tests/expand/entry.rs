@@ -18,6 +18,6 @@ fn main() -> ::chassis::__private::ExitCode {
             ),
             built_at: "2023-11-14T22:13:20Z",
         },
-        main,
+        |chassis| async { ::chassis::__private::ended(main(chassis).await) },
     )
 }

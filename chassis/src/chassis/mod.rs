@@ -26,7 +26,7 @@ use tonic::{
     service::{Routes as GrpcRoutes, RoutesBuilder},
 };
 
-pub use process::main;
+pub use process::{ended, main};
 pub(crate) use reload::load;
 
 use crate::{

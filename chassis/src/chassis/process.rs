@@ -15,16 +15,61 @@ use crate::{
     telemetry::log::LineSink,
 };
 
+/// What a service's `main` takes.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not what `main` takes",
+    label = "expected `Chassis`, or `Chassis<Settings>`",
+    note = "write `async fn main(chassis: chassis::Chassis) -> chassis::Result<()>`"
+)]
+pub trait MainArgument {
+    /// The service's own settings.
+    type Settings: DeserializeOwned + JsonSchema + Send + Sync + 'static;
+
+    /// The chassis, as the argument.
+    fn of(chassis: Chassis<Self::Settings>) -> Self;
+}
+
+impl<S: DeserializeOwned + JsonSchema + Send + Sync + 'static> MainArgument for Chassis<S> {
+    type Settings = S;
+
+    fn of(chassis: Self) -> Self {
+        chassis
+    }
+}
+
+/// How a service's `main` ends.
+#[diagnostic::on_unimplemented(
+    message = "`main` cannot end with `{Self}`",
+    label = "expected `chassis::Result<()>`",
+    note = "write `-> chassis::Result<()>`: `?` makes a `chassis::Error` of every error"
+)]
+pub trait MainResult {
+    /// How it went.
+    fn into_result(self) -> Result<()>;
+}
+
+impl MainResult for Result<()> {
+    fn into_result(self) -> Self {
+        self
+    }
+}
+
+/// How a service's `main` ended; apart from [`main`], so that a wrong type is told where it is written.
+pub fn ended<R: MainResult>(result: R) -> Result<()> {
+    result.into_result()
+}
+
 /// What `#[chassis::main]` expands to: the whole process, from the command line to the exit code.
-pub fn main<S, F, Fut>(build: BuildInfo, body: F) -> ExitCode
+pub fn main<A, F, Fut>(build: BuildInfo, body: F) -> ExitCode
 where
-    S: DeserializeOwned + JsonSchema + Send + Sync + 'static,
-    F: FnOnce(Chassis<S>) -> Fut,
+    A: MainArgument,
+    F: FnOnce(A) -> Fut,
     Fut: Future<Output = Result<()>>,
 {
+    let body = |chassis| body(A::of(chassis));
     let exit = match cli::parse(&build) {
         Err(exit) => exit,
-        Ok(cli) => match cli::run::<S>(&cli, &build).unwrap_or_else(|| serve(&cli, build, body)) {
+        Ok(cli) => match cli::run::<A::Settings>(&cli, &build).unwrap_or_else(|| serve(&cli, build, body)) {
             Ok(()) => Exit::Success,
             Err(error) => {
                 cli::complain(&build, &error);

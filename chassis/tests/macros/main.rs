@@ -2,3 +2,4 @@
 
 mod problem;
 mod service;
+mod shapes;

@@ -3,6 +3,7 @@
 use super::{mistakes::check, *};
 
 /// The messages of a block with an rpc that is right, and this method.
+#[allow(clippy::needless_pass_by_value, reason = "`quote!` at each call makes a value")]
 fn check_rpc(method: TokenStream, expected: &[&str]) {
     let expanded = service(
         quote!(grpc = proto::orders_server::Orders),

@@ -1,5 +1,3 @@
-use chassis::prelude::*;
-
 #[chassis::main]
 async fn main(settings: String) -> chassis::Result<()> {
     drop(settings);

@@ -1,11 +1,9 @@
 use chassis::prelude::*;
 
-struct Settings {
-    greeting: String,
-}
+struct Settings;
 
 #[chassis::main]
 async fn main(chassis: Chassis<Settings>) -> chassis::Result<()> {
-    println!("{}", chassis.settings().greeting);
-    chassis.serve().await
+    drop(chassis);
+    Ok(())
 }
