@@ -108,14 +108,12 @@ async fn a_service_whose_own_routes_clash_is_named_with_the_line() {
 #[tokio::test]
 async fn what_agrees_starts_and_the_rpcs_of_a_service_stand_beside_a_tonic_server() {
     let shop = Shop::new();
-    let other = Routes { grpc: None, ..Shop::new().routes() };
     let service = TestService::start(|chassis: Chassis| {
         chassis.mount(shop.routes()).mount(plain("/livez/more")).grpc(Echo(Witness::new()))
     });
     assert_eq!(service.await.unwrap().get("/livez/more").await.unwrap().text(), "plain");
     let said = refused(TestService::builder(), |chassis| chassis.mount(shop.routes()).mount(shop.routes())).await;
     assert_tells(&said, &["test.v1.Shop: two mounted services serve rpcs of this name", "/test.v1.Shop/Busy"]);
-    drop(other);
 }
 
 #[tokio::test]

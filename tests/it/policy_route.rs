@@ -1,7 +1,5 @@
 //! What a route asks for beyond its handler holds over HTTP and gRPC alike, and every refusal has its word.
 
-use std::time::Duration;
-
 use chassis::{
     Chassis,
     testing::{TestResponse, TestService},
@@ -11,7 +9,7 @@ use tonic::{Code, Status};
 
 use crate::support::{
     echo::Client,
-    raw::Raw,
+    raw::{PATIENCE, Raw},
     scrape::{sum, until, until_nothing_is_in_flight},
     shop::{DEPRECATED, SUNSET, Shop},
 };
@@ -24,6 +22,11 @@ async fn start() -> (TestService, Shop) {
     let shop = Shop::new();
     let routes = shop.routes();
     (TestService::start(|chassis: Chassis| chassis.mount(routes)).await.unwrap(), shop)
+}
+
+/// GET; a handler that waits in the place of a refusal is no reason to wait for ever.
+async fn get(service: &TestService, path: &str) -> TestResponse {
+    tokio::time::timeout(PATIENCE, service.get(path)).await.expect("an answer").unwrap()
 }
 
 fn assert_problem(answer: &TestResponse, status: u16, code: &str) {
@@ -51,7 +54,7 @@ async fn one_more_than_the_concurrency_of_a_route_is_turned_away_until_there_is_
     let scrape = service.metrics().await.unwrap();
     assert_eq!((sum(&scrape, IN_USE, &[BUSY]), sum(&scrape, "chassis_bulkhead_limit", &[BUSY])), (1.0, 1.0));
 
-    let refused = service.get("/busy").await.unwrap();
+    let refused = get(&service, "/busy").await;
     assert_problem(&refused, 503, "bulkhead_full");
     assert_eq!(refused.json()["retry_safe"], true);
     assert_eq!(refusals(&service, "bulkhead_full").await, 1.0);
@@ -59,13 +62,13 @@ async fn one_more_than_the_concurrency_of_a_route_is_turned_away_until_there_is_
     until(&service, "http_server_request_duration_seconds_count", &labels, 1.0).await;
 
     // Nobody else is hurt.
-    assert_eq!(service.get("/accept/json").await.unwrap().status, 200);
+    assert_eq!(get(&service, "/accept/json").await.status, 200);
     shop.let_go();
     assert_eq!(first.answer().await.unwrap().body, b"served");
     // Whoever has read the answer may ask again, at once.
     for _ in 0..20 {
         shop.let_go();
-        assert_eq!(service.get("/busy").await.unwrap().text(), "served");
+        assert_eq!(get(&service, "/busy").await.text(), "served");
     }
     until(&service, IN_USE, &[BUSY], 0.0).await;
 }
@@ -80,7 +83,7 @@ async fn a_caller_that_goes_away_leaves_its_place_to_the_next() {
     shop.witness.ended(1).await;
     until(&service, IN_USE, &[BUSY], 0.0).await;
     shop.let_go();
-    assert_eq!(service.get("/busy").await.unwrap().status, 200);
+    assert_eq!(get(&service, "/busy").await.status, 200);
 }
 
 #[tokio::test]
@@ -90,11 +93,11 @@ async fn a_streamed_answer_holds_its_place_until_its_body_ends() {
     first.send("GET /stream HTTP/1.1\r\nhost: a\r\n\r\n").await;
     assert!(first.head().await.unwrap().starts_with("HTTP/1.1 200"));
     assert_eq!(first.chunk().await.unwrap(), b"piece");
-    assert_problem(&service.get("/stream").await.unwrap(), 503, "bulkhead_full");
+    assert_problem(&get(&service, "/stream").await, 503, "bulkhead_full");
     shop.let_go();
     assert_eq!(first.chunk().await.unwrap(), b"");
     shop.let_go();
-    assert_eq!(service.get("/stream").await.unwrap().text(), "piece");
+    assert_eq!(get(&service, "/stream").await.text(), "piece");
 
     let mut dropped = Raw::connect(service.http()).await;
     dropped.send("GET /stream HTTP/1.1\r\nhost: a\r\n\r\n").await;
@@ -110,7 +113,7 @@ async fn the_rpc_and_the_route_of_one_handler_share_their_places() {
     let mut second = client.clone();
     let call = tokio::spawn(async move { client.call("/test.v1.Shop/Busy", "a", "").await });
     shop.witness.began(1).await;
-    assert_problem(&service.get("/busy").await.unwrap(), 503, "bulkhead_full");
+    assert_problem(&get(&service, "/busy").await, 503, "bulkhead_full");
     let refused = second.call("/test.v1.Shop/Busy", "b", "").await.unwrap_err();
     assert_eq!(refused.code(), Code::ResourceExhausted, "{refused:?}");
     assert!(tells(&refused, "retry_safe", "true"), "{refused:?}");
@@ -172,14 +175,14 @@ async fn the_time_of_an_rpc_is_its_policys() {
 async fn every_answer_of_a_deprecated_route_says_so_whoever_gave_it() {
     let (service, _shop) = start().await;
     for (path, status) in [("thing", 200), ("missing", 404), ("%ff", 400), ("hang", 504), ("panic", 500)] {
-        let answer = service.get(&format!("/old/{path}")).await.unwrap();
+        let answer = get(&service, &format!("/old/{path}")).await;
         assert_eq!(answer.status, status, "{path}");
         assert_eq!((answer.header("deprecation"), answer.header("sunset")), (DEPRECATED, SUNSET), "{path}");
     }
     let head = Request::head(format!("http://{}/old/thing", service.http())).body(String::new()).unwrap();
     assert_eq!(service.send(head).await.unwrap().header("deprecation"), DEPRECATED);
     // Not another method of the same path, nor another route.
-    for answer in [service.post("/old/thing", "").await.unwrap(), service.get("/accept/json").await.unwrap()] {
+    for answer in [service.post("/old/thing", "").await.unwrap(), get(&service, "/accept/json").await] {
         assert_eq!((answer.status.as_u16(), answer.header("deprecation"), answer.header("sunset")), (200, "", ""));
     }
 }
@@ -215,7 +218,7 @@ async fn a_retry_is_safe_where_a_second_request_does_no_harm() {
 #[tokio::test]
 async fn a_caller_that_excludes_the_answer_is_406_before_the_handler_runs() {
     let (service, shop) = start().await;
-    let get = async |path: &str, accept: &str| {
+    let accepting = async |path: &str, accept: &str| {
         let request = Request::get(format!("http://{}{path}", service.http())).header("accept", accept);
         service.send(request.body(String::new()).unwrap()).await.unwrap()
     };
@@ -225,7 +228,7 @@ async fn a_caller_that_excludes_the_answer_is_406_before_the_handler_runs() {
         ("/accept/lines", "application/x-ndjson"),
     ] {
         for accept in ["text/html", &format!("{own};q=0"), &format!("*/*, {own};q=0.0")] {
-            let refused = get(path, accept).await;
+            let refused = accepting(path, accept).await;
             assert_problem(&refused, 406, "invalid_request");
             let detail = refused.json()["detail"].clone();
             assert!(detail.as_str().is_some_and(|text| text.contains(accept) && text.contains(own)), "{detail}");
@@ -242,7 +245,7 @@ async fn a_caller_that_excludes_the_answer_is_406_before_the_handler_runs() {
         ("/accept/other", "text/html"),
         ("/fail/404", "text/html"),
     ] {
-        assert_ne!(get(path, accept).await.status, 406, "{path} {accept}");
+        assert_ne!(accepting(path, accept).await.status, 406, "{path} {accept}");
     }
     let labels = ["http_route=\"/accept/json\"", "http_response_status_code=\"406\""];
     until(&service, "http_server_request_duration_seconds_count", &labels, 3.0).await;
@@ -260,5 +263,5 @@ async fn a_refusal_over_http2_leaves_the_connection_to_the_others() {
         client.call("/test.v1.Shop/Small", "b", "").await.unwrap();
     }
     shop.let_go();
-    assert!(tokio::time::timeout(Duration::from_secs(10), call).await.unwrap().unwrap().is_ok());
+    assert!(tokio::time::timeout(PATIENCE, call).await.unwrap().unwrap().is_ok());
 }
