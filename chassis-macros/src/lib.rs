@@ -11,6 +11,7 @@ use proc_macro::TokenStream;
 
 mod attr;
 mod block;
+mod client;
 mod entry;
 mod expand;
 mod fallback;
@@ -30,6 +31,12 @@ mod words;
 #[proc_macro_attribute]
 pub fn service(keys: TokenStream, item: TokenStream) -> TokenStream {
     expand::service(keys.into(), item.into()).into()
+}
+
+#[allow(missing_docs, reason = "documented where `chassis` exports it, so that its examples are tested")]
+#[proc_macro_attribute]
+pub fn client(keys: TokenStream, item: TokenStream) -> TokenStream {
+    client::client(&keys.into(), item.into()).into()
 }
 
 #[allow(missing_docs, reason = "documented where `chassis` exports it, so that its examples are tested")]

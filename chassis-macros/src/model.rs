@@ -79,13 +79,18 @@ fn read_header(input: ParseStream<'_>) -> syn::Result<(Generics, Type)> {
 }
 
 /// One item of the block.
-struct Item {
+pub(crate) struct Item {
     /// Pairs of `#` and brackets.
-    attributes: Vec<[TokenTree; 2]>,
-    rest: Vec<TokenTree>,
+    pub(crate) attributes: Vec<[TokenTree; 2]>,
+    pub(crate) rest: Vec<TokenTree>,
 }
 
 impl Item {
+    /// Whether an attribute is a route.
+    pub(crate) fn is_route(attribute: &[TokenTree; 2]) -> bool {
+        attribute_name(&attribute[1]).is_some_and(|name| RouteAttr::is_verb(&name))
+    }
+
     /// The name of an attribute that is ours.
     fn our_name(attribute: &[TokenTree; 2]) -> Option<String> {
         attribute_name(&attribute[1]).filter(|name| RouteAttr::is_verb(name) || RpcAttr::is_rpc(name))
@@ -129,7 +134,7 @@ impl Item {
     }
 
     /// The tokens before the body; `None` when it is no method.
-    fn signature(&self) -> Option<TokenStream> {
+    pub(crate) fn signature(&self) -> Option<TokenStream> {
         let end = match self.rest.last() {
             Some(last) if is_end(last) => self.rest.len() - 1,
             _ => self.rest.len(),
@@ -178,7 +183,7 @@ fn without_marks(arguments: TokenStream) -> TokenStream {
 }
 
 /// The name of the attribute in brackets: `get` of `[get("/orders")]` and of `[chassis::service::get("/orders")]`.
-fn attribute_name(brackets: &TokenTree) -> Option<String> {
+pub(crate) fn attribute_name(brackets: &TokenTree) -> Option<String> {
     let TokenTree::Group(group) = brackets else { return None };
     if group.delimiter() != Delimiter::Bracket {
         return None;
@@ -204,7 +209,7 @@ fn is_fn(token: &TokenTree) -> bool {
     matches!(token, TokenTree::Ident(word) if word == "fn")
 }
 
-fn regroup(group: &Group, content: TokenStream) -> Group {
+pub(crate) fn regroup(group: &Group, content: TokenStream) -> Group {
     let mut copy = Group::new(group.delimiter(), content);
     copy.set_span(group.span());
     copy
@@ -224,7 +229,7 @@ fn is_end(token: &TokenTree) -> bool {
 }
 
 /// Cuts the content of the block into its items: an item ends with `;` or with its braces.
-fn split_items(content: TokenStream) -> Vec<Item> {
+pub(crate) fn split_items(content: TokenStream) -> Vec<Item> {
     let mut items = Vec::new();
     let mut tokens = content.into_iter().peekable();
     while tokens.peek().is_some() {

@@ -19,8 +19,8 @@ macro_rules! paths {
 }
 
 paths! {
-    AnswerInfo Arc ArgumentInfo Arguments BuildInfo Deprecation Duration ExitCode FieldProbe Fields GrpcRoutes IntoProblem
-    IntoRoutes MessageProbe Method Probe Problem ProblemInfo Rejection Response RouteInfo RoutePolicy Router Routes Service
+    AnswerInfo Arc ArgumentInfo Arguments BuildInfo Client Deprecation Duration ExitCode FieldProbe Fields GrpcRoutes IntoProblem
+    IntoRoutes MessageProbe Method Outcome Probe Problem ProblemInfo Rejection Response RouteInfo RoutePolicy Router Routes Service
     Source State ended main never send shape
 }
 
@@ -46,6 +46,11 @@ pub(crate) fn descriptions() -> TokenStream {
         AsJson as _, AsNothing as _, AsReply as _, AsResponse as _, CannotFail as _, HasProblems as _, HasSchema as _,
         MayFail as _, NoProblems as _, NoSchema as _,
     })
+}
+
+/// The traits whose methods choose how an answer is read.
+pub(crate) fn readings() -> TokenStream {
+    quote!(::chassis::__private::{AsAnswer as _, AsJsonAnswer as _, AsNoAnswer as _})
 }
 
 /// axum's function that routes a method, under the name of the attribute: `get`.

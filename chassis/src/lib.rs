@@ -36,6 +36,7 @@
 //! - [`Chassis`]: what a service is made of, and its life
 //! - [`mod@service`], [`problem`]: handlers and errors as domain types
 //! - [`openapi`]: the document of what is served
+//! - [`mod@client`]: typed calls of other services
 //! - [`config`], [`settings`], [`server`]: values, their origins, secrets, reload; every key of the chassis itself
 //! - [`health`], [`tasks`], [`shutdown`]: readiness, background work, the stop
 //! - [`telemetry`], [`context`]: traces, metrics, logs; the request being served
@@ -56,6 +57,7 @@ pub mod shutdown;
 // Floors 1 and 2: decisions, and what touches tower, files or the network.
 pub mod body_limit;
 pub mod catch_panic;
+pub mod client;
 pub mod config;
 pub mod deadline;
 pub mod drain;
@@ -97,6 +99,7 @@ pub use self::{
 ///
 /// The argument is [`Chassis`], or `Chassis<Settings>` with the type of the service's own section `[app]`.
 pub use chassis_rs_macros::main;
+pub use client::client;
 pub use problem::Problem;
 pub use service::service;
 

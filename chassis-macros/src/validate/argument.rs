@@ -82,7 +82,7 @@ fn inner(segment: &syn::PathSegment) -> String {
 }
 
 /// Whether a type is surely one value, so that no query can become it.
-pub(super) fn is_single_value(ty: &Type) -> bool {
+pub(crate) fn is_single_value(ty: &Type) -> bool {
     const NAMES: [&str; 16] = [
         "bool", "char", "f32", "f64", "i8", "i16", "i32", "i64", "i128", "u8", "u16", "u32", "u64", "u128", "usize",
         "String",

@@ -30,6 +30,7 @@ const FLOORS: &[(&str, u8)] = &[
     // 2: touches tower, files, tasks or the network.
     ("body_limit", 2),
     ("catch_panic", 2),
+    ("client", 2),
     ("config/reload", 2),
     ("config/source", 2),
     ("deadline", 2),

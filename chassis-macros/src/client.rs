@@ -1,0 +1,585 @@
+//! `#[chassis::client]`: a trait as it is written, and a type that implements it by calls over HTTP.
+//!
+//! The trait keeps every token that is not ours; only the signatures of methods with a route are changed, from `async fn`
+//! to one whose future is `Send`.
+
+use proc_macro2::{Ident, Span, TokenStream, TokenTree};
+use quote::{ToTokens, format_ident, quote, quote_spanned};
+use syn::{
+    Attribute, Expr, FnArg, GenericParam, Generics, LitStr, Meta, PatType, ReturnType, Signature, Token, Type,
+    Visibility,
+    parse::{ParseStream, Parser},
+    spanned::Spanned,
+};
+
+use crate::{
+    attr::RouteAttr,
+    fallback::{self, Mistakes},
+    model::{self, Item},
+    paths::{self, Client, Method as HttpMethod, Outcome, Probe, never},
+    template, validate, value,
+    words::{listed, plain},
+};
+
+/// The keys of a route that mean something to a client.
+const KEYS: [&str; 2] = ["timeout", "idempotent"];
+/// Those that are the service's affair.
+const SERVICE_KEYS: [&str; 5] = ["concurrency", "body_limit", "deprecated", "sunset", "tags"];
+/// The keys of the trait.
+const TRAIT_KEYS: [&str; 2] = ["version", "path"];
+const SERVICE_TRAIT_KEYS: [&str; 2] = ["tag", "grpc"];
+
+/// `#[chassis::client]`.
+pub(crate) fn client(keys: &TokenStream, item: TokenStream) -> TokenStream {
+    let mut mistakes = Mistakes::default();
+    let prefix = prefix(keys, &mut mistakes);
+    let Some(model) = ClientTrait::read(item.clone(), &prefix, &mut mistakes) else {
+        return fallback::as_written(item, mistakes);
+    };
+    let mut tokens = model.declaration();
+    tokens.extend(model.client());
+    tokens.extend(mistakes.into_tokens());
+    tokens
+}
+
+/// The trait as tokens, and its methods.
+struct ClientTrait {
+    header: TokenStream,
+    body: proc_macro2::Group,
+    visibility: Visibility,
+    name: Ident,
+    items: Vec<TraitItem>,
+}
+
+/// One item of the trait.
+enum TraitItem {
+    /// It is none of ours, or could not be read: kept as written, and not implemented.
+    Kept(TokenStream),
+    /// A method with something wrong: implemented by what is never run, so that the mistake is told alone.
+    Mistaken {
+        attributes: Vec<Attribute>,
+        signature: Box<Signature>,
+    },
+    Call(Box<Call>),
+}
+
+/// A method that is understood.
+struct Call {
+    attributes: Vec<Attribute>,
+    signature: Signature,
+    output: Type,
+    route: Route,
+    arguments: Vec<Argument>,
+}
+
+/// A route attribute, as a client reads it.
+struct Route {
+    verb: Ident,
+    /// As written, for the place of a mistake, and with the prefix.
+    template: LitStr,
+    full: LitStr,
+    timeout: Option<std::time::Duration>,
+    idempotent: bool,
+}
+
+impl Route {
+    fn takes_query(&self) -> bool {
+        self.verb == "get" || self.verb == "head" || self.verb == "delete"
+    }
+
+    fn method(&self) -> Ident {
+        Ident::new(&self.verb.to_string().to_uppercase(), self.verb.span())
+    }
+}
+
+/// Where an argument goes.
+enum Argument {
+    Path(String),
+    Query,
+    Body,
+}
+
+impl ClientTrait {
+    fn read(item: TokenStream, prefix: &str, mistakes: &mut Mistakes) -> Option<Self> {
+        const EXPECTED: &str = "`#[chassis::client]` goes on a trait: `trait OrdersApi { … }`";
+        let mut tokens: Vec<TokenTree> = item.into_iter().collect();
+        let Some(TokenTree::Group(body)) = tokens.pop() else {
+            mistakes.on(tokens.into_iter().collect::<TokenStream>(), EXPECTED);
+            return None;
+        };
+        let header: TokenStream = tokens.into_iter().collect();
+        let head = |input: ParseStream<'_>| {
+            input.call(Attribute::parse_outer)?;
+            let visibility: Visibility = input.parse()?;
+            if !input.peek(Token![trait]) {
+                return Err(input.error(EXPECTED));
+            }
+            input.parse::<Token![trait]>()?;
+            let name: Ident = input.parse()?;
+            let generics: Generics = input.parse()?;
+            // Bounds and conditions stay as they are.
+            input.parse::<TokenStream>()?;
+            Ok((visibility, name, generics))
+        };
+        let (visibility, name, generics) = mistakes.note(head.parse2(header.clone()))?;
+        if !generics.params.is_empty() {
+            mistakes
+                .on(&generics, format!("`{name}` must not be generic: name the types that its calls take and return"));
+            return None;
+        }
+        let items =
+            model::split_items(body.stream()).into_iter().map(|item| item_of(&item, prefix, mistakes)).collect();
+        Some(Self { header, body, visibility, name, items })
+    }
+
+    /// The trait, with futures that are `Send`.
+    fn declaration(&self) -> TokenStream {
+        let content = self.items.iter().map(|item| match item {
+            TraitItem::Kept(written) => written.clone(),
+            TraitItem::Mistaken { attributes, signature } => quote!(#(#attributes)* #signature;),
+            TraitItem::Call(call) => {
+                let attributes = &call.attributes;
+                let signature = sendable(&call.signature, &call.output);
+                quote!(#(#attributes)* #signature;)
+            }
+        });
+        let mut tokens = self.header.clone();
+        tokens.extend([TokenTree::from(model::regroup(&self.body, content.collect()))]);
+        tokens
+    }
+
+    fn client(&self) -> TokenStream {
+        let Self { visibility, name, .. } = self;
+        let client = format_ident!("{name}Client");
+        let methods = self.items.iter().filter_map(|item| match item {
+            TraitItem::Kept(_) => None,
+            TraitItem::Mistaken { attributes, signature } => {
+                let conditions = conditions(attributes);
+                Some(quote!(#(#conditions)* #signature { #never() }))
+            }
+            TraitItem::Call(call) => Some(call.implementation()),
+        });
+        let (about, of) =
+            (format!(" Calls [`{name}`] over HTTP."), format!(" Calls [`{name}`] of the service behind this client."));
+        quote! {
+            #[doc = #about]
+            #[automatically_derived]
+            #[derive(::core::clone::Clone, ::core::fmt::Debug)]
+            #visibility struct #client {
+                client: #Client,
+            }
+
+            #[automatically_derived]
+            impl #client {
+                #[doc = #of]
+                #[must_use]
+                #[allow(dead_code)]
+                #visibility fn new(client: #Client) -> Self {
+                    Self { client }
+                }
+            }
+
+            #[automatically_derived]
+            impl ::core::convert::From<#Client> for #client {
+                fn from(client: #Client) -> Self {
+                    Self { client }
+                }
+            }
+
+            #[automatically_derived]
+            #[allow(clippy::all, clippy::pedantic, unused_variables, deprecated)]
+            impl #name for #client {
+                #(#methods)*
+            }
+        }
+    }
+}
+
+/// The signature as a trait can promise it: the future may be sent to another thread.
+fn sendable(signature: &Signature, output: &Type) -> TokenStream {
+    let mut signature = signature.clone();
+    signature.asyncness = None;
+    signature.output = ReturnType::Default;
+    let condition = signature.generics.where_clause.take();
+    let span = output.span();
+    let future = quote_spanned!(span=> -> impl ::core::future::Future<Output = #output> + ::core::marker::Send);
+    quote!(#signature #future #condition)
+}
+
+impl Call {
+    /// What a person would write by hand against `chassis::client`.
+    fn implementation(&self) -> TokenStream {
+        let Self { attributes, output, route, arguments, .. } = self;
+        let conditions = conditions(attributes);
+        let mut signature = self.signature.clone();
+        let mut steps = TokenStream::new();
+        let mut arguments = arguments.iter().enumerate();
+        for input in &mut signature.inputs {
+            let FnArg::Typed(input) = input else { continue };
+            let Some((at, argument)) = arguments.next() else { continue };
+            let name = format_ident!("argument{at}", span = Span::mixed_site());
+            let ty = &input.ty;
+            steps.extend(match argument {
+                Argument::Path(parameter) => quote_spanned!(ty.span()=> .path(#parameter, &#name)),
+                Argument::Query => quote_spanned!(ty.span()=> .query(&#name)),
+                Argument::Body => quote_spanned!(ty.span()=> .body(&#name)),
+            });
+            input.attrs.clear();
+            *input.pat = syn::parse_quote!(#name);
+        }
+        if let Some(timeout) = route.timeout {
+            let timeout = value::expand_duration(timeout);
+            steps.extend(quote!(.timeout(#timeout)));
+        }
+        if route.idempotent {
+            steps.extend(quote!(.idempotent()));
+        }
+        let signature = sendable(&signature, output);
+        let (method, template, readings) = (route.method(), &route.full, paths::readings());
+        // An error about what is returned belongs to the return type.
+        let span = output.span();
+        let outcome = paths::at(span, Outcome);
+        let read = quote_spanned!(span=> (&&&#Probe::<<#output as #outcome>::Value>::new()).__read());
+        let send = quote_spanned!(span=> <#output as #outcome>::of(answer.send(call).await));
+        quote! {
+            #(#conditions)*
+            #signature {
+                #[allow(unused_imports)]
+                use #readings;
+                let call = self.client.call(#HttpMethod::#method, #template) #steps;
+                let answer = #read;
+                async move { #send }
+            }
+        }
+    }
+}
+
+fn item_of(item: &Item, prefix: &str, mistakes: &mut Mistakes) -> TraitItem {
+    let written: TokenStream = {
+        let attributes = item.attributes.iter().filter(|attribute| !Item::is_route(attribute)).flatten();
+        attributes.chain(&item.rest).cloned().collect()
+    };
+    let is_method = item.rest.iter().any(|token| matches!(token, TokenTree::Ident(word) if word == "fn"));
+    if !is_method {
+        mistakes.on(
+            item.rest.iter().cloned().collect::<TokenStream>(),
+            "a client has methods only: name the types in the methods, and put constants beside the trait",
+        );
+        return TraitItem::Kept(written);
+    }
+    let has_body = matches!(item.rest.last(), Some(TokenTree::Group(_)));
+    let routes: Vec<_> = item.attributes.iter().filter(|attribute| Item::is_route(attribute)).collect();
+    if routes.is_empty() && has_body {
+        return TraitItem::Kept(written);
+    }
+    let mut own = Mistakes::default();
+    let attributes: TokenStream = item.attributes.iter().flatten().cloned().collect();
+    let attributes = own.note(Attribute::parse_outer.parse2(attributes));
+    let signature = item.signature().and_then(|tokens| own.note(read_signature.parse2(tokens)));
+    let (Some(attributes), Some(mut signature)) = (attributes, signature) else {
+        mistakes.extend(own);
+        return TraitItem::Kept(written);
+    };
+    let (routes, attributes): (Vec<_>, Vec<_>) = attributes.into_iter().partition(is_route);
+    let call = call_of(item, &routes, &attributes, &signature, prefix, &mut own);
+    match call {
+        Some(call) if own.is_empty() => TraitItem::Call(Box::new(call)),
+        _ if has_body => {
+            mistakes.extend(own);
+            TraitItem::Kept(written)
+        }
+        _ => {
+            mistakes.extend(own);
+            for input in &mut signature.inputs {
+                if let FnArg::Typed(input) = input {
+                    input.attrs.clear();
+                }
+            }
+            TraitItem::Mistaken { attributes, signature: Box::new(signature) }
+        }
+    }
+}
+
+fn is_route(attribute: &Attribute) -> bool {
+    attribute.path().segments.last().is_some_and(|word| RouteAttr::is_verb(&word.ident.to_string()))
+}
+
+/// `#[cfg]`s of the method, which its implementation shares.
+fn conditions(attributes: &[Attribute]) -> impl Iterator<Item = &Attribute> {
+    attributes.iter().filter(|attribute| attribute.path().is_ident("cfg"))
+}
+
+fn read_signature(input: ParseStream<'_>) -> syn::Result<Signature> {
+    input.parse()
+}
+
+fn call_of(
+    item: &Item,
+    routes: &[Attribute],
+    attributes: &[Attribute],
+    signature: &Signature,
+    prefix: &str,
+    mistakes: &mut Mistakes,
+) -> Option<Call> {
+    let name = &signature.ident;
+    let route = routes.first().and_then(|attribute| Route::read(attribute, prefix, mistakes));
+    match routes {
+        [] => mistakes
+            .on(name, format!("`{name}` has no route: write `#[get(\"/orders/{{id}}\")]` above it, or give it a body")),
+        [_, second, ..] => mistakes.on(second, "a call has one route: write a second method"),
+        [_] => {}
+    }
+    if let Some(TokenTree::Group(body)) = item.rest.last() {
+        mistakes.on(body, format!("`{name}` has a route and a body: end it with `;`, the call is the body"));
+    }
+    check_signature(signature, mistakes);
+    let output = output(signature, mistakes);
+    let route = route?;
+    let arguments = arguments(signature, &route, mistakes);
+    Some(Call { attributes: attributes.to_vec(), output: output?, signature: signature.clone(), route, arguments })
+}
+
+fn check_signature(signature: &Signature, mistakes: &mut Mistakes) {
+    let name = &signature.ident;
+    if signature.asyncness.is_none() {
+        mistakes.on(signature.fn_token, format!("call `{name}` must be async: add `async` before `fn`"));
+    }
+    if let Some(unsafety) = signature.unsafety {
+        mistakes.on(unsafety, format!("call `{name}` must not be unsafe: remove `unsafe`"));
+    }
+    for parameter in &signature.generics.params {
+        if !matches!(parameter, GenericParam::Lifetime(_)) {
+            mistakes.on(parameter, format!("call `{name}` must not be generic: name the type that it sends"));
+        }
+    }
+    match signature.inputs.first() {
+        Some(FnArg::Receiver(receiver)) => {
+            let is_shared =
+                receiver.reference.is_some() && receiver.mutability.is_none() && receiver.colon_token.is_none();
+            if !is_shared {
+                let found = plain(receiver);
+                mistakes.on(receiver, format!("found `{found}`, expected `&self`: calls share the client"));
+            }
+        }
+        _ => mistakes.on(name, format!("call `{name}` needs `&self` as its first argument")),
+    }
+}
+
+/// Whether it is a `Result` is for the compiler to say: the name may be an alias. What surely is none is told here.
+fn output(signature: &Signature, mistakes: &mut Mistakes) -> Option<Type> {
+    const EXPECTED: &str = "a call may fail: return `Result<…, CallError>`";
+    match &signature.output {
+        ReturnType::Default => {
+            mistakes.on(&signature.ident, format!("{EXPECTED}; `Result<(), CallError>` when there is nothing to say"));
+            None
+        }
+        ReturnType::Type(_, ty) => match &**ty {
+            Type::Path(path) if !validate::argument::is_single_value(ty) && !path.path.is_ident("Option") => {
+                Some((**ty).clone())
+            }
+            Type::Macro(_) | Type::Paren(_) | Type::Group(_) => Some((**ty).clone()),
+            other => {
+                mistakes.on(other, format!("found `{}`, and {EXPECTED}", plain(other)));
+                None
+            }
+        },
+    }
+}
+
+fn arguments(signature: &Signature, route: &Route, mistakes: &mut Mistakes) -> Vec<Argument> {
+    let parameters = template::parameters(
+        if route.template.value().starts_with('/') { &route.full } else { &route.template },
+        mistakes,
+    );
+    let mut unused: Vec<&String> = parameters.iter().collect();
+    let mut plain_argument: Option<&PatType> = None;
+    let mut arguments = Vec::new();
+    for input in &signature.inputs {
+        let FnArg::Typed(argument) = input else { continue };
+        if let Some(extract) = argument.attrs.iter().find(|attribute| attribute.path().is_ident("extract")) {
+            mistakes.on(extract, "a client has nothing to extract from: remove it, and pass the value as an argument");
+            continue;
+        }
+        if let Type::ImplTrait(ty) = &*argument.ty {
+            mistakes.on(ty, "an argument needs a type of its own: name the type that is sent");
+        }
+        let name = validate::name_of(argument);
+        arguments.push(if let Some(at) = unused.iter().position(|parameter| Some(*parameter) == name.as_ref()) {
+            Argument::Path(unused.remove(at).clone())
+        } else {
+            if let Some(first) = plain_argument.replace(argument) {
+                two_plain_arguments(route, first, argument, mistakes);
+            } else if route.takes_query() && is_single_value(&argument.ty) {
+                appears_nowhere(route, argument, mistakes);
+            }
+            if route.takes_query() { Argument::Query } else { Argument::Body }
+        });
+    }
+    for name in unused {
+        let method = &signature.ident;
+        mistakes.on(&route.template, format!("`{{{name}}}` has no argument: add `{name}: …` to `{method}`"));
+    }
+    arguments
+}
+
+fn two_plain_arguments(route: &Route, first: &PatType, second: &PatType, mistakes: &mut Mistakes) {
+    let what = if route.takes_query() { "the query" } else { "the body" };
+    let (first, name) = (plain(&first.pat), plain(&second.pat));
+    mistakes.on(
+        second,
+        format!(
+            "`{first}` is {what} already, and `{name}` is not in the path {:?}: add `{{{name}}}` to the path, or put both \
+             into one struct",
+            route.template.value(),
+        ),
+    );
+}
+
+fn appears_nowhere(route: &Route, argument: &PatType, mistakes: &mut Mistakes) {
+    let (name, template) = (plain(&argument.pat), route.template.value());
+    mistakes.on(
+        argument,
+        format!(
+            "`{name}` is not in the path {template:?}, and a query has names: add `{{{name}}}` to the path, or take a struct \
+             with a field `{name}`",
+        ),
+    );
+}
+
+fn is_single_value(ty: &Type) -> bool {
+    match ty {
+        Type::Reference(reference) => is_single_value(&reference.elem),
+        Type::Path(path) if path.path.is_ident("str") => true,
+        ty => validate::argument::is_single_value(ty),
+    }
+}
+
+impl Route {
+    fn read(attribute: &Attribute, prefix: &str, mistakes: &mut Mistakes) -> Option<Self> {
+        let verb = attribute.path().segments.last()?.ident.clone();
+        let no_path = format!("a route needs its path: write `#[{verb}(\"/orders/{{id}}\")]`");
+        let Meta::List(list) = &attribute.meta else {
+            mistakes.on(attribute, no_path);
+            return None;
+        };
+        if list.tokens.is_empty() {
+            mistakes.on(attribute, no_path);
+            return None;
+        }
+        let read = |input: ParseStream<'_>| {
+            if !input.peek(LitStr) {
+                return Err(syn::Error::new(input.span(), &no_path));
+            }
+            let template: LitStr = input.parse()?;
+            let own = template.value();
+            // `#[get("/")]` under a prefix is the prefix itself, as it is for a service.
+            let own = if own == "/" && !prefix.is_empty() { "" } else { &own };
+            let full = LitStr::new(&format!("{prefix}{own}"), template.span());
+            let mut route = Self { verb, template, full, timeout: None, idempotent: false };
+            if !input.is_empty() {
+                input.parse::<Token![,]>()?;
+            }
+            read_keys(input, mistakes, &mut |key, value, mistakes| match (&*key.to_string(), value) {
+                ("timeout", Some(value)) => {
+                    route.timeout = mistakes.note(value::duration(&value.to_token_stream()));
+                }
+                ("timeout", None) => mistakes.on(key, "`timeout` needs a value: write `timeout = \"2s\"`"),
+                ("idempotent", None) => route.idempotent = true,
+                ("idempotent", Some(value)) => mistakes.on(value, "`idempotent` has no value: write it alone"),
+                (name, _) if SERVICE_KEYS.contains(&name) => {
+                    mistakes
+                        .on(key, format!("`{name}` is the service's affair, a client has {}: remove it", both(&KEYS)));
+                }
+                (name, _) => mistakes.on(key, format!("found the key `{name}`, expected {}", listed(KEYS))),
+            })?;
+            Ok(route)
+        };
+        let result = read.parse2(list.tokens.clone());
+        mistakes.note(result)
+    }
+}
+
+fn both(names: &[&str; 2]) -> String {
+    format!("`{}` and `{}`", names[0], names[1])
+}
+
+type Take<'a> = dyn FnMut(&Ident, Option<Expr>, &mut Mistakes) + 'a;
+
+/// Keys with or without a value, each of them once.
+fn read_keys(input: ParseStream<'_>, mistakes: &mut Mistakes, take: &mut Take<'_>) -> syn::Result<()> {
+    let mut seen: Vec<Ident> = Vec::new();
+    while !input.is_empty() {
+        let key: Ident = input.parse()?;
+        let value = if input.peek(Token![=]) {
+            input.parse::<Token![=]>()?;
+            Some(input.parse()?)
+        } else {
+            None
+        };
+        if seen.contains(&key) {
+            mistakes.on(&key, format!("`{key}` is given twice"));
+        } else {
+            take(&key, value, mistakes);
+        }
+        seen.push(key);
+        if !input.is_empty() {
+            input.parse::<Token![,]>()?;
+        }
+    }
+    Ok(())
+}
+
+/// What the keys of the trait put before every path: `/v1/shop`.
+fn prefix(keys: &TokenStream, mistakes: &mut Mistakes) -> String {
+    let (mut version, mut path) = (String::new(), String::new());
+    let mut found = Mistakes::default();
+    let read = |input: ParseStream<'_>| {
+        read_keys(input, &mut found, &mut |key, value, mistakes| {
+            let text = value.as_ref().map(|value| value::text(&value.to_token_stream()));
+            match (&*key.to_string(), text) {
+                ("version", Some(Ok(text))) => {
+                    let value = text.value();
+                    let is_segment = !value.is_empty()
+                        && value.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_'));
+                    if is_segment {
+                        version = format!("/{value}");
+                    } else {
+                        mistakes.on(text, format!("found {value:?}, expected one segment of a path, such as \"v1\""));
+                    }
+                }
+                ("path", Some(Ok(text))) => {
+                    let value = text.value();
+                    if value.len() > 1 && value.starts_with('/') && !value.ends_with('/') {
+                        path = value;
+                    } else {
+                        mistakes.on(
+                            text,
+                            format!(
+                                "found {value:?}, expected a path that starts with a slash and ends without: \"/shop\""
+                            ),
+                        );
+                    }
+                }
+                (name, Some(Err(error))) if TRAIT_KEYS.contains(&name) => {
+                    mistakes.note::<()>(Err(error));
+                }
+                (name, None) if TRAIT_KEYS.contains(&name) => {
+                    mistakes.on(key, format!("`{name}` needs a value: write `{name} = \"…\"`"));
+                }
+                (name, _) if SERVICE_TRAIT_KEYS.contains(&name) => {
+                    let message =
+                        format!("`{name}` is the service's affair, a client has {}: remove it", both(&TRAIT_KEYS));
+                    mistakes.on(key, message);
+                }
+                (name, _) => mistakes.on(key, format!("found the key `{name}`, expected {}", listed(TRAIT_KEYS))),
+            }
+        })
+    };
+    let result = read.parse2(keys.clone());
+    mistakes.extend(found);
+    mistakes.note(result);
+    version + &path
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,260 @@
+//! One call: what is asked, and how it is sent.
+
+use std::{borrow::Cow, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header, uri::Scheme};
+use http_body_util::Full;
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::time::{Instant, timeout_at};
+
+use super::{
+    Client,
+    answer::{ACCEPT_JSON, Answer, FromAnswer},
+    error::{CallError, Target, What},
+    http::RequestBody,
+    path,
+};
+use crate::{
+    context::RequestContext,
+    deadline::TIMEOUT_HEADER, // floor: one name of the header for both ends
+};
+
+/// The longest time that the header can say: ten digits of milliseconds, 115 days.
+const MAX_ANNOUNCED_MILLIS: u128 = 9_999_999_999;
+
+/// What is known of a call beyond its request; in the request's extensions, for the layers of a transport.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct CallInfo {
+    /// The path template: `/orders/{id}`.
+    pub template: Cow<'static, str>,
+    /// Whether the call may be sent twice: by its method, or because it was declared so.
+    pub idempotent: bool,
+    /// When the head of the answer must be there; the call is given up then.
+    pub deadline: Option<Instant>,
+}
+
+/// One call, made by [`Client::call`]: its arguments, then [`json`](Self::json) or [`answer`](Self::answer) to send it.
+///
+/// An argument that cannot be written is told when the call is sent, so that the arguments can be given in a row.
+#[derive(Debug)]
+#[must_use = "`json` or `answer` sends the call"]
+pub struct Call {
+    client: Client,
+    method: Method,
+    template: Cow<'static, str>,
+    parameters: Vec<(Cow<'static, str>, String)>,
+    query: String,
+    body: Option<Bytes>,
+    headers: HeaderMap,
+    timeout: Option<Duration>,
+    idempotent: bool,
+    /// The request being served where the call was made.
+    context: Option<RequestContext>,
+    /// The first argument that could not be written.
+    mistake: Option<String>,
+}
+
+impl Call {
+    pub(super) fn new(client: Client, method: Method, template: Cow<'static, str>) -> Self {
+        Self {
+            client,
+            method,
+            template,
+            parameters: Vec::new(),
+            query: String::new(),
+            body: None,
+            headers: HeaderMap::new(),
+            timeout: None,
+            idempotent: false,
+            context: RequestContext::current(),
+            mistake: None,
+        }
+    }
+
+    fn mistaken(mut self, message: String) -> Self {
+        self.mistake.get_or_insert(message);
+        self
+    }
+
+    /// A parameter of the path. It becomes one segment, percent-encoded; of `{*rest}`, the segments between its slashes.
+    ///
+    /// The value is a text, a number, a boolean, a unit variant, or a newtype of one. An empty text, `.` and `..` are
+    /// refused: as segments they lead to another path.
+    pub fn path<T: Serialize + ?Sized>(mut self, name: impl Into<Cow<'static, str>>, value: &T) -> Self {
+        let name = name.into();
+        match path::text(value) {
+            Ok(text) => {
+                self.parameters.push((name, text));
+                self
+            }
+            Err(error) => self.mistaken(format!("path parameter {name:?}: {error}")),
+        }
+    }
+
+    /// The query: a struct or a map, each field a parameter; `None` is left out. A second one is added to the first.
+    pub fn query<T: Serialize + ?Sized>(mut self, query: &T) -> Self {
+        match serde_urlencoded::to_string(query) {
+            Ok(text) => {
+                if !self.query.is_empty() && !text.is_empty() {
+                    self.query.push('&');
+                }
+                self.query.push_str(&text);
+                self
+            }
+            Err(error) => self.mistaken(format!("the query cannot be written: {error}")),
+        }
+    }
+
+    /// The JSON body.
+    pub fn body<T: Serialize + ?Sized>(mut self, body: &T) -> Self {
+        match serde_json::to_vec(body) {
+            Ok(bytes) => {
+                self.body = Some(bytes.into());
+                self
+            }
+            Err(error) => self.mistaken(format!("the body cannot be written as JSON: {error}")),
+        }
+    }
+
+    /// A header. It takes the place of one that the chassis would send, `accept` for instance.
+    pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.insert(name, value);
+        self
+    }
+
+    /// How long the call may take, its answer included. Default: the client's. What is left of the time of the request
+    /// being served limits it further.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// A second request with the same content does no harm, although the method does not say so.
+    pub fn idempotent(mut self) -> Self {
+        self.idempotent = true;
+        self
+    }
+
+    /// Sends the call; the answer is JSON with any status of success.
+    ///
+    /// # Errors
+    ///
+    /// See [`CallErrorKind`](super::CallErrorKind).
+    pub async fn json<T: DeserializeOwned>(self) -> Result<T, CallError> {
+        self.send(ACCEPT_JSON, false).await?.success().await?.json().await
+    }
+
+    /// Sends the call; the answer is what the type says: [`Created`](crate::service::Created),
+    /// [`Accepted`](crate::service::Accepted), [`NoContent`](crate::service::NoContent), `()`,
+    /// [`Raw`](crate::service::Raw), `http::Response`.
+    ///
+    /// # Errors
+    ///
+    /// See [`CallErrorKind`](super::CallErrorKind).
+    pub async fn answer<T: FromAnswer>(self) -> Result<T, CallError> {
+        T::from_answer(self.send(T::ACCEPT, T::STREAMED).await?).await
+    }
+
+    async fn send(mut self, accept: &'static str, streamed: bool) -> Result<Answer, CallError> {
+        let (uri, target) = self.address();
+        let uri = match self.mistake.take().map_or(uri, Err) {
+            Ok(uri) => uri,
+            Err(message) => return Err(CallError::new(&target, What::InvalidArgument(message))),
+        };
+        let context = self.context.take().or_else(RequestContext::current);
+        let inherited = context.as_ref().and_then(RequestContext::deadline).map(Instant::from_std);
+        let time = Time::new(self.timeout.unwrap_or(self.client.0.timeout), inherited, streamed);
+        let Ok(announced) = time.announced(Instant::now()) else {
+            return Err(CallError::new(&target, What::DeadlineExceeded { sent: false }));
+        };
+
+        let mut request = Request::new(RequestBody::default());
+        let headers = request.headers_mut();
+        headers.insert(header::ACCEPT, HeaderValue::from_static(accept));
+        if self.body.is_some() {
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
+        if let Some(millis) = announced {
+            headers.insert(TIMEOUT_HEADER, HeaderValue::from(millis));
+        }
+        if let Some(context) = &context {
+            context.inject(headers);
+        }
+        for (name, value) in &self.headers {
+            headers.insert(name, value.clone());
+        }
+        if let Some(body) = self.body {
+            *request.body_mut() = Full::new(body);
+        }
+        *request.method_mut() = self.method;
+        *request.uri_mut() = uri;
+        let info = CallInfo { template: self.template, idempotent: target.idempotent, deadline: time.head };
+        request.extensions_mut().insert(info);
+
+        let transport = Arc::clone(&self.client.0.transport);
+        let sent = transport.send(request);
+        let response = match time.head {
+            Some(head) => timeout_at(head, sent)
+                .await
+                .map_err(|_| CallError::new(&target, What::DeadlineExceeded { sent: true }))?,
+            None => sent.await,
+        };
+        let (parts, body) = response.map_err(|error| CallError::of_transport(&target, error))?.into_parts();
+        Ok(Answer { parts, body, target, deadline: time.whole, limit: self.client.0.answer_limit, transport })
+    }
+
+    /// Where the call goes, and its name in errors.
+    fn address(&self) -> (Result<Uri, String>, Arc<Target>) {
+        let base = &self.client.0.base;
+        let path = path::fill(&self.template, &self.parameters);
+        let target = |path: &str| {
+            let idempotent = self.idempotent || self.method.is_idempotent();
+            let uri = format!("http://{}{}{path}", base.authority, base.prefix);
+            Arc::new(Target { method: self.method.clone(), uri, idempotent })
+        };
+        let path = match path {
+            Ok(path) => path,
+            Err(message) => return (Err(message), target(&self.template)),
+        };
+        let query = if self.query.is_empty() { String::new() } else { format!("?{}", self.query) };
+        let uri = Uri::builder()
+            .scheme(Scheme::HTTP)
+            .authority(base.authority.clone())
+            .path_and_query(format!("{}{path}{query}", base.prefix))
+            .build();
+        (uri.map_err(|error| format!("the path {path:?} cannot be sent: {error}")), target(&path))
+    }
+}
+
+/// When a call must be where.
+struct Time {
+    /// When the head of the answer must be there.
+    head: Option<Instant>,
+    /// When all of the answer must be there.
+    whole: Option<Instant>,
+}
+
+impl Time {
+    /// A streamed answer may outlive the call's own timeout, not the request that it is for.
+    fn new(own: Duration, inherited: Option<Instant>, streamed: bool) -> Self {
+        // A time beyond what the clock can say is no limit.
+        let own = Instant::now().checked_add(own);
+        let head = own.into_iter().chain(inherited).min();
+        Self { head, whole: if streamed { inherited } else { head } }
+    }
+
+    /// The milliseconds that the service is told it has. An error when they are over: nobody would wait for the answer.
+    fn announced(&self, now: Instant) -> Result<Option<u64>, Over> {
+        let left = |at: Instant| match at.saturating_duration_since(now).as_millis() {
+            0 => Err(Over),
+            millis => Ok(u64::try_from(millis.min(MAX_ANNOUNCED_MILLIS)).unwrap_or(u64::MAX)),
+        };
+        self.head.map(left).transpose()?;
+        self.whole.map(left).transpose()
+    }
+}
+
+/// No time is left.
+struct Over;

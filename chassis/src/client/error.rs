@@ -1,0 +1,431 @@
+//! What may go wrong with a call, and what this service's own caller sees of it.
+
+use std::{error::Error, fmt, sync::Arc, time::Duration};
+
+use http::{Method, StatusCode};
+
+use super::problem::RemoteProblem;
+use crate::{
+    cause::Cause,
+    error::BoxError,
+    problem::{IntoProblem, Problem, ProblemInfo},
+};
+
+/// The code under which this service's caller hears that a call out failed.
+const DEPENDENCY_FAILED: &str = "dependency_failed";
+const DEPENDENCY_FAILED_TITLE: &str = "A service that this one needs has failed";
+
+/// Who is called, for the error to name.
+#[derive(Debug)]
+pub(super) struct Target {
+    pub(super) method: Method,
+    /// Without the query, which may hold much, or what no log should.
+    pub(super) uri: String,
+    pub(super) idempotent: bool,
+}
+
+/// A call that did not bring what was asked for.
+///
+/// Its text names the call: `GET http://orders:8080/orders/7: 404 order_unknown: there is no order 7`.
+///
+/// A handler may return it as it is: the caller of this service then sees that a dependency failed (see
+/// [`into_problem`](IntoProblem::into_problem)), and the log has the rest. An error that means something to the domain is
+/// better told apart first, by [`code`](Self::code).
+pub struct CallError(Box<Inner>);
+
+struct Inner {
+    target: Arc<Target>,
+    what: What,
+}
+
+pub(super) enum What {
+    InvalidArgument(String),
+    NotSent(Cause, Option<BoxError>),
+    DeadlineExceeded { sent: bool },
+    BrokenOff { status: Option<StatusCode>, source: BoxError },
+    Problem(RemoteProblem),
+    Status { found: StatusCode, expected: &'static str, retry_after: Option<Duration> },
+    Undecodable { status: StatusCode, message: String },
+    TooLarge { status: StatusCode, limit: usize },
+}
+
+/// What went wrong with a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum CallErrorKind {
+    /// An argument cannot be written: an empty path parameter, a body that is not JSON. Nothing was sent.
+    InvalidArgument,
+    /// There was no connection, or a layer of the transport held the call back. Nothing was sent.
+    NotSent,
+    /// The time was up.
+    DeadlineExceeded,
+    /// The connection ended before the whole answer was there.
+    BrokenOff,
+    /// The service told a problem.
+    Problem,
+    /// The service answered with a status that was not expected, and told no problem.
+    UnexpectedStatus,
+    /// The answer is not what the method says.
+    Undecodable,
+    /// The answer is larger than the client's limit.
+    TooLarge,
+}
+
+impl CallError {
+    pub(super) fn new(target: &Arc<Target>, what: What) -> Self {
+        Self(Box::new(Inner { target: Arc::clone(target), what }))
+    }
+
+    /// From what the transport failed with: whether anything was sent is its to know.
+    pub(super) fn of_transport(target: &Arc<Target>, error: BoxError) -> Self {
+        let mut source: Option<&(dyn Error + 'static)> = Some(&*error);
+        let mut cause = None;
+        while let Some(inner) = source {
+            if let Some(not_sent) = inner.downcast_ref::<NotSent>() {
+                cause = Some(not_sent.cause);
+                break;
+            }
+            if inner.downcast_ref::<hyper_util::client::legacy::Error>().is_some_and(|error| error.is_connect()) {
+                cause = Some(Cause::NoEndpoints);
+                break;
+            }
+            source = inner.source();
+        }
+        Self::new(
+            target,
+            match cause {
+                Some(cause) => What::NotSent(cause, Some(error)),
+                None => What::BrokenOff { status: None, source: error },
+            },
+        )
+    }
+
+    /// What went wrong.
+    #[must_use]
+    pub fn kind(&self) -> CallErrorKind {
+        match &self.0.what {
+            What::InvalidArgument(_) => CallErrorKind::InvalidArgument,
+            What::NotSent(..) => CallErrorKind::NotSent,
+            What::DeadlineExceeded { .. } => CallErrorKind::DeadlineExceeded,
+            What::BrokenOff { .. } => CallErrorKind::BrokenOff,
+            What::Problem(_) => CallErrorKind::Problem,
+            What::Status { .. } => CallErrorKind::UnexpectedStatus,
+            What::Undecodable { .. } => CallErrorKind::Undecodable,
+            What::TooLarge { .. } => CallErrorKind::TooLarge,
+        }
+    }
+
+    /// The method of the call.
+    #[must_use]
+    pub fn method(&self) -> &Method {
+        &self.0.target.method
+    }
+
+    /// The URI of the call, without its query. When it could not be written, the template stands in its place.
+    #[must_use]
+    pub fn uri(&self) -> &str {
+        &self.0.target.uri
+    }
+
+    /// The problem that the service told.
+    #[must_use]
+    pub fn problem(&self) -> Option<&RemoteProblem> {
+        match &self.0.what {
+            What::Problem(problem) => Some(problem),
+            _ => None,
+        }
+    }
+
+    /// The status of the answer; `None` when none came.
+    #[must_use]
+    pub fn status(&self) -> Option<StatusCode> {
+        match &self.0.what {
+            What::InvalidArgument(_) | What::NotSent(..) | What::DeadlineExceeded { .. } => None,
+            What::BrokenOff { status, .. } => *status,
+            What::Problem(problem) => Some(problem.status()),
+            What::Status { found: status, .. } | What::Undecodable { status, .. } | What::TooLarge { status, .. } => {
+                Some(*status)
+            }
+        }
+    }
+
+    /// The stable word of the problem that the service told: `order_unknown`.
+    #[must_use]
+    pub fn code(&self) -> Option<&str> {
+        self.problem().map(RemoteProblem::code).filter(|code| !code.is_empty())
+    }
+
+    /// How long the service asked to wait before a retry.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match &self.0.what {
+            What::Problem(problem) => problem.retry_after(),
+            What::Status { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+
+    /// Whether not a byte of the request left this service.
+    #[must_use]
+    pub fn never_sent(&self) -> bool {
+        matches!(self.0.what, What::InvalidArgument(_) | What::NotSent(..) | What::DeadlineExceeded { sent: false })
+    }
+
+    /// Whether to send the same call again does no harm: it was never sent, or the service said so, or the method is
+    /// idempotent (RFC 9110 §9.2.2), or the route is declared so. Whether it helps is another question.
+    #[must_use]
+    pub fn retry_safe(&self) -> bool {
+        self.never_sent()
+            || self.0.target.idempotent
+            || self.0.target.method.is_idempotent()
+            || self.problem().is_some_and(RemoteProblem::retry_safe)
+    }
+
+    /// Whether an argument could not be written.
+    #[must_use]
+    pub fn is_invalid_argument(&self) -> bool {
+        self.kind() == CallErrorKind::InvalidArgument
+    }
+
+    /// Whether there was no connection, or the transport held the call back.
+    #[must_use]
+    pub fn is_not_sent(&self) -> bool {
+        self.kind() == CallErrorKind::NotSent
+    }
+
+    /// Whether the time was up, here or at the service that was called.
+    #[must_use]
+    pub fn is_deadline_exceeded(&self) -> bool {
+        match &self.0.what {
+            What::DeadlineExceeded { .. } => true,
+            What::Problem(problem) => problem.status() == StatusCode::GATEWAY_TIMEOUT,
+            _ => false,
+        }
+    }
+
+    /// Whether the connection ended before the whole answer was there.
+    #[must_use]
+    pub fn is_broken_off(&self) -> bool {
+        self.kind() == CallErrorKind::BrokenOff
+    }
+
+    /// Whether the service told a problem.
+    #[must_use]
+    pub fn is_problem(&self) -> bool {
+        self.kind() == CallErrorKind::Problem
+    }
+
+    /// Whether the answer was not what the method says.
+    #[must_use]
+    pub fn is_undecodable(&self) -> bool {
+        self.kind() == CallErrorKind::Undecodable
+    }
+
+    /// The problem of a failed call, without its explanation.
+    fn as_told(&self) -> Problem {
+        match &self.0.what {
+            What::InvalidArgument(_) => Cause::Internal.into(),
+            // A retry of the whole request is not known to be safe, whatever the cause says of this call.
+            What::NotSent(cause, _) => Problem::from(*cause).retry_safe(false),
+            What::DeadlineExceeded { .. } => Cause::DeadlineExceeded.into(),
+            _ => dependency_failed(match self.status() {
+                Some(StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) => {
+                    StatusCode::SERVICE_UNAVAILABLE
+                }
+                Some(StatusCode::GATEWAY_TIMEOUT) => StatusCode::GATEWAY_TIMEOUT,
+                _ => StatusCode::BAD_GATEWAY,
+            }),
+        }
+    }
+}
+
+fn dependency_failed(status: StatusCode) -> Problem {
+    Problem::new(status, DEPENDENCY_FAILED).title(DEPENDENCY_FAILED_TITLE)
+}
+
+/// What the caller of this service is told. Nothing of the inside: the text of the error goes to the log.
+///
+/// | what went wrong | status | code |
+/// | --- | --- | --- |
+/// | an argument could not be written | 500 | `internal` |
+/// | no connection | 503 | `no_endpoints` |
+/// | the transport held the call back | 503 | its own, such as `circuit_open` |
+/// | the time was up | 504 | `deadline_exceeded` |
+/// | the service answered 429 or 503 | 503, with its `Retry-After` | `dependency_failed` |
+/// | the service answered 504 | 504 | `dependency_failed` |
+/// | anything else: another problem, a broken or garbled answer | 502 | `dependency_failed` |
+///
+/// A 404 of a dependency is no 404 of this service: the thing that this service's caller asked for may well exist.
+impl IntoProblem for CallError {
+    fn into_problem(self) -> Problem {
+        let problem = self.as_told();
+        let problem = match self.retry_after() {
+            Some(wait) if problem.status() == StatusCode::SERVICE_UNAVAILABLE => problem.retry_after(wait),
+            _ => problem,
+        };
+        problem.explained_by(&self)
+    }
+
+    fn describe() -> Vec<ProblemInfo> {
+        let failed = |status, doc| ProblemInfo::of(&dependency_failed(status)).doc(doc);
+        vec![
+            failed(StatusCode::BAD_GATEWAY, "A dependency failed, or answered what cannot be understood."),
+            failed(StatusCode::SERVICE_UNAVAILABLE, "A dependency cannot take the work now."),
+            failed(StatusCode::GATEWAY_TIMEOUT, "A dependency's time was up."),
+            ProblemInfo::of(&Cause::NoEndpoints.into()).doc("A dependency cannot be reached."),
+            ProblemInfo::of(&Cause::DeadlineExceeded.into()).doc("A dependency did not answer in time."),
+        ]
+    }
+}
+
+impl From<CallError> for Problem {
+    fn from(error: CallError) -> Self {
+        error.into_problem()
+    }
+}
+
+impl fmt::Display for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}: ", self.0.target.method, self.0.target.uri)?;
+        match &self.0.what {
+            What::InvalidArgument(message) => write!(f, "not sent: {message}"),
+            What::NotSent(Cause::NoEndpoints, _) => f.write_str("not sent: no connection"),
+            What::NotSent(cause, _) => write!(f, "not sent: {}", cause.as_str()),
+            What::DeadlineExceeded { sent: false } => f.write_str("not sent: the time was up"),
+            What::DeadlineExceeded { sent: true } => f.write_str("the time was up before the answer was there"),
+            What::BrokenOff { status: None, .. } => f.write_str("the connection ended before an answer came"),
+            What::BrokenOff { status: Some(status), .. } => {
+                write!(f, "{}, and the connection ended within the answer", status.as_u16())
+            }
+            What::Problem(problem) => problem.fmt(f),
+            What::Status { found, expected, .. } => {
+                write!(f, "found the status {}, expected {expected}", found.as_u16())
+            }
+            What::Undecodable { status, message } => write!(f, "{}, and {message}", status.as_u16()),
+            What::TooLarge { status, limit } => {
+                write!(f, "{}, and the answer is larger than the limit of {limit} bytes", status.as_u16())
+            }
+        }
+    }
+}
+
+impl fmt::Debug for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("CallError");
+        debug.field("kind", &self.kind()).field("text", &format_args!("{self}"));
+        if let Some(source) = self.source() {
+            debug.field("source", &source);
+        }
+        debug.finish()
+    }
+}
+
+impl Error for CallError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match &self.0.what {
+            What::NotSent(_, Some(source)) | What::BrokenOff { source, .. } => Some(&**source),
+            _ => None,
+        }
+    }
+}
+
+/// What a layer of the transport fails with when it holds a call back: nothing was sent.
+///
+/// The call's error then says so, and the caller of this service hears the cause: `circuit_open`, `bulkhead_full`.
+#[derive(Debug)]
+pub struct NotSent {
+    cause: Cause,
+}
+
+impl NotSent {
+    /// Held back for this cause.
+    #[must_use]
+    pub fn new(cause: Cause) -> Self {
+        Self { cause }
+    }
+}
+
+impl fmt::Display for NotSent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.cause.title())
+    }
+}
+
+impl Error for NotSent {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(method: Method, what: What) -> CallError {
+        let uri = "http://orders/orders/7".to_owned();
+        CallError::new(&Arc::new(Target { method, uri, idempotent: false }), what)
+    }
+
+    fn status(found: StatusCode) -> What {
+        What::Status { found, expected: "a success", retry_after: Some(Duration::from_secs(3)) }
+    }
+
+    #[tokio::test]
+    async fn the_caller_of_this_service_sees_that_a_dependency_failed_and_nothing_of_the_inside() {
+        let io = || Box::new(std::io::Error::other("secret of db-7"));
+        for (what, status, code) in [
+            (What::InvalidArgument("secret of db-7".to_owned()), 500, "internal"),
+            (What::NotSent(Cause::NoEndpoints, Some(io())), 503, "no_endpoints"),
+            (What::NotSent(Cause::CircuitOpen, None), 503, "circuit_open"),
+            (What::DeadlineExceeded { sent: true }, 504, "deadline_exceeded"),
+            (What::BrokenOff { status: None, source: io() }, 502, "dependency_failed"),
+            (status(StatusCode::NOT_FOUND), 502, "dependency_failed"),
+            (status(StatusCode::UNAUTHORIZED), 502, "dependency_failed"),
+            (status(StatusCode::INTERNAL_SERVER_ERROR), 502, "dependency_failed"),
+            (status(StatusCode::TOO_MANY_REQUESTS), 503, "dependency_failed"),
+            (status(StatusCode::SERVICE_UNAVAILABLE), 503, "dependency_failed"),
+            (status(StatusCode::GATEWAY_TIMEOUT), 504, "dependency_failed"),
+            (What::Undecodable { status: StatusCode::OK, message: "secret".to_owned() }, 502, "dependency_failed"),
+            (What::TooLarge { status: StatusCode::OK, limit: 1 }, 502, "dependency_failed"),
+        ] {
+            let error = error(Method::GET, what);
+            let text = error.to_string();
+            let waits = error.retry_after().is_some() && status == 503;
+            let problem = error.into_problem();
+            assert_eq!((problem.status().as_u16(), problem.code()), (status, code), "{text}");
+            let response = problem.into_http(None);
+            assert_eq!(response.headers().contains_key(http::header::RETRY_AFTER), waits, "{text}");
+            let body = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap();
+            assert!(!String::from_utf8_lossy(&body).contains("secret"), "{body:?}");
+        }
+    }
+
+    #[test]
+    fn a_retry_is_safe_when_nothing_was_sent_or_the_method_allows_it() {
+        let broken = || What::BrokenOff { status: None, source: "x".into() };
+        assert!(!error(Method::POST, broken()).retry_safe());
+        assert!(error(Method::PUT, broken()).retry_safe());
+        assert!(error(Method::POST, What::NotSent(Cause::CircuitOpen, None)).retry_safe());
+        assert!(error(Method::POST, What::DeadlineExceeded { sent: false }).never_sent());
+        assert!(!error(Method::POST, What::DeadlineExceeded { sent: true }).retry_safe());
+        let target = Target { method: Method::POST, uri: String::new(), idempotent: true };
+        assert!(CallError::new(&Arc::new(target), broken()).retry_safe());
+    }
+
+    #[test]
+    fn a_layer_that_holds_a_call_back_says_why() {
+        #[derive(Debug)]
+        struct Wrapped(NotSent);
+        impl fmt::Display for Wrapped {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("wrapped")
+            }
+        }
+        impl Error for Wrapped {
+            fn source(&self) -> Option<&(dyn Error + 'static)> {
+                Some(&self.0)
+            }
+        }
+        let target = Arc::new(Target { method: Method::POST, uri: "http://x/y".to_owned(), idempotent: false });
+        let error = CallError::of_transport(&target, Box::new(Wrapped(NotSent::new(Cause::CircuitOpen))));
+        assert_eq!((error.kind(), error.never_sent()), (CallErrorKind::NotSent, true));
+        assert_eq!(error.to_string(), "POST http://x/y: not sent: circuit_open");
+        assert_eq!(error.into_problem().code(), "circuit_open");
+    }
+}

@@ -1,0 +1,281 @@
+//! Typed clients of other services: what `#[chassis::client]` generates, and what a person writes by hand in its place.
+//!
+//! ```
+//! use chassis::client::{CallError, Client, client};
+//!
+//! #[derive(serde::Serialize, serde::Deserialize)]
+//! pub struct Order {
+//!     id: u64,
+//! }
+//!
+//! /// The orders service, as its callers see it.
+//! #[client(version = "v1")]
+//! pub trait OrdersApi {
+//!     /// Look one order up.
+//!     #[get("/orders/{id}", timeout = "2s")]
+//!     async fn order(&self, id: u64) -> Result<Order, CallError>;
+//! }
+//!
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! let orders = OrdersApiClient::new(Client::new("http://orders:8080").map_err(|error| error.to_string())?);
+//! match orders.order(7).await {
+//!     Ok(order) => println!("order {}", order.id),
+//!     Err(error) if error.code() == Some("order_unknown") => println!("there is none"),
+//!     Err(error) => return Err(error.into()),
+//! }
+//! # Ok(()) }
+//! ```
+//!
+//! By hand the same is
+//!
+//! ```
+//! # #[derive(serde::Serialize, serde::Deserialize)] pub struct Order { id: u64 }
+//! use std::time::Duration;
+//!
+//! use chassis::{client::{CallError, Client}, service::Created};
+//! use http::Method;
+//!
+//! async fn order(client: &Client, id: u64) -> Result<Order, CallError> {
+//!     client.call(Method::GET, "/v1/orders/{id}").path("id", &id).timeout(Duration::from_secs(2)).json().await
+//! }
+//!
+//! async fn place(client: &Client, order: &Order) -> Result<Created<Order>, CallError> {
+//!     client.call(Method::POST, "/v1/orders").body(order).answer().await
+//! }
+//! ```
+//!
+//! A call made while a request is served belongs to it: it carries the request's trace and baggage, and it has no more
+//! time than the request has left. The service called is told how long that is, in
+//! [`x-request-timeout-ms`](crate::deadline::TIMEOUT_HEADER); a call whose time is up is not sent. A call that is dropped
+//! is broken off. Nothing is tried twice, except on a kept connection that the other end had closed before the request was
+//! written.
+
+mod answer;
+mod call;
+mod error;
+mod http;
+mod path;
+mod problem;
+pub(crate) mod select;
+
+use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
+
+use ::http::{Method, Request, Response, Uri, uri::Authority};
+use bytes::Bytes;
+use tower_service::Service;
+
+use self::http::{Plain, Tower, Transport};
+use crate::{
+    config::ByteSize,
+    error::{BoxError, Error, Result},
+};
+
+pub use self::{
+    answer::{Answer, FromAnswer},
+    call::{Call, CallInfo},
+    error::{CallError, CallErrorKind, NotSent},
+    http::RequestBody,
+    problem::{RemoteProblem, RemoteViolation},
+};
+/// Makes a client of a trait: `OrdersApi` gives `OrdersApiClient`, which implements it over HTTP.
+///
+/// The methods carry the attributes of the service's handlers, so they can be copied from there, and follow the same rule:
+/// an argument that the path names goes into the path; on GET, HEAD and DELETE the one further argument is the query, on
+/// the others the JSON body. Arguments are `serde::Serialize` and may be borrowed: `&NewOrder`, `&str`.
+///
+/// A method is `async`, takes `&self` and returns a `Result`. Its error is a [`CallError`], or any type that implements
+/// `From<CallError>`. Its value is JSON, or `Created<T>`, `Accepted<T>`, `NoContent`, `()`, `Raw<String>`, or an
+/// `http::Response`, which is handed over whatever its status. An `Option<T>` is JSON that may be `null`, as on the
+/// server; a 404 is always an error, since it may as well mean that the path is wrong.
+///
+/// The trait's methods become `fn …(&self, …) -> impl Future<Output = …> + Send`; an `async fn` implements them, so a test
+/// can have a stand-in of its own. A method with a body and without a route stays as it is.
+///
+/// Keys of a route: `timeout = "2s"`, how long the call may take (default: the client's); `idempotent`, a second call does
+/// no harm. Keys of the trait: `version = "v1"` and `path = "/shop"`, put before every path as `/v1/shop`.
+pub use chassis_rs_macros::client;
+
+/// How long a call may take unless it says otherwise: 15 s, as Envoy's routes have it.
+pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a connection may take to be made: 5 s, as Envoy's clusters have it.
+pub const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The largest answer that is read into memory: 4 MiB, as gRPC's clients have it.
+pub const DEFAULT_ANSWER_LIMIT: ByteSize = ByteSize::mib(4);
+
+/// A way to another service: its address, its connections, and what holds for every call. Cheap to clone.
+///
+/// As many connections are made as calls are under way; when a call has ended its connection waits for the next, for 50 s
+/// at most. With the last clone, and the last answer that is still streamed, the connections end.
+#[derive(Clone)]
+pub struct Client(Arc<Shared>);
+
+struct Shared {
+    base: Base,
+    transport: Arc<dyn Transport>,
+    timeout: Duration,
+    answer_limit: usize,
+}
+
+/// Where the calls go.
+#[derive(Debug)]
+struct Base {
+    authority: Authority,
+    /// What is put before every path: empty, or `/shop`.
+    prefix: String,
+}
+
+impl Client {
+    /// The service at this address: `http://orders:8080`, with the defaults of [`ClientBuilder`]. No connection is made yet.
+    ///
+    /// # Errors
+    ///
+    /// The address makes no sense, or asks for `https`, which is not there yet.
+    pub fn new(uri: &str) -> Result<Self> {
+        Self::builder(uri).build()
+    }
+
+    /// A client with other values than the defaults.
+    #[must_use]
+    pub fn builder(uri: impl Into<String>) -> ClientBuilder {
+        ClientBuilder {
+            uri: uri.into(),
+            timeout: DEFAULT_TIMEOUT,
+            connect_timeout: DEFAULT_CONNECT_TIMEOUT,
+            answer_limit: DEFAULT_ANSWER_LIMIT,
+            http2: false,
+        }
+    }
+
+    /// The service at this address through a tower service of your own, with the defaults of [`ClientBuilder`].
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
+    pub fn with_service<S, B>(uri: &str, service: S) -> Result<Self>
+    where
+        S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + Sync + 'static,
+        S::Future: Send + 'static,
+        S::Error: Into<BoxError>,
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        Self::builder(uri).service(service)
+    }
+
+    /// A call of this method on a path template: `/orders/{id}`.
+    pub fn call(&self, method: Method, template: impl Into<Cow<'static, str>>) -> Call {
+        Call::new(self.clone(), method, template.into())
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("base", &self.0.base)
+            .field("transport", &self.0.transport)
+            .field("timeout", &self.0.timeout)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Values of a [`Client`].
+#[derive(Debug, Clone)]
+#[must_use = "`build` makes the client"]
+pub struct ClientBuilder {
+    uri: String,
+    timeout: Duration,
+    connect_timeout: Duration,
+    answer_limit: ByteSize,
+    http2: bool,
+}
+
+impl ClientBuilder {
+    /// How long a call may take, its answer included. Default [`DEFAULT_TIMEOUT`].
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// How long a connection may take to be made. Default [`DEFAULT_CONNECT_TIMEOUT`]. Not for a service of your own.
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// The largest answer that is read into memory. Default [`DEFAULT_ANSWER_LIMIT`]. It does not limit what is streamed.
+    pub fn answer_limit(mut self, limit: ByteSize) -> Self {
+        self.answer_limit = limit;
+        self
+    }
+
+    /// One HTTP/2 connection for all calls, in cleartext with prior knowledge (RFC 9113 §3.3). Default HTTP/1.1. Not for a
+    /// service of your own.
+    pub fn http2(mut self) -> Self {
+        self.http2 = true;
+        self
+    }
+
+    /// The client, over plain connections of its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::new`].
+    pub fn build(self) -> Result<Client> {
+        let transport = Arc::new(Plain::new(self.connect_timeout, self.http2));
+        self.over(transport)
+    }
+
+    /// The client, over a tower service of your own: a stack of layers, a mock. It is cloned for each call and waited for
+    /// until it is ready; [`CallInfo`] is in the request's extensions. A layer that holds a call back fails with [`NotSent`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::new`].
+    pub fn service<S, B>(self, service: S) -> Result<Client>
+    where
+        S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + Sync + 'static,
+        S::Future: Send + 'static,
+        S::Error: Into<BoxError>,
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        self.over(Arc::new(Tower(service)))
+    }
+
+    fn over(self, transport: Arc<dyn Transport>) -> Result<Client> {
+        let base = Base::read(&self.uri)?;
+        Ok(Client(Arc::new(Shared { base, transport, timeout: self.timeout, answer_limit: self.answer_limit.bytes() })))
+    }
+}
+
+impl Base {
+    fn read(text: &str) -> Result<Self> {
+        const EXPECTED: &str = "expected the address of a service, such as \"http://orders:8080\"";
+        let uri: Uri = text.parse().map_err(|error| Error::config(format!("found {text:?}, {EXPECTED}: {error}")))?;
+        let Some(authority) = uri.authority() else {
+            return Err(Error::config(format!("found {text:?}, {EXPECTED}")));
+        };
+        if authority.as_str().contains('@') {
+            // Not even the address is repeated: it holds a password.
+            return Err(Error::config(format!("found an address with credentials before an @, {EXPECTED}")));
+        }
+        match uri.scheme_str() {
+            Some("http") => {}
+            Some("https") => {
+                return Err(Error::config(format!(
+                    "found {text:?}: calls out have no TLS yet; write http://, or call through a proxy that has it"
+                )));
+            }
+            _ => return Err(Error::config(format!("found {text:?}, {EXPECTED}"))),
+        }
+        if uri.query().is_some() {
+            return Err(Error::config(format!(
+                "found a query in {text:?}, {EXPECTED}; a query comes from the arguments"
+            )));
+        }
+        Ok(Self { authority: authority.clone(), prefix: uri.path().trim_end_matches('/').to_owned() })
+    }
+}
+
+#[cfg(test)]
+mod tests;

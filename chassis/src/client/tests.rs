@@ -1,0 +1,31 @@
+use super::*;
+
+fn refused(uri: &str) -> String {
+    Client::new(uri).expect_err("a mistake").to_string()
+}
+
+#[test]
+fn an_address_is_a_scheme_a_host_and_perhaps_a_path() {
+    for (uri, prefix) in [
+        ("http://orders", ""),
+        ("http://orders:8080/", ""),
+        ("http://127.0.0.1:8080/shop/", "/shop"),
+        ("http://[::1]:8080", ""),
+    ] {
+        assert_eq!(Base::read(uri).unwrap_or_else(|error| panic!("{uri}: {error}")).prefix, prefix, "{uri}");
+    }
+    for uri in ["", "orders", "orders:8080", "/orders", "ftp://orders", "http://", "http://orders?x=1"] {
+        assert!(refused(uri).contains("expected the address of a service"), "{uri}: {}", refused(uri));
+    }
+}
+
+#[test]
+fn tls_is_refused_with_words() {
+    assert!(refused("https://orders").contains("calls out have no TLS yet"));
+}
+
+#[test]
+fn a_password_in_an_address_is_refused_and_not_repeated() {
+    let message = refused("http://me:hunter2@orders");
+    assert!(message.contains("credentials") && !message.contains("hunter2"), "{message}");
+}
