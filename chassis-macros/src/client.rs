@@ -3,43 +3,55 @@
 //! The trait keeps every token that is not ours; only the signatures of methods with a route are changed, from `async fn`
 //! to one whose future is `Send`.
 
-use proc_macro2::{Ident, Span, TokenStream, TokenTree};
-use quote::{ToTokens, format_ident, quote, quote_spanned};
+use proc_macro2::{Ident, TokenStream, TokenTree};
+use quote::{format_ident, quote, quote_spanned};
 use syn::{
-    Attribute, Expr, FnArg, GenericParam, Generics, LitStr, Meta, PatType, ReturnType, Signature, Token, Type,
-    Visibility,
+    Attribute, FnArg, GenericParam, Generics, PatType, ReturnType, Signature, Token, Type, Visibility,
     parse::{ParseStream, Parser},
     spanned::Spanned,
 };
 
+mod keys;
+
+use self::keys::Route;
 use crate::{
     attr::RouteAttr,
     fallback::{self, Mistakes},
     model::{self, Item},
-    paths::{self, Client, Method as HttpMethod, Outcome, Probe, never},
+    paths::{self, Client, Method as HttpMethod, Outcome, never},
     template, validate, value,
-    words::{listed, plain},
+    words::plain,
 };
-
-/// The keys of a route that mean something to a client.
-const KEYS: [&str; 2] = ["timeout", "idempotent"];
-/// Those that are the service's affair.
-const SERVICE_KEYS: [&str; 5] = ["concurrency", "body_limit", "deprecated", "sunset", "tags"];
-/// The keys of the trait.
-const TRAIT_KEYS: [&str; 2] = ["version", "path"];
-const SERVICE_TRAIT_KEYS: [&str; 2] = ["tag", "grpc"];
 
 /// `#[chassis::client]`.
 pub(crate) fn client(keys: &TokenStream, item: TokenStream) -> TokenStream {
     let mut mistakes = Mistakes::default();
-    let prefix = prefix(keys, &mut mistakes);
+    let prefix = keys::prefix(keys, &mut mistakes);
     let Some(model) = ClientTrait::read(item.clone(), &prefix, &mut mistakes) else {
-        return fallback::as_written(item, mistakes);
+        return fallback::as_written(without_routes(item), mistakes);
     };
     let mut tokens = model.declaration();
     tokens.extend(model.client());
     tokens.extend(mistakes.into_tokens());
     tokens
+}
+
+/// What is no trait of calls, without the attributes that would be one mistake more each.
+fn without_routes(item: TokenStream) -> TokenStream {
+    let mut tokens: Vec<TokenTree> = item.into_iter().collect();
+    if let Some(TokenTree::Group(body)) = tokens.last() {
+        let content = model::split_items(body.stream()).iter().map(written).collect();
+        let body = TokenTree::from(model::regroup(body, content));
+        tokens.pop();
+        tokens.push(body);
+    }
+    tokens.into_iter().collect()
+}
+
+/// The item as it was written, without its route.
+fn written(item: &Item) -> TokenStream {
+    let attributes = item.attributes.iter().filter(|attribute| !Item::is_route(attribute)).flatten();
+    attributes.chain(&item.rest).cloned().collect()
 }
 
 /// The trait as tokens, and its methods.
@@ -49,12 +61,16 @@ struct ClientTrait {
     visibility: Visibility,
     name: Ident,
     items: Vec<TraitItem>,
+    /// Whether it can be implemented at all; otherwise the implementation would only be one mistake more.
+    is_whole: bool,
 }
 
 /// One item of the trait.
 enum TraitItem {
-    /// It is none of ours, or could not be read: kept as written, and not implemented.
+    /// A default method: kept as written, and not implemented.
     Kept(TokenStream),
+    /// What no client can have, or what cannot be read.
+    Foreign(TokenStream),
     /// A method with something wrong: implemented by what is never run, so that the mistake is told alone.
     Mistaken {
         attributes: Vec<Attribute>,
@@ -70,26 +86,6 @@ struct Call {
     output: Type,
     route: Route,
     arguments: Vec<Argument>,
-}
-
-/// A route attribute, as a client reads it.
-struct Route {
-    verb: Ident,
-    /// As written, for the place of a mistake, and with the prefix.
-    template: LitStr,
-    full: LitStr,
-    timeout: Option<std::time::Duration>,
-    idempotent: bool,
-}
-
-impl Route {
-    fn takes_query(&self) -> bool {
-        self.verb == "get" || self.verb == "head" || self.verb == "delete"
-    }
-
-    fn method(&self) -> Ident {
-        Ident::new(&self.verb.to_string().to_uppercase(), self.verb.span())
-    }
 }
 
 /// Where an argument goes.
@@ -122,20 +118,21 @@ impl ClientTrait {
             Ok((visibility, name, generics))
         };
         let (visibility, name, generics) = mistakes.note(head.parse2(header.clone()))?;
-        if !generics.params.is_empty() {
+        let is_generic = !generics.params.is_empty();
+        if is_generic {
             mistakes
                 .on(&generics, format!("`{name}` must not be generic: name the types that its calls take and return"));
-            return None;
         }
-        let items =
-            model::split_items(body.stream()).into_iter().map(|item| item_of(&item, prefix, mistakes)).collect();
-        Some(Self { header, body, visibility, name, items })
+        let items: Vec<TraitItem> =
+            model::split_items(body.stream()).iter().map(|item| item_of(item, prefix, mistakes)).collect();
+        let is_whole = !is_generic && !items.iter().any(|item| matches!(item, TraitItem::Foreign(_)));
+        Some(Self { header, body, visibility, name, items, is_whole })
     }
 
     /// The trait, with futures that are `Send`.
     fn declaration(&self) -> TokenStream {
         let content = self.items.iter().map(|item| match item {
-            TraitItem::Kept(written) => written.clone(),
+            TraitItem::Kept(written) | TraitItem::Foreign(written) => written.clone(),
             TraitItem::Mistaken { attributes, signature } => quote!(#(#attributes)* #signature;),
             TraitItem::Call(call) => {
                 let attributes = &call.attributes;
@@ -152,12 +149,21 @@ impl ClientTrait {
         let Self { visibility, name, .. } = self;
         let client = format_ident!("{name}Client");
         let methods = self.items.iter().filter_map(|item| match item {
-            TraitItem::Kept(_) => None,
+            TraitItem::Kept(_) | TraitItem::Foreign(_) => None,
             TraitItem::Mistaken { attributes, signature } => {
                 let conditions = conditions(attributes);
                 Some(quote!(#(#conditions)* #signature { #never() }))
             }
             TraitItem::Call(call) => Some(call.implementation()),
+        });
+        let implementation = self.is_whole.then(|| {
+            quote! {
+                #[automatically_derived]
+                #[allow(clippy::all, clippy::pedantic, unused_variables, deprecated)]
+                impl #name for #client {
+                    #(#methods)*
+                }
+            }
         });
         let (about, of) =
             (format!(" Calls [`{name}`] over HTTP."), format!(" Calls [`{name}`] of the service behind this client."));
@@ -186,11 +192,7 @@ impl ClientTrait {
                 }
             }
 
-            #[automatically_derived]
-            #[allow(clippy::all, clippy::pedantic, unused_variables, deprecated)]
-            impl #name for #client {
-                #(#methods)*
-            }
+            #implementation
         }
     }
 }
@@ -217,8 +219,9 @@ impl Call {
         for input in &mut signature.inputs {
             let FnArg::Typed(input) = input else { continue };
             let Some((at, argument)) = arguments.next() else { continue };
-            let name = format_ident!("argument{at}", span = Span::mixed_site());
             let ty = &input.ty;
+            // An error about what is sent belongs to its type.
+            let name = format_ident!("argument{at}", span = ty.span());
             steps.extend(match argument {
                 Argument::Path(parameter) => quote_spanned!(ty.span()=> .path(#parameter, &#name)),
                 Argument::Query => quote_spanned!(ty.span()=> .query(&#name)),
@@ -234,20 +237,28 @@ impl Call {
         if route.idempotent {
             steps.extend(quote!(.idempotent()));
         }
+        let client = signature.receiver().map(|receiver| {
+            let this = receiver.self_token;
+            quote!(#this.client)
+        });
         let signature = sendable(&signature, output);
         let (method, template, readings) = (route.method(), &route.full, paths::readings());
         // An error about what is returned belongs to the return type.
         let span = output.span();
-        let outcome = paths::at(span, Outcome);
-        let read = quote_spanned!(span=> (&&&#Probe::<<#output as #outcome>::Value>::new()).__read());
-        let send = quote_spanned!(span=> <#output as #outcome>::of(answer.send(call).await));
+        let own = |name| Ident::new(name, span);
+        let (call, value, answer, told, outcome) =
+            (own("call"), own("value"), own("answer"), own("told"), paths::at(span, Outcome));
+        let parts = quote_spanned!(span=> <#output as #outcome>::parts());
+        let read = quote_spanned!(span=> (&&&#value).__read());
+        let send = quote_spanned!(span=> #told(#answer.send(#call).await));
         quote! {
             #(#conditions)*
             #signature {
                 #[allow(unused_imports)]
                 use #readings;
-                let call = self.client.call(#HttpMethod::#method, #template) #steps;
-                let answer = #read;
+                let #call = #client.call(#HttpMethod::#method, #template) #steps;
+                let (#value, #told) = #parts;
+                let #answer = #read;
                 async move { #send }
             }
         }
@@ -255,17 +266,14 @@ impl Call {
 }
 
 fn item_of(item: &Item, prefix: &str, mistakes: &mut Mistakes) -> TraitItem {
-    let written: TokenStream = {
-        let attributes = item.attributes.iter().filter(|attribute| !Item::is_route(attribute)).flatten();
-        attributes.chain(&item.rest).cloned().collect()
-    };
+    let written = written(item);
     let is_method = item.rest.iter().any(|token| matches!(token, TokenTree::Ident(word) if word == "fn"));
     if !is_method {
         mistakes.on(
             item.rest.iter().cloned().collect::<TokenStream>(),
             "a client has methods only: name the types in the methods, and put constants beside the trait",
         );
-        return TraitItem::Kept(written);
+        return TraitItem::Foreign(written);
     }
     let has_body = matches!(item.rest.last(), Some(TokenTree::Group(_)));
     let routes: Vec<_> = item.attributes.iter().filter(|attribute| Item::is_route(attribute)).collect();
@@ -278,7 +286,7 @@ fn item_of(item: &Item, prefix: &str, mistakes: &mut Mistakes) -> TraitItem {
     let signature = item.signature().and_then(|tokens| own.note(read_signature.parse2(tokens)));
     let (Some(attributes), Some(mut signature)) = (attributes, signature) else {
         mistakes.extend(own);
-        return TraitItem::Kept(written);
+        return TraitItem::Foreign(written);
     };
     let (routes, attributes): (Vec<_>, Vec<_>) = attributes.into_iter().partition(is_route);
     let call = call_of(item, &routes, &attributes, &signature, prefix, &mut own);
@@ -374,7 +382,9 @@ fn output(signature: &Signature, mistakes: &mut Mistakes) -> Option<Type> {
             None
         }
         ReturnType::Type(_, ty) => match &**ty {
-            Type::Path(path) if !validate::argument::is_single_value(ty) && !path.path.is_ident("Option") => {
+            Type::Path(path)
+                if !is_single_value(ty) && path.path.segments.first().is_some_and(|first| first.ident != "Option") =>
+            {
                 Some((**ty).clone())
             }
             Type::Macro(_) | Type::Paren(_) | Type::Group(_) => Some((**ty).clone()),
@@ -452,133 +462,6 @@ fn is_single_value(ty: &Type) -> bool {
         Type::Path(path) if path.path.is_ident("str") => true,
         ty => validate::argument::is_single_value(ty),
     }
-}
-
-impl Route {
-    fn read(attribute: &Attribute, prefix: &str, mistakes: &mut Mistakes) -> Option<Self> {
-        let verb = attribute.path().segments.last()?.ident.clone();
-        let no_path = format!("a route needs its path: write `#[{verb}(\"/orders/{{id}}\")]`");
-        let Meta::List(list) = &attribute.meta else {
-            mistakes.on(attribute, no_path);
-            return None;
-        };
-        if list.tokens.is_empty() {
-            mistakes.on(attribute, no_path);
-            return None;
-        }
-        let read = |input: ParseStream<'_>| {
-            if !input.peek(LitStr) {
-                return Err(syn::Error::new(input.span(), &no_path));
-            }
-            let template: LitStr = input.parse()?;
-            let own = template.value();
-            // `#[get("/")]` under a prefix is the prefix itself, as it is for a service.
-            let own = if own == "/" && !prefix.is_empty() { "" } else { &own };
-            let full = LitStr::new(&format!("{prefix}{own}"), template.span());
-            let mut route = Self { verb, template, full, timeout: None, idempotent: false };
-            if !input.is_empty() {
-                input.parse::<Token![,]>()?;
-            }
-            read_keys(input, mistakes, &mut |key, value, mistakes| match (&*key.to_string(), value) {
-                ("timeout", Some(value)) => {
-                    route.timeout = mistakes.note(value::duration(&value.to_token_stream()));
-                }
-                ("timeout", None) => mistakes.on(key, "`timeout` needs a value: write `timeout = \"2s\"`"),
-                ("idempotent", None) => route.idempotent = true,
-                ("idempotent", Some(value)) => mistakes.on(value, "`idempotent` has no value: write it alone"),
-                (name, _) if SERVICE_KEYS.contains(&name) => {
-                    mistakes
-                        .on(key, format!("`{name}` is the service's affair, a client has {}: remove it", both(&KEYS)));
-                }
-                (name, _) => mistakes.on(key, format!("found the key `{name}`, expected {}", listed(KEYS))),
-            })?;
-            Ok(route)
-        };
-        let result = read.parse2(list.tokens.clone());
-        mistakes.note(result)
-    }
-}
-
-fn both(names: &[&str; 2]) -> String {
-    format!("`{}` and `{}`", names[0], names[1])
-}
-
-type Take<'a> = dyn FnMut(&Ident, Option<Expr>, &mut Mistakes) + 'a;
-
-/// Keys with or without a value, each of them once.
-fn read_keys(input: ParseStream<'_>, mistakes: &mut Mistakes, take: &mut Take<'_>) -> syn::Result<()> {
-    let mut seen: Vec<Ident> = Vec::new();
-    while !input.is_empty() {
-        let key: Ident = input.parse()?;
-        let value = if input.peek(Token![=]) {
-            input.parse::<Token![=]>()?;
-            Some(input.parse()?)
-        } else {
-            None
-        };
-        if seen.contains(&key) {
-            mistakes.on(&key, format!("`{key}` is given twice"));
-        } else {
-            take(&key, value, mistakes);
-        }
-        seen.push(key);
-        if !input.is_empty() {
-            input.parse::<Token![,]>()?;
-        }
-    }
-    Ok(())
-}
-
-/// What the keys of the trait put before every path: `/v1/shop`.
-fn prefix(keys: &TokenStream, mistakes: &mut Mistakes) -> String {
-    let (mut version, mut path) = (String::new(), String::new());
-    let mut found = Mistakes::default();
-    let read = |input: ParseStream<'_>| {
-        read_keys(input, &mut found, &mut |key, value, mistakes| {
-            let text = value.as_ref().map(|value| value::text(&value.to_token_stream()));
-            match (&*key.to_string(), text) {
-                ("version", Some(Ok(text))) => {
-                    let value = text.value();
-                    let is_segment = !value.is_empty()
-                        && value.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_'));
-                    if is_segment {
-                        version = format!("/{value}");
-                    } else {
-                        mistakes.on(text, format!("found {value:?}, expected one segment of a path, such as \"v1\""));
-                    }
-                }
-                ("path", Some(Ok(text))) => {
-                    let value = text.value();
-                    if value.len() > 1 && value.starts_with('/') && !value.ends_with('/') {
-                        path = value;
-                    } else {
-                        mistakes.on(
-                            text,
-                            format!(
-                                "found {value:?}, expected a path that starts with a slash and ends without: \"/shop\""
-                            ),
-                        );
-                    }
-                }
-                (name, Some(Err(error))) if TRAIT_KEYS.contains(&name) => {
-                    mistakes.note::<()>(Err(error));
-                }
-                (name, None) if TRAIT_KEYS.contains(&name) => {
-                    mistakes.on(key, format!("`{name}` needs a value: write `{name} = \"…\"`"));
-                }
-                (name, _) if SERVICE_TRAIT_KEYS.contains(&name) => {
-                    let message =
-                        format!("`{name}` is the service's affair, a client has {}: remove it", both(&TRAIT_KEYS));
-                    mistakes.on(key, message);
-                }
-                (name, _) => mistakes.on(key, format!("found the key `{name}`, expected {}", listed(TRAIT_KEYS))),
-            }
-        })
-    };
-    let result = read.parse2(keys.clone());
-    mistakes.extend(found);
-    mistakes.note(result);
-    version + &path
 }
 
 #[cfg(test)]

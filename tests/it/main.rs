@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, unreachable_pub, reason = "tests")]
 
 mod audit_log;
+mod client_process;
 mod config_identity;
 mod config_reload;
 mod deadline_grpc;

@@ -11,6 +11,7 @@ macro_rules! pages {
 pages! {
     readme "README.md"
     adding_a_layer "docs/adding-a-layer.md"
+    clients "docs/clients.md"
     configuration "docs/configuration.md"
     health "docs/health.md"
     telemetry "docs/telemetry.md"

@@ -59,16 +59,12 @@ impl OrdersApi for OrdersApiClient {
             .call(::chassis::__private::Method::GET, "/v1/shop/orders/{id}")
             .path("id", &argument0)
             .timeout(::chassis::__private::Duration::new(2u64, 0u32));
-        let answer = (&&&::chassis::__private::Probe::<
-            <Result<Order, CallError> as ::chassis::__private::Outcome>::Value,
-        >::new())
-            .__read();
-        async move {
-            <Result<
-                Order,
-                CallError,
-            > as ::chassis::__private::Outcome>::of(answer.send(call).await)
-        }
+        let (value, told) = <Result<
+            Order,
+            CallError,
+        > as ::chassis::__private::Outcome>::parts();
+        let answer = (&&&value).__read();
+        async move { told(answer.send(call).await) }
     }
     #[cfg(feature = "write")]
     fn add(
@@ -85,16 +81,12 @@ impl OrdersApi for OrdersApiClient {
             .call(::chassis::__private::Method::PUT, "/v1/shop/orders/{id}/items")
             .body(&argument0)
             .path("id", &argument1);
-        let answer = (&&&::chassis::__private::Probe::<
-            <Result<(), ShopError> as ::chassis::__private::Outcome>::Value,
-        >::new())
-            .__read();
-        async move {
-            <Result<
-                (),
-                ShopError,
-            > as ::chassis::__private::Outcome>::of(answer.send(call).await)
-        }
+        let (value, told) = <Result<
+            (),
+            ShopError,
+        > as ::chassis::__private::Outcome>::parts();
+        let answer = (&&&value).__read();
+        async move { told(answer.send(call).await) }
     }
     fn search<'a>(
         &self,
@@ -109,14 +101,10 @@ impl OrdersApi for OrdersApiClient {
             .call(::chassis::__private::Method::POST, "/v1/shop/search")
             .body(&argument0)
             .idempotent();
-        let answer = (&&&::chassis::__private::Probe::<
-            <orders::Result<Vec<Order>> as ::chassis::__private::Outcome>::Value,
-        >::new())
-            .__read();
-        async move {
-            <orders::Result<
-                Vec<Order>,
-            > as ::chassis::__private::Outcome>::of(answer.send(call).await)
-        }
+        let (value, told) = <orders::Result<
+            Vec<Order>,
+        > as ::chassis::__private::Outcome>::parts();
+        let answer = (&&&value).__read();
+        async move { told(answer.send(call).await) }
     }
 }

@@ -45,15 +45,11 @@ impl Search for SearchClient {
             .client
             .call(::chassis::__private::Method::GET, "/orders")
             .query(&argument0);
-        let answer = (&&&::chassis::__private::Probe::<
-            <Result<Created<Order>, CallError> as ::chassis::__private::Outcome>::Value,
-        >::new())
-            .__read();
-        async move {
-            <Result<
-                Created<Order>,
-                CallError,
-            > as ::chassis::__private::Outcome>::of(answer.send(call).await)
-        }
+        let (value, told) = <Result<
+            Created<Order>,
+            CallError,
+        > as ::chassis::__private::Outcome>::parts();
+        let answer = (&&&value).__read();
+        async move { told(answer.send(call).await) }
     }
 }

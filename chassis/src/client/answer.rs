@@ -185,15 +185,13 @@ fn is_json(content_type: &[u8]) -> bool {
     essence == b"application/json" || essence.starts_with(b"application/") && essence.ends_with(b"+json")
 }
 
+/// axum's words are about a request.
 fn misfit(text: &str) -> String {
-    let text = text.strip_prefix("Failed to deserialize the JSON body into the target type: ").map_or_else(
-        || {
-            let text = text.strip_prefix("Failed to parse the request body as JSON: ").unwrap_or(text);
-            format!("the answer is not JSON: {text}")
-        },
-        |text| format!("the answer does not fit: {text}"),
-    );
-    text
+    if let Some(text) = text.strip_prefix("Failed to deserialize the JSON body into the target type: ") {
+        return format!("the answer does not fit: {text}");
+    }
+    let text = text.strip_prefix("Failed to parse the request body as JSON: ").unwrap_or(text);
+    format!("the answer is not JSON: {text}")
 }
 
 pin_project! {

@@ -59,7 +59,7 @@ pub enum CallErrorKind {
     NotSent,
     /// The time was up.
     DeadlineExceeded,
-    /// The connection ended before the whole answer was there.
+    /// The connection failed before the whole answer was there, or what came is no HTTP.
     BrokenOff,
     /// The service told a problem.
     Problem,
@@ -293,9 +293,9 @@ impl fmt::Display for CallError {
             What::NotSent(cause, _) => write!(f, "not sent: {}", cause.as_str()),
             What::DeadlineExceeded { sent: false } => f.write_str("not sent: the time was up"),
             What::DeadlineExceeded { sent: true } => f.write_str("the time was up before the answer was there"),
-            What::BrokenOff { status: None, .. } => f.write_str("the connection ended before an answer came"),
+            What::BrokenOff { status: None, .. } => f.write_str("the connection failed before an answer came"),
             What::BrokenOff { status: Some(status), .. } => {
-                write!(f, "{}, and the connection ended within the answer", status.as_u16())
+                write!(f, "{}, and the connection failed within the answer", status.as_u16())
             }
             What::Problem(problem) => problem.fmt(f),
             What::Status { found, expected, .. } => {

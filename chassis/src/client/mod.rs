@@ -135,7 +135,6 @@ impl Client {
     }
 
     /// A client with other values than the defaults.
-    #[must_use]
     pub fn builder(uri: impl Into<String>) -> ClientBuilder {
         ClientBuilder {
             uri: uri.into(),

@@ -15,16 +15,17 @@ pub trait Outcome {
     /// What it is when it is well.
     type Value;
 
-    /// From the result of the call.
-    fn of(result: Result<Self::Value, CallError>) -> Self;
+    /// Its value's type, and how it is made from the result of a call.
+    #[allow(clippy::type_complexity, reason = "one look-up, so that a type that is no outcome is told once")]
+    fn parts() -> (Probe<Self::Value>, fn(Result<Self::Value, CallError>) -> Self);
 }
 
 #[diagnostic::do_not_recommend]
 impl<T, E: From<CallError>> Outcome for Result<T, E> {
     type Value = T;
 
-    fn of(result: Result<T, CallError>) -> Self {
-        result.map_err(E::from)
+    fn parts() -> (Probe<T>, fn(Result<T, CallError>) -> Self) {
+        (Probe::new(), |result| result.map_err(E::from))
     }
 }
 
