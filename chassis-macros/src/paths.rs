@@ -27,16 +27,17 @@ paths! {
 /// The traits whose methods choose how a handler is called over HTTP and answered, to be in scope without their names.
 pub(crate) fn choices() -> TokenStream {
     quote!(::chassis::__private::{
-        AsJson as _, AsNothing as _, AsReply as _, AsResponse as _, CannotFail as _, MayFail as _, HasNamedRules as _, HasRules as _, NoRules as _,
+        AsJson as _, AsNothing as _, AsReply as _, AsResponse as _, CannotFail as _, HasNamedRules as _, HasRules as _,
+        MayFail as _, NoRules as _,
     })
 }
 
 /// The traits whose methods choose how a handler is called over gRPC and answered.
 pub(crate) fn rpc_choices() -> TokenStream {
     quote!(::chassis::__private::{
-        BecomesMessage as _, BecomesNothing as _, CannotFail as _, HasProblems as _, HasSchema as _, HoldsMessage as _,
-        MayFail as _, NoProblems as _, NoSchema as _, TakesField as _, TakesLifted as _, TakesNothing as _,
-        TakesRequired as _, HasNamedRules as _, HasRules as _, NoRules as _,
+        BecomesMessage as _, BecomesNothing as _, CannotFail as _, HasNamedRules as _, HasProblems as _, HasRules as _,
+        HasSchema as _, HoldsMessage as _, MayFail as _, NoProblems as _, NoRules as _, NoSchema as _, TakesField as _,
+        TakesLifted as _, TakesNothing as _, TakesRequired as _,
     })
 }
 

@@ -26,7 +26,7 @@ impl ::chassis::__private::Service for Orders {
         #[allow(unused_imports)]
         use ::chassis::__private::{
             AsJson as _, AsNothing as _, AsReply as _, AsResponse as _, CannotFail as _,
-            MayFail as _, HasNamedRules as _, HasRules as _, NoRules as _,
+            HasNamedRules as _, HasRules as _, MayFail as _, NoRules as _,
         };
         let router = ::chassis::__private::Router::new();
         router.with_state(self)
@@ -36,10 +36,11 @@ impl ::chassis::__private::Service for Orders {
     ) -> ::core::option::Option<::chassis::__private::GrpcRoutes> {
         #[allow(unused_imports)]
         use ::chassis::__private::{
-            BecomesMessage as _, BecomesNothing as _, CannotFail as _, HasProblems as _,
-            HasSchema as _, HoldsMessage as _, MayFail as _, NoProblems as _,
+            BecomesMessage as _, BecomesNothing as _, CannotFail as _,
+            HasNamedRules as _, HasProblems as _, HasRules as _, HasSchema as _,
+            HoldsMessage as _, MayFail as _, NoProblems as _, NoRules as _,
             NoSchema as _, TakesField as _, TakesLifted as _, TakesNothing as _,
-            TakesRequired as _, HasNamedRules as _, HasRules as _, NoRules as _,
+            TakesRequired as _,
         };
         let routes = ::chassis::__private::GrpcRoutes::new(
             proto::orders_server::SERVICE_NAME,
