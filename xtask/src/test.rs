@@ -28,7 +28,7 @@ type Step = (&'static str, fn(&mut Tools) -> Result<()>);
 
 const STEPS: &[Step] = &[
     ("tools", tools),
-    ("python client", |tools| {
+    ("python", |tools| {
         tools.variables.push((PYTHON_VARIABLE, python_client()?.into()));
         Ok(())
     }),
@@ -119,7 +119,7 @@ fn python_client() -> Result<PathBuf> {
     let folder = cache().join("py");
     let python = folder.join("bin/python");
     let stamp = folder.join("requirements.txt");
-    let imports = "import grpc, grpc_health.v1.health_pb2, grpc_reflection.v1alpha.reflection_pb2";
+    let imports = "import grpc, grpc_health.v1.health_pb2, grpc_reflection.v1alpha.reflection_pb2, openapi_spec_validator, schemathesis";
     let current = fs::read_to_string(&stamp).is_ok_and(|installed| installed == PYTHON_REQUIREMENTS);
     if current && succeeds(command(&python).args(["-c", imports])) {
         return Ok(python);

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     parameters::media_type,
-    problems::header_reference,
+    problems::{header_reference, of_deprecation},
     schemas::{Direction, Schemas},
 };
 use crate::service::{Content, RouteInfo};
@@ -25,11 +25,13 @@ pub(super) fn success(route: &RouteInfo, schemas: &mut Schemas) -> (String, Valu
     if status == StatusCode::CREATED {
         headers.extend([header_reference("Location")]);
     }
-    if let Some(deprecation) = route.policy.deprecated {
-        headers.extend([header_reference("Deprecation")]);
-        headers.extend(deprecation.sunset.map(|_| header_reference("Sunset")));
-    }
-    let mut response = json!({ "description": status.canonical_reason().unwrap_or("Success"), "headers": headers });
+    headers.extend(of_deprecation(route));
+    let description = match answer.kind.content {
+        Content::Events => "Server-sent events; the data of each is one JSON value, described by `x-item-schema`.",
+        Content::JsonLines => "JSON values, one a line, each described by `x-item-schema`.",
+        _ => status.canonical_reason().unwrap_or("Success"),
+    };
+    let mut response = json!({ "description": description, "headers": headers });
     if let Some(content) = content(route, schemas).filter(|_| route.method != Method::HEAD) {
         response["content"] = Value::Object(Map::from_iter([content]));
     }
@@ -42,23 +44,15 @@ fn content(route: &RouteInfo, schemas: &mut Schemas) -> Option<(String, Value)> 
     match route.answer.kind.content {
         Content::Empty => None,
         Content::Json => Some(media_type("application/json", schemas.of(Direction::Out, body, &place))),
-        Content::Events => {
-            let item = schemas.of(Direction::Out, body, &place);
-            Some(stream("text/event-stream", "Server-sent events; the data of each is one JSON value.", item))
-        }
-        Content::JsonLines => {
-            let item = schemas.of(Direction::Out, body, &place);
-            Some(stream("application/x-ndjson", "JSON values, one a line.", item))
-        }
+        Content::Events => Some(stream("text/event-stream", schemas.of(Direction::Out, body, &place))),
+        Content::JsonLines => Some(stream("application/x-ndjson", schemas.of(Direction::Out, body, &place))),
         Content::Other => Some(("*/*".to_owned(), json!({}))),
     }
 }
 
-/// OpenAPI 3.1 has no word for the items of a stream; 3.2 calls it `itemSchema`.
-fn stream(media: &str, description: &str, item: Value) -> (String, Value) {
-    let (name, mut content) = media_type(media, json!({ "type": "string", "description": description }));
-    content["x-item-schema"] = item;
-    (name, content)
+/// OpenAPI 3.1 has no word for the items of a stream; 3.2 calls it `itemSchema`. `schema` would be that of the whole.
+fn stream(media: &str, item: Value) -> (String, Value) {
+    (media.to_owned(), json!({ "x-item-schema": item }))
 }
 
 /// The headers that answers refer to.

@@ -151,11 +151,9 @@ fn operation(route: &RouteInfo, id: String, schemas: &mut Schemas) -> Value {
     if let Some(body) = parameters::body(route, schemas) {
         operation["requestBody"] = body;
     }
-    let (status, answer) = answers::success(route, schemas);
-    let mut responses = Map::from_iter([(status, answer)]);
-    for (status, response) in problems::problems(route, schemas) {
-        responses.insert(status.to_string(), response);
-    }
+    let mut responses: Map<String, Value> = problems::problems(route, schemas).into_iter().collect();
+    // A handler that chooses its answer may choose any: that says more than that it may tell a problem.
+    responses.extend([answers::success(route, schemas)]);
     operation["responses"] = responses.into();
     operation
 }

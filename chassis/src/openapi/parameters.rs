@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::schemas::{Direction, Schemas};
+use super::schemas::{Direction, Schemas, truthful};
 use crate::service::{ArgumentInfo, RouteInfo, Source};
 
 /// The path as OpenAPI has it: axum's `{*rest}` is a parameter like any other there.
@@ -93,13 +93,12 @@ fn gather(schema: &Value, must: bool, schemas: &Schemas, into: &mut Vec<Property
         schema.get("required").and_then(Value::as_array).is_some_and(|names| names.iter().any(|other| other == name))
     };
     for (name, property) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
+        let property = truthful(property.clone());
         match into.iter_mut().find(|known| known.name == *name) {
-            Some(known) if known.schema == *property => {}
+            Some(known) if known.schema == property => {}
             // Alternatives that differ in a property: what the document can say is that it is one of them.
             Some(known) => known.schema = json!({ "anyOf": [known.schema.take(), property] }),
-            None => {
-                into.push(Property { name: name.clone(), required: must && listed(name), schema: property.clone() })
-            }
+            None => into.push(Property { name: name.clone(), required: must && listed(name), schema: property }),
         }
     }
     for (parts, must) in [("allOf", must), ("anyOf", false), ("oneOf", false)] {
@@ -150,7 +149,20 @@ pub(super) fn body(route: &RouteInfo, schemas: &mut Schemas) -> Option<Value> {
     let argument = route.arguments.iter().find(|argument| argument.source == Source::Body)?;
     let place = format!("body of {} {}", route.method, route.path);
     let schema = schemas.of(Direction::In, &argument.ty, &place);
-    Some(json!({ "required": true, "content": Map::from_iter([media_type("application/json", schema)]) }))
+    // An `Option` takes no body for none.
+    let required = !takes_null(schemas.resolved(&schema));
+    Some(json!({ "required": required, "content": Map::from_iter([media_type("application/json", schema)]) }))
+}
+
+fn takes_null(schema: &Value) -> bool {
+    let is_null = |ty: &Value| ty == "null";
+    match schema.get("type") {
+        Some(Value::Array(types)) => types.iter().any(is_null),
+        Some(ty) => is_null(ty),
+        None => schema.get("anyOf").and_then(Value::as_array).is_some_and(|alternatives| {
+            alternatives.iter().any(|alternative| alternative.get("type").is_some_and(is_null))
+        }),
+    }
 }
 
 pub(super) fn media_type(name: &str, schema: Value) -> (String, Value) {

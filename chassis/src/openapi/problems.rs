@@ -9,7 +9,7 @@ use super::schemas::{Direction, SCHEMAS, Schemas};
 use crate::{
     cause::Cause,
     problem::{MEMBERS, ProblemInfo},
-    service::{RouteInfo, Source},
+    service::{Content, RouteInfo, Source},
 };
 
 const PROBLEM_JSON: &str = "application/problem+json";
@@ -25,13 +25,20 @@ struct OfTheChassis {
 }
 
 /// All of them. A test provokes each and compares.
-const OF_THE_CHASSIS: [OfTheChassis; 8] = [
+const OF_THE_CHASSIS: [OfTheChassis; 9] = [
     OfTheChassis {
         name: "InvalidRequest",
         status: StatusCode::BAD_REQUEST,
         cause: Cause::InvalidRequest,
         when: "A parameter is missing or does not fit, or the body is not JSON.",
         applies: |route| !route.arguments.is_empty(),
+    },
+    OfTheChassis {
+        name: "NotAcceptable",
+        status: StatusCode::NOT_ACCEPTABLE,
+        cause: Cause::InvalidRequest,
+        when: "The caller's `accept` excludes what this is answered with.",
+        applies: |route| matches!(route.answer.kind.content, Content::Json | Content::Events | Content::JsonLines),
     },
     OfTheChassis {
         name: "BodyTooSlow",
@@ -100,23 +107,33 @@ struct Told {
 }
 
 /// Every problem that the operation may answer with, by status, to be put among its responses.
-pub(super) fn problems(route: &RouteInfo, schemas: &mut Schemas) -> BTreeMap<u16, Value> {
+pub(super) fn problems(route: &RouteInfo, schemas: &mut Schemas) -> BTreeMap<String, Value> {
     let mut by_status: BTreeMap<u16, Vec<Told>> = BTreeMap::new();
-    for info in &route.problems {
+    for info in route.problems.iter().filter(|info| !info.is_any()) {
         let told = told(info, route, schemas);
         merge(by_status.entry(info.status.as_u16()).or_default(), told);
     }
+    let with_body = route.method != Method::HEAD;
+    let headers = of_deprecation(route);
+    let shared = with_body && headers.is_empty();
     let mut responses = BTreeMap::new();
     for problem in OF_THE_CHASSIS.iter().filter(|problem| (problem.applies)(route)) {
         let status = problem.status.as_u16();
-        if route.method != Method::HEAD && !by_status.contains_key(&status) {
-            responses.insert(status, json!({ "$ref": format!("#/components/responses/{}", problem.name) }));
+        if shared && !by_status.contains_key(&status) {
+            responses.insert(status.to_string(), json!({ "$ref": format!("#/components/responses/{}", problem.name) }));
             continue;
         }
         merge(by_status.entry(status).or_default(), problem.told());
     }
     for (status, all) in by_status {
-        responses.insert(status, response(status, &all, route.method != Method::HEAD));
+        responses.insert(status.to_string(), response(status, &all, with_body, &headers));
+    }
+    if route.problems.iter().any(ProblemInfo::is_any) {
+        let mut other = json!({ "description": "Problems of the handler that it does not describe." });
+        if with_body {
+            other["content"] = json!({ PROBLEM_JSON: { "schema": { "$ref": format!("{SCHEMAS}Problem") } } });
+        }
+        responses.insert("default".to_owned(), other);
     }
     responses
 }
@@ -124,10 +141,20 @@ pub(super) fn problems(route: &RouteInfo, schemas: &mut Schemas) -> BTreeMap<u16
 /// The answers that operations share.
 pub(super) fn shared_responses() -> Value {
     let response = |problem: &OfTheChassis| {
-        let response = response(problem.status.as_u16(), &[problem.told()], true);
+        let response = response(problem.status.as_u16(), &[problem.told()], true, &Map::new());
         (problem.name.to_owned(), response)
     };
     Value::Object(OF_THE_CHASSIS.iter().map(response).collect())
+}
+
+/// What every answer of a deprecated route bears.
+pub(super) fn of_deprecation(route: &RouteInfo) -> Map<String, Value> {
+    let mut headers = Map::new();
+    if let Some(deprecation) = route.policy.deprecated {
+        headers.extend([header_reference("Deprecation")]);
+        headers.extend(deprecation.sunset.map(|_| header_reference("Sunset")));
+    }
+    headers
 }
 
 impl OfTheChassis {
@@ -187,7 +214,7 @@ fn merge(all: &mut Vec<Told>, new: Told) {
     known.members = certain;
 }
 
-fn response(status: u16, all: &[Told], with_body: bool) -> Value {
+fn response(status: u16, all: &[Told], with_body: bool, more_headers: &Map<String, Value>) -> Value {
     let lines = all.iter().map(|told| format!("- `{}`: {}", told.code, told.when.join(" Or: ")));
     let description = match all {
         [one] => format!("`{}`: {}", one.code, one.when.join(" Or: ")),
@@ -197,6 +224,7 @@ fn response(status: u16, all: &[Told], with_body: bool) -> Value {
     if [429, 503].contains(&status) {
         headers.extend([header_reference("Retry-After")]);
     }
+    headers.extend(more_headers.clone());
     let mut response = json!({ "description": description, "headers": headers });
     if with_body {
         response["content"] = json!({ PROBLEM_JSON: { "schema": schema(status, all) } });

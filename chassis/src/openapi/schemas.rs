@@ -74,10 +74,7 @@ impl Schemas {
     /// The schema of a type, or none, which is noted.
     pub(super) fn known(&mut self, direction: Direction, ty: &TypeInfo, place: &str) -> Option<Value> {
         match ty.schema(self.generator(direction)) {
-            Some(mut schema) => {
-                tell_the_truth(&mut schema);
-                Some(schema.to_value())
-            }
+            Some(schema) => Some(truthful(schema.to_value())),
             None => {
                 self.undescribed.insert(format!("{} ({place})", ty.name()));
                 None
@@ -90,7 +87,7 @@ impl Schemas {
         self.known(direction, ty, place).unwrap_or_else(|| json!({ "description": unknown(ty) }))
     }
 
-    /// What a schema that only refers to a definition refers to, however far.
+    /// What a schema that only refers to a definition refers to, however far. A definition is not [`truthful`] yet.
     pub(super) fn resolved<'a>(&'a self, mut schema: &'a Value) -> &'a Value {
         // A chain longer than this is a circle.
         for _ in 0..16 {
@@ -154,11 +151,8 @@ pub(super) fn unknown(ty: &TypeInfo) -> String {
 }
 
 fn definitions(generator: &mut SchemaGenerator) -> BTreeMap<String, Value> {
-    let definitions = generator.take_definitions(false).into_iter().map(|(name, definition)| {
-        let mut schema = Schema::try_from(definition).unwrap_or_default();
-        tell_the_truth(&mut schema);
-        (name, schema.to_value())
-    });
+    let definitions =
+        generator.take_definitions(false).into_iter().map(|(name, definition)| (name, truthful(definition)));
     definitions.collect()
 }
 
@@ -255,8 +249,10 @@ fn decoded(name: &str) -> String {
 }
 
 /// Adds what the Rust type promises and its schema does not say: how large its numbers can be.
-fn tell_the_truth(schema: &mut Schema) {
-    RecursiveTransform(bound).transform(schema);
+pub(super) fn truthful(schema: Value) -> Value {
+    let mut schema = Schema::try_from(schema).unwrap_or_default();
+    RecursiveTransform(bound).transform(&mut schema);
+    schema.to_value()
 }
 
 fn bound(schema: &mut Schema) {

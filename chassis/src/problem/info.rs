@@ -7,6 +7,9 @@ use http::StatusCode;
 use super::Problem;
 use crate::service::TypeInfo; // floor: the types of public members are described as those of arguments are
 
+/// The code of what is not known.
+const ANY: &str = "";
+
 /// One problem that an error type can become.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -37,6 +40,18 @@ impl ProblemInfo {
             doc: "",
             members: Vec::new(),
         }
+    }
+
+    /// Problems of which nothing is known beforehand: the document says that there may be others.
+    #[must_use]
+    pub fn any() -> Self {
+        Self::of(&Problem::internal(ANY))
+    }
+
+    /// Whether this is [`ProblemInfo::any`].
+    #[must_use]
+    pub fn is_any(&self) -> bool {
+        self.code == ANY
     }
 
     /// The same with what is said about it.

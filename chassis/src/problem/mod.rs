@@ -72,13 +72,13 @@ pub trait IntoProblem {
     /// The problem that the caller is told.
     fn into_problem(self) -> Problem;
 
-    /// Every problem that it can become, for the OpenAPI document. Default: none is known beforehand.
+    /// Every problem that it can become, for the OpenAPI document. Default: nothing is known beforehand.
     #[must_use]
     fn describe() -> Vec<ProblemInfo>
     where
         Self: Sized,
     {
-        Vec::new()
+        vec![ProblemInfo::any()]
     }
 }
 
@@ -97,6 +97,10 @@ impl IntoProblem for Cause {
 impl IntoProblem for Infallible {
     fn into_problem(self) -> Problem {
         match self {}
+    }
+
+    fn describe() -> Vec<ProblemInfo> {
+        Vec::new()
     }
 }
 

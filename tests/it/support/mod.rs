@@ -1,5 +1,6 @@
 //! What the tests share.
 
+pub mod catalogue;
 pub mod echo;
 pub mod h2;
 pub mod http1;

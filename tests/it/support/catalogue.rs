@@ -1,0 +1,253 @@
+//! A service with every kind of argument and every kind of answer, to hold its OpenAPI document against.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use axum::response::{IntoResponse, Response};
+use chassis::{
+    prelude::*,
+    service::{AnswerKind, Content, Raw, Reply},
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Something that can be had. What is written has a field more than what must be read.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Item {
+    pub name: String,
+    pub cents: u64,
+    #[serde(default)]
+    pub weight: Option<f64>,
+    #[serde(default)]
+    pub colours: Vec<Colour>,
+    #[serde(default)]
+    pub parts: Vec<Item>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Colour {
+    Red,
+    DarkBlue,
+}
+
+/// What is to be changed of an item; any of it, or nothing.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(tag = "change", rename_all = "snake_case")]
+pub enum Change {
+    /// Another name.
+    Rename { to: String },
+    /// Another price, in cents.
+    Price { cents: i32 },
+}
+
+/// Which items are wanted.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub struct Page {
+    /// At most so many.
+    pub limit: u8,
+    /// Only behind this one.
+    pub after: Option<u32>,
+    pub colour: Option<Colour>,
+    #[serde(default)]
+    pub cheap: bool,
+}
+
+/// A part of a list, with where the next begins.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct List<T> {
+    pub items: Vec<T>,
+    pub next: Option<u32>,
+}
+
+/// An item's number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ItemId(pub u32);
+
+#[derive(Debug, thiserror::Error, Problem)]
+pub enum ItemError {
+    /// No item has this number.
+    #[error("there is no item {}", id.0)]
+    #[problem(not_found, code = "unknown_item")]
+    Unknown {
+        #[problem(public)]
+        id: ItemId,
+    },
+    /// There was one.
+    #[error("the item is gone")]
+    #[problem(gone, type = "https://example.com/problems/gone")]
+    Gone,
+    #[error("the store is away")]
+    #[problem(unavailable, code = "store", retry_after = "2s")]
+    Store,
+}
+
+#[derive(Debug, thiserror::Error, Problem)]
+pub enum KeepError {
+    #[error("the name is taken")]
+    #[problem(already_exists, code = "name_taken")]
+    Taken,
+    #[error("the shelf is locked")]
+    #[problem(conflict, code = "locked")]
+    Locked {
+        #[problem(public)]
+        by: String,
+    },
+    /// Some words are no names.
+    #[error("this is no name")]
+    #[problem(unprocessable, code = "no_name")]
+    NoName,
+}
+
+/// One thing that happened.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Event {
+    pub number: u32,
+}
+
+/// Server-sent events of JSON.
+pub struct Events;
+
+impl Reply for Events {
+    type Body = Event;
+
+    fn kind() -> AnswerKind {
+        AnswerKind::new(http::StatusCode::OK, Content::Events)
+    }
+
+    fn reply(self) -> Response {
+        ([("content-type", "text/event-stream")], "data: {\"number\":1}\n\n").into_response()
+    }
+}
+
+/// JSON, a value a line.
+pub struct Lines;
+
+impl Reply for Lines {
+    type Body = Event;
+
+    fn kind() -> AnswerKind {
+        AnswerKind::new(http::StatusCode::OK, Content::JsonLines)
+    }
+
+    fn reply(self) -> Response {
+        ([("content-type", "application/x-ndjson")], "{\"number\":1}\n").into_response()
+    }
+}
+
+/// The service; it panics when it is told to.
+#[derive(Debug, Clone, Default)]
+pub struct Catalogue {
+    pub panics: Arc<AtomicBool>,
+}
+
+pub fn item(name: &str) -> Item {
+    Item { name: name.to_owned(), cents: 99, weight: None, colours: vec![Colour::Red], parts: Vec::new() }
+}
+
+impl Catalogue {
+    fn trip(&self) {
+        assert!(!self.panics.load(Ordering::Relaxed), "told to panic");
+    }
+}
+
+#[chassis::service]
+impl Catalogue {
+    /// Look one item up.
+    ///
+    /// Numbers from 1 to 99 are there.
+    #[get("/items/{id}")]
+    async fn item(&self, id: ItemId) -> Result<Item, ItemError> {
+        self.trip();
+        match id.0 {
+            1..=99 => Ok(item("cup")),
+            410 => Err(ItemError::Gone),
+            503 => Err(ItemError::Store),
+            _ => Err(ItemError::Unknown { id }),
+        }
+    }
+
+    /// List items.
+    #[get("/items")]
+    async fn items(&self, page: Page) -> List<Item> {
+        self.trip();
+        let all = [item("cup"), Item { cents: 7, ..item("spoon") }];
+        let wanted = all.into_iter().skip(page.after.unwrap_or_default() as usize).take(page.limit.into());
+        let wanted = wanted
+            .filter(|item| page.colour.is_none_or(|colour| item.colours.contains(&colour)))
+            .filter(|item| !page.cheap || item.cents < 10);
+        List { items: wanted.collect(), next: (page.limit == 1).then_some(1) }
+    }
+
+    /// Add an item.
+    #[post("/items", timeout = "5s")]
+    async fn add(&self, item: Item) -> Result<Created<Item>, KeepError> {
+        self.trip();
+        match item.name.as_str() {
+            "nameless" => Err(KeepError::NoName),
+            "taken" => Err(KeepError::Taken),
+            "locked" => Err(KeepError::Locked { by: "ada".to_owned() }),
+            _ => Ok(Created::new(item).at("/items/7")),
+        }
+    }
+
+    /// Put an item in a place.
+    #[put("/shelves/{shelf}/{place}")]
+    async fn put(&self, shelf: Colour, place: String, item: Item) -> List<(Colour, String, Item)> {
+        self.trip();
+        List { items: vec![(shelf, place, item)], next: None }
+    }
+
+    /// Change an item.
+    #[patch("/items/{id}")]
+    async fn change(&self, id: u64, change: Change) -> Accepted<String> {
+        self.trip();
+        Accepted(match change {
+            Change::Rename { to } => format!("{id} is called {to}"),
+            Change::Price { cents } => format!("{id} costs {cents}"),
+        })
+    }
+
+    /// Take a draft away.
+    #[delete("/drafts/{id}")]
+    async fn remove(&self, id: i64) {
+        let _ = id;
+        self.trip();
+    }
+
+    /// Whether there is one of this colour.
+    #[head("/colours/{colour}")]
+    async fn has(&self, colour: Colour) -> NoContent {
+        let _ = colour;
+        self.trip();
+        NoContent
+    }
+
+    #[get("/events")]
+    async fn events(&self) -> Events {
+        self.trip();
+        Events
+    }
+
+    #[get("/lines")]
+    async fn lines(&self) -> Lines {
+        self.trip();
+        Lines
+    }
+
+    /// Whatever axum makes of it.
+    #[get("/raw")]
+    async fn raw(&self) -> Raw<&'static str> {
+        self.trip();
+        Raw("raw")
+    }
+
+    /// Fails in a way that nobody described.
+    #[get("/dynamic/{word}")]
+    async fn dynamic(&self, word: String) -> Result<String, Problem> {
+        self.trip();
+        if word == "teapot" { Err(Problem::new(http::StatusCode::IM_A_TEAPOT, "teapot")) } else { Ok(word) }
+    }
+}
