@@ -43,15 +43,15 @@ fn content(route: &RouteInfo, schemas: &mut Schemas) -> Option<(String, Value)> 
     let body = &route.answer.body;
     match route.answer.kind.content {
         Content::Empty => None,
-        Content::Json => Some(media_type("application/json", schemas.of(Direction::Out, body, &place))),
-        Content::Events => Some(stream("text/event-stream", schemas.of(Direction::Out, body, &place))),
-        Content::JsonLines => Some(stream("application/x-ndjson", schemas.of(Direction::Out, body, &place))),
+        Content::Json => Some(media_type("application/json", &schemas.of(Direction::Out, body, &place))),
+        Content::Events => Some(stream("text/event-stream", &schemas.of(Direction::Out, body, &place))),
+        Content::JsonLines => Some(stream("application/x-ndjson", &schemas.of(Direction::Out, body, &place))),
         Content::Other => Some(("*/*".to_owned(), json!({}))),
     }
 }
 
 /// OpenAPI 3.1 has no word for the items of a stream; 3.2 calls it `itemSchema`. `schema` would be that of the whole.
-fn stream(media: &str, item: Value) -> (String, Value) {
+fn stream(media: &str, item: &Value) -> (String, Value) {
     (media.to_owned(), json!({ "x-item-schema": item }))
 }
 

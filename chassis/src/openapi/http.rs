@@ -29,7 +29,7 @@ pub(crate) fn routes(document: &Document, config: &OpenApiConfig, described: &[R
     if config.page {
         match super::page::PATHS.iter().find(|path| taken(path)) {
             Some(path) => {
-                tracing::info!("a route of the service answers {path}: the page of its OpenAPI document is not served")
+                tracing::info!("a route of the service answers {path}: the page of its OpenAPI document is not served");
             }
             None => router = router.merge(super::page::routes()),
         }

@@ -94,7 +94,7 @@ pub fn document(title: &str, version: &str, routes: &[RouteInfo]) -> Document {
     let mut paths = Map::new();
     for (route, id) in routes.iter().zip(ids) {
         let item = paths.entry(parameters::path(route)).or_insert_with(|| json!({}));
-        item[route.method.as_str().to_ascii_lowercase()] = operation(route, id, &mut schemas);
+        item[route.method.as_str().to_ascii_lowercase()] = operation(route, &id, &mut schemas);
     }
     let mut json = json!({
         "openapi": OPENAPI,
@@ -123,7 +123,7 @@ fn tags<'a>(routes: &[&'a RouteInfo]) -> Vec<&'a str> {
     routes.iter().flat_map(|route| &route.tags).copied().filter(|tag| seen.insert(*tag)).collect()
 }
 
-fn operation(route: &RouteInfo, id: String, schemas: &mut Schemas) -> Value {
+fn operation(route: &RouteInfo, id: &str, schemas: &mut Schemas) -> Value {
     let mut operation = json!({ "operationId": id });
     let doc = problems::text(route.doc);
     let (summary, rest) = doc.split_once('\n').unwrap_or((&doc, ""));

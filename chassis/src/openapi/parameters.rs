@@ -35,7 +35,9 @@ fn of_path(name: &str, rest: bool, argument: Option<&ArgumentInfo>, route: &Rout
     let mut schema = known.unwrap_or_else(|| json!({ "type": "string" }));
     without_null(&mut schema);
     // A router takes no empty segment for a parameter.
-    if schemas.resolved(&schema).get("type").is_some_and(|ty| ty == "string") && least(schemas.resolved(&schema)) == 0 {
+    let what = schemas.resolved(&schema);
+    let open = what.get("type").is_some_and(|ty| ty == "string") && what.get("enum").is_none();
+    if open && what.get("minLength").and_then(Value::as_u64).unwrap_or_default() == 0 {
         schema["minLength"] = 1.into();
     }
     let mut parameter = json!({ "name": name, "in": "path", "required": true });
@@ -45,10 +47,6 @@ fn of_path(name: &str, rest: bool, argument: Option<&ArgumentInfo>, route: &Rout
     }
     parameter["schema"] = schema;
     parameter
-}
-
-fn least(schema: &Value) -> u64 {
-    schema.get("minLength").and_then(Value::as_u64).unwrap_or_default()
 }
 
 /// One parameter for each property; where the properties are not known beforehand, one that stands for any.
@@ -151,7 +149,7 @@ pub(super) fn body(route: &RouteInfo, schemas: &mut Schemas) -> Option<Value> {
     let schema = schemas.of(Direction::In, &argument.ty, &place);
     // An `Option` takes no body for none.
     let required = !takes_null(schemas.resolved(&schema));
-    Some(json!({ "required": required, "content": Map::from_iter([media_type("application/json", schema)]) }))
+    Some(json!({ "required": required, "content": Map::from_iter([media_type("application/json", &schema)]) }))
 }
 
 fn takes_null(schema: &Value) -> bool {
@@ -165,6 +163,6 @@ fn takes_null(schema: &Value) -> bool {
     }
 }
 
-pub(super) fn media_type(name: &str, schema: Value) -> (String, Value) {
+pub(super) fn media_type(name: &str, schema: &Value) -> (String, Value) {
     (name.to_owned(), json!({ "schema": schema }))
 }

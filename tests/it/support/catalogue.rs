@@ -8,20 +8,26 @@ use std::sync::{
 use axum::response::{IntoResponse, Response};
 use chassis::{
     prelude::*,
-    service::{AnswerKind, Content, Raw, Reply},
+    service::{AnswerKind, Content, Deprecation, Raw, Reply, RoutePolicy, Routes},
 };
+use garde::Validate;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tokio::sync::{Mutex, Notify};
 
-/// Something that can be had. What is written has a field more than what must be read.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+/// Something that can be had. What is written has fields more than what must be read.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema, Validate)]
+#[garde(allow_unvalidated)]
 pub struct Item {
+    #[garde(length(chars, min = 1))]
     pub name: String,
+    #[garde(range(max = 1_000_000))]
     pub cents: u64,
     #[serde(default)]
     pub weight: Option<f64>,
     #[serde(default)]
     pub colours: Vec<Colour>,
+    #[garde(dive)]
     #[serde(default)]
     pub parts: Vec<Item>,
 }
@@ -137,10 +143,12 @@ impl Reply for Lines {
     }
 }
 
-/// The service; it panics when it is told to.
+/// The service; it panics when it is told to, and waits at the gate while somebody holds it.
 #[derive(Debug, Clone, Default)]
 pub struct Catalogue {
     pub panics: Arc<AtomicBool>,
+    pub gate: Arc<Mutex<()>>,
+    pub waits: Arc<Notify>,
 }
 
 pub fn item(name: &str) -> Item {
@@ -148,6 +156,19 @@ pub fn item(name: &str) -> Item {
 }
 
 impl Catalogue {
+    /// Its routes, two of them with a policy.
+    pub fn routes(&self) -> Routes {
+        let mut routes = Routes::of(Arc::new(self.clone()));
+        for info in &mut routes.infos {
+            info.policy = match info.handler {
+                "narrow" => RoutePolicy::new().concurrency(1),
+                "lines" => RoutePolicy::new().deprecated(Deprecation::since(1_782_777_600).sunset(1_814_313_600)),
+                _ => info.policy,
+            };
+        }
+        routes
+    }
+
     fn trip(&self) {
         assert!(!self.panics.load(Ordering::Relaxed), "told to panic");
     }
@@ -235,6 +256,15 @@ impl Catalogue {
     async fn lines(&self) -> Lines {
         self.trip();
         Lines
+    }
+
+    /// One at a time.
+    #[get("/narrow")]
+    async fn narrow(&self) -> Event {
+        self.trip();
+        self.waits.notify_one();
+        drop(self.gate.lock().await);
+        Event { number: 1 }
     }
 
     /// Whatever axum makes of it.
