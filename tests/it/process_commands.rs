@@ -75,7 +75,7 @@ async fn layers_are_listed_outermost_first_with_their_numbers_in_effect() {
 #[tokio::test]
 async fn help_names_every_command_and_a_wrong_one_is_code_2() {
     let help = print(&["--help"]).await;
-    for command in ["serve", "config", "routes", "layers", "healthcheck", "version"] {
+    for command in ["serve", "config", "routes", "layers", "openapi", "healthcheck", "version"] {
         assert!(help.contains(&format!("\n  {command} ")), "{help}");
     }
     assert!(help.starts_with("Run the service, or ask about it\n"), "{help}");

@@ -14,5 +14,6 @@ pages! {
     clients "docs/clients.md"
     configuration "docs/configuration.md"
     health "docs/health.md"
+    openapi "docs/openapi.md"
     telemetry "docs/telemetry.md"
 }
