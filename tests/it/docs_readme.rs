@@ -11,11 +11,13 @@ use std::{
     time::Duration,
 };
 
+use crate::support::process::example;
+
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 /// Far above what a start takes, for machines that build beside the test.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The quickstart binary, running on free ports; killed when the test ends.
+/// An example, running on free ports; killed when the test ends.
 struct Quickstart {
     process: Child,
     http: String,
@@ -24,9 +26,13 @@ struct Quickstart {
 
 impl Quickstart {
     fn start() -> Self {
-        let mut command = Command::new(binary());
+        Self::example("quickstart")
+    }
+
+    fn example(name: &str) -> Self {
+        let mut command = Command::new(example(name));
         command.args(["--set", "http.address=127.0.0.1:0", "--set", "admin.address=127.0.0.1:0"]);
-        let mut process = without_settings(&mut command).stdout(Stdio::piped()).spawn().expect("quickstart starts");
+        let mut process = without_settings(&mut command).stdout(Stdio::piped()).spawn().expect("the example starts");
         let (say, heard) = mpsc::sync_channel(1);
         let stdout = BufReader::new(process.stdout.take().expect("a pipe"));
         // Reads to the end, so that the service never waits for a reader.
@@ -39,7 +45,7 @@ impl Quickstart {
                 }
             }
         });
-        let [http, admin] = heard.recv_timeout(PATIENCE).expect("quickstart serves");
+        let [http, admin] = heard.recv_timeout(PATIENCE).expect("the example serves");
         Self { process, http, admin }
     }
 
@@ -57,13 +63,7 @@ impl Drop for Quickstart {
 }
 
 fn binary() -> PathBuf {
-    let test = std::env::current_exe().expect("the test has a path");
-    let binary = test.ancestors().nth(2).expect("target/debug/deps/it").join("quickstart");
-    assert!(
-        binary.exists(),
-        "the quickstart binary is missing; run `cargo xtask test`, or `cargo build -p quickstart`"
-    );
-    binary
+    example("quickstart")
 }
 
 /// The documented commands see no settings of the machine they run on.
@@ -160,14 +160,18 @@ fn printed_by(command: &str, folder: &Path) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// Runs what a page shows.
+/// Runs what a page of quickstart shows.
 fn check(page: &str) -> usize {
+    check_against(page, &Quickstart::start())
+}
+
+/// Runs what a page shows.
+fn check_against(page: &str, quickstart: &Quickstart) -> usize {
     let text = std::fs::read_to_string(Path::new(ROOT).join(page)).expect("the page is there");
     let folder =
         Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{}-{}", std::process::id(), page.replace('/', "-")));
     let _ = std::fs::remove_dir_all(&folder);
     std::fs::create_dir_all(&folder).expect("a folder");
-    let quickstart = Quickstart::start();
     let mut run = 0;
     for block in blocks(&text) {
         match block.language.as_str() {
@@ -219,6 +223,11 @@ fn lines_of_the_guides_print_what_they_show() {
     ] {
         assert!(check(page) >= least, "{page} has fewer lines than it had");
     }
+}
+
+#[test]
+fn curl_lines_of_the_orders_example_print_what_its_page_shows() {
+    assert!(check_against("examples/orders/README.md", &Quickstart::example("orders")) >= 10);
 }
 
 #[test]

@@ -14,6 +14,8 @@ use crate::{Result, generate, tidy};
 const PYTHON_VARIABLE: &str = "XTASK_PYTHON";
 /// The promtool that checks the metrics page.
 const PROMTOOL_VARIABLE: &str = "XTASK_PROMTOOL";
+/// The folder of the programs of a PostgreSQL server; the tests of `examples/orders` make clusters of their own.
+const POSTGRES_VARIABLE: &str = "XTASK_POSTGRES";
 
 /// Versions of the foreign client; the environment is built anew when they change.
 const PYTHON_REQUIREMENTS: &str = include_str!("../python-requirements.txt");
@@ -90,6 +92,10 @@ fn tools(tools: &mut Tools) -> Result<()> {
         Some(promtool) => tools.variables.push((PROMTOOL_VARIABLE, promtool.into())),
         None => missing.push("promtool is missing; type apt-get install prometheus".to_owned()),
     }
+    match postgres().or_else(|| apt_install(&["postgresql"]).then(postgres)?) {
+        Some(bin) => tools.variables.push((POSTGRES_VARIABLE, bin.into())),
+        None => missing.push("a PostgreSQL server is missing; type apt-get install postgresql".to_owned()),
+    }
     if missing.is_empty() { Ok(()) } else { Err(missing.join("\n  ").into()) }
 }
 
@@ -112,6 +118,21 @@ fn promtool() -> Option<PathBuf> {
     let package = package.into_iter().find(|path| path.extension().is_some_and(|extension| extension == "deb"))?;
     let extracted = succeeds(command("dpkg-deb").arg("--extract").arg(&package).arg(&unpacked));
     (extracted && works(&inside)).then_some(inside)
+}
+
+/// The programs of the newest PostgreSQL: Debian keeps those of a server outside of the path.
+fn postgres() -> Option<PathBuf> {
+    let on_path = std::env::var_os("PATH").map(|path| std::env::split_paths(&path).collect::<Vec<_>>());
+    let version = |name: &str| name.parse::<u32>().ok();
+    let mut debian: Vec<_> = fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| Some((version(entry.file_name().to_str()?)?, entry.path().join("bin"))))
+        .collect();
+    debian.sort();
+    let debian = debian.into_iter().rev().map(|(_, bin)| bin);
+    on_path.unwrap_or_default().into_iter().chain(debian).find(|bin| bin.join("initdb").exists())
 }
 
 /// A virtual environment with the pinned gRPC client; gives its Python.

@@ -6,6 +6,8 @@ pub mod h2;
 pub mod http1;
 pub mod http2;
 pub mod load;
+pub mod orders;
+pub mod postgres;
 pub mod process;
 pub mod python;
 pub mod raw;

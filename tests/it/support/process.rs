@@ -26,9 +26,14 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The binary that `cargo build -p quickstart` makes, beside the tests' own.
 pub fn binary() -> PathBuf {
+    example("quickstart")
+}
+
+/// The binary of one of the examples.
+pub fn example(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("the test has a path");
-    let path = test.ancestors().nth(2).expect("target/debug/deps/it").join("quickstart");
-    assert!(path.exists(), "the quickstart binary is missing; run `cargo xtask test`, or `cargo build -p quickstart`");
+    let path = test.ancestors().nth(2).expect("target/debug/deps/it").join(name);
+    assert!(path.exists(), "the {name} binary is missing; run `cargo xtask test`, or `cargo build -p {name}`");
     path
 }
 
@@ -85,6 +90,11 @@ impl Quickstart {
     /// The tests' own service (`tests/src/bin/fixture.rs`) in its place.
     pub fn fixture() -> Self {
         Self { binary: PathBuf::from(env!("CARGO_BIN_EXE_fixture")), ..Self::new() }
+    }
+
+    /// Another example in its place.
+    pub fn example(name: &str) -> Self {
+        Self { binary: example(name), ..Self::new() }
     }
 
     /// With nothing set at all.

@@ -1,0 +1,228 @@
+//! `examples/orders` says the same to everybody: to curl, and to a gRPC client in another language.
+
+use serde_json::{Value, json};
+
+use crate::support::{
+    orders::{place, send},
+    process::{Quickstart, Service},
+    python,
+    raw::Raw,
+};
+
+/// One thing that a caller wants, as a call and as a request.
+struct Wish {
+    call: &'static str,
+    message: Value,
+    method: &'static str,
+    path: &'static str,
+    body: Option<Value>,
+    /// What HTTP and gRPC answer.
+    expected: (u16, &'static str),
+}
+
+const UNKNOWN: &str = "01981234-1234-7234-8234-123412341234";
+
+/// A day in the life of an order, with every kind of mistake.
+fn wishes() -> Vec<Wish> {
+    let wish = |call, message, method, path, body: Value, expected| Wish {
+        call,
+        message,
+        method,
+        path,
+        body: (!body.is_null()).then_some(body),
+        expected,
+    };
+    let new = |key: &str, items: Value| json!({"key": key, "customer": "ada", "items": items});
+    let items = json!([{"sku": "a-1", "count": 2, "cents": 250}, {"sku": "b", "count": 1, "cents": 1}]);
+    let place = |order: Value, expected| wish("PlaceOrder", order.clone(), "POST", "/orders", order, expected);
+    let id = || json!({"id": "$id"});
+    let none = Value::Null;
+    let pay = |cents: u64, expected| {
+        let message = json!({"id": "$id", "payment": {"cents": cents}});
+        wish("PayOrder", message, "POST", "/orders/$id/payment", json!({"cents": cents}), expected)
+    };
+    vec![
+        place(new("k", items.clone()), (201, "OK")),
+        place(new("k", items.clone()), (201, "OK")),
+        place(new("k", json!([{"sku": "a-1", "count": 3, "cents": 250}])), (409, "ABORTED")),
+        place(new("l", json!([])), (422, "INVALID_ARGUMENT")),
+        place(new("", json!([{"sku": "a\0", "count": 0, "cents": 1}])), (422, "INVALID_ARGUMENT")),
+        wish("GetOrder", id(), "GET", "/orders/$id", none.clone(), (200, "OK")),
+        wish(
+            "GetOrder",
+            json!({"id": UNKNOWN}),
+            "GET",
+            "/orders/01981234-1234-7234-8234-123412341234",
+            none.clone(),
+            (404, "NOT_FOUND"),
+        ),
+        wish("GetOrder", json!({"id": "7"}), "GET", "/orders/7", none.clone(), (400, "INVALID_ARGUMENT")),
+        wish(
+            "ListOrders",
+            json!({"customer": "ada", "limit": 1}),
+            "GET",
+            "/orders?customer=ada&limit=1",
+            none.clone(),
+            (200, "OK"),
+        ),
+        wish(
+            "ListOrders",
+            json!({"status": "ORDER_STATUS_PAID"}),
+            "GET",
+            "/orders?status=paid",
+            none.clone(),
+            (200, "OK"),
+        ),
+        wish("ListOrders", json!({"limit": 0}), "GET", "/orders?limit=0", none.clone(), (400, "INVALID_ARGUMENT")),
+        wish("ShipOrder", id(), "PUT", "/orders/$id/shipment", none.clone(), (409, "ABORTED")),
+        pay(1, (422, "INVALID_ARGUMENT")),
+        pay(501, (200, "OK")),
+        pay(501, (409, "ABORTED")),
+        wish("ShipOrder", id(), "PUT", "/orders/$id/shipment", none.clone(), (200, "OK")),
+        wish("CancelOrder", id(), "PUT", "/orders/$id/cancellation", none.clone(), (409, "ABORTED")),
+        wish(
+            "CancelOrder",
+            json!({"id": UNKNOWN}),
+            "PUT",
+            "/orders/01981234-1234-7234-8234-123412341234/cancellation",
+            none,
+            (404, "NOT_FOUND"),
+        ),
+    ]
+}
+
+/// What `foreign/orders.py` saw.
+async fn seen_by_python(service: &Service, wishes: &[Wish]) -> Vec<Value> {
+    let calls: Vec<_> = wishes.iter().map(|wish| json!([wish.call, wish.message])).collect();
+    let seen = python::run("orders.py", &[&service.http.to_string(), &Value::from(calls).to_string()]).await;
+    seen.as_array().expect("a list").clone()
+}
+
+/// What differs between two orders of the same kind, or between protobuf's JSON and ours.
+fn evened(value: &Value) -> Value {
+    match value {
+        Value::Object(fields) => {
+            let even = |(name, field): (&String, &Value)| {
+                let field = match (name.as_str(), field.as_str()) {
+                    ("id" | "order" | "placed_at" | "next", Some(_)) => json!("…"),
+                    // protobuf's JSON writes 64-bit integers as text.
+                    ("total" | "cents", Some(number)) => number.parse::<u64>().unwrap().into(),
+                    ("status", Some(word)) => word.trim_start_matches("ORDER_STATUS_").to_lowercase().into(),
+                    _ => evened(field),
+                };
+                (name.clone(), field)
+            };
+            Value::Object(fields.iter().map(even).collect())
+        }
+        Value::Array(items) => items.iter().map(evened).collect(),
+        value => value.clone(),
+    }
+}
+
+/// The violations of a problem, each with its place in gRPC's notation.
+fn violations(problem: &Value) -> Vec<(String, String)> {
+    let told = problem["violations"].as_array().into_iter().flatten().map(|violation| {
+        let place = violation["pointer"].as_str().or(violation["parameter"].as_str()).expect("a place");
+        let steps = place.trim_start_matches('/').split('/');
+        let path = steps.fold(String::new(), |path, step| match (path.is_empty(), step.parse::<u32>()) {
+            (_, Ok(index)) => format!("{path}[{index}]"),
+            (true, _) => step.to_owned(),
+            (false, _) => format!("{path}.{step}"),
+        });
+        (path, violation["message"].as_str().expect("a text").to_owned())
+    });
+    told.collect()
+}
+
+#[tokio::test]
+async fn curl_and_a_grpc_client_in_another_language_get_the_same_answers_errors_included() {
+    let wishes = wishes();
+    let mut over_http = Quickstart::example("orders").start().await;
+    let mut over_grpc = Quickstart::example("orders").start().await;
+    let calls = seen_by_python(&over_grpc, &wishes).await;
+    assert_eq!(calls.len(), wishes.len());
+    let mut id = String::new();
+    for (wish, call) in wishes.iter().zip(calls) {
+        let what = format!("{} {}", wish.call, wish.message);
+        let path = wish.path.replace("$id", &id);
+        let answer = send(over_http.http, wish.method, &path, wish.body.as_ref()).await;
+        let body = answer.json();
+        if let (true, Some(placed)) = (id.is_empty(), body["id"].as_str()) {
+            placed.clone_into(&mut id);
+        }
+        let (status, code) = wish.expected;
+        assert_eq!(answer.status, status, "{what}: {body}");
+        assert_eq!(call["status"].as_str().unwrap_or("OK"), code, "{what}: {call}");
+        if code == "OK" {
+            assert_eq!(evened(&call["answer"]), evened(&body), "{what}");
+            continue;
+        }
+        assert_eq!(call["reason"], body["code"], "{what}: one word over both");
+        assert_eq!(call["domain"], "orders", "{what}");
+        if body["code"] == "invalid_request" {
+            // HTTP says what was found in the path, too.
+            let (http, grpc) = (violations(&body), call["violations"].as_array().expect("violations"));
+            assert_eq!(http.len(), grpc.len(), "{what}: {body}");
+            for ((field, text), told) in http.iter().zip(grpc) {
+                assert_eq!(told["field"], **field, "{what}");
+                assert!(text.ends_with(told["description"].as_str().expect("a text")), "{what}: {text} and {told}");
+            }
+        } else {
+            let told = |text: &Value| text.as_str().unwrap_or_default().replace(&id, "…");
+            let (told_http, told_grpc) = (told(&body["detail"]), call["message"].as_str().unwrap().to_owned());
+            // The two services have an order each: only the ids differ.
+            assert_eq!(without_ids(&told_grpc), without_ids(&told_http.replace('…', UNKNOWN)), "{what}");
+        }
+    }
+    for service in [&mut over_http, &mut over_grpc] {
+        assert_eq!(service.terminate().await, 0);
+    }
+}
+
+fn without_ids(text: &str) -> String {
+    let words = text.split(' ').map(|word| if word.len() == 36 && word.contains('-') { "…" } else { word });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+#[tokio::test]
+async fn both_ways_reach_the_same_order() {
+    let mut service = Quickstart::example("orders").start().await;
+    let order = send(
+        service.http,
+        "POST",
+        "/orders",
+        Some(&json!({"key": "k", "customer": "ada", "items": [{"sku": "a-1", "count": 2, "cents": 250}]})),
+    )
+    .await
+    .json();
+    let wish = Wish {
+        call: "GetOrder",
+        message: json!({"id": order["id"]}),
+        method: "GET",
+        path: "",
+        body: None,
+        expected: (200, "OK"),
+    };
+    let seen = seen_by_python(&service, &[wish]).await.remove(0)["answer"].take();
+    assert_eq!((&seen["id"], &seen["placed_at"]), (&order["id"], &order["placed_at"]));
+    assert_eq!(evened(&seen), evened(&order));
+    assert_eq!(service.terminate().await, 0);
+}
+
+#[tokio::test]
+async fn an_order_that_is_followed_tells_each_change_and_ends_with_the_last() {
+    let mut service = Quickstart::example("orders").start().await;
+    let order = place(service.http, "k", "ada").await;
+    let path = format!("/orders/{}", order["id"].as_str().unwrap());
+    let cancelled = send(service.http, "PUT", &format!("{path}/cancellation"), None).await;
+    assert_eq!(cancelled.status, 200);
+    // The stream has no length; it ends by itself.
+    let mut connection = Raw::connect(service.http).await;
+    connection.send(format!("GET {path}/events HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")).await;
+    let raw = String::from_utf8(connection.rest().await).unwrap();
+    assert!(raw.contains("content-type: text/event-stream"), "{raw}");
+    for told in ["id: 1\n", "\"status\":\"placed\"", "id: 2\n", "\"status\":\"cancelled\""] {
+        assert!(raw.contains(told), "{told} in {raw}");
+    }
+    assert_eq!(service.terminate().await, 0);
+}
