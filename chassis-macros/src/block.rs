@@ -61,13 +61,24 @@ impl Block {
         let entries = keys::entries(tokens);
         block.has_grpc = entries.iter().any(|entry| entry.to_string().starts_with("grpc"));
         keys::read(entries, &BLOCK_KEYS, &mut block, mistakes);
-        block.version = block.version.filter(|version| is_segment(version, mistakes));
-        block.path = block.path.filter(|path| is_prefix(path, block.version.as_ref(), mistakes));
+        block.check_front(mistakes);
         if let Some(path) = &block.path {
             // It was checked above.
             block.parameters = template::parameters(path, &mut Mistakes::default());
         }
         block
+    }
+
+    /// What stands in front of every path, and nothing else: of a client.
+    pub(crate) fn in_front(path: Option<LitStr>, version: Option<LitStr>, mistakes: &mut Mistakes) -> Self {
+        let mut block = Self { path, version, ..Self::default() };
+        block.check_front(mistakes);
+        block
+    }
+
+    fn check_front(&mut self, mistakes: &mut Mistakes) {
+        self.version = self.version.take().filter(|version| is_segment(version, mistakes));
+        self.path = self.path.take().filter(|path| is_prefix(path, self.version.as_ref(), mistakes));
     }
 
     /// The path as callers see it: version, prefix and the route's own template.

@@ -16,6 +16,7 @@ mod keys;
 use self::keys::Route;
 use crate::{
     attr::RouteAttr,
+    block::Block,
     fallback::{self, Mistakes},
     model::{self, Item},
     paths::{self, Client, Method as HttpMethod, Outcome, never},
@@ -26,8 +27,8 @@ use crate::{
 /// `#[chassis::client]`.
 pub(crate) fn client(keys: &TokenStream, item: TokenStream) -> TokenStream {
     let mut mistakes = Mistakes::default();
-    let prefix = keys::prefix(keys, &mut mistakes);
-    let Some(model) = ClientTrait::read(item.clone(), &prefix, &mut mistakes) else {
+    let front = keys::front(keys.clone(), &mut mistakes);
+    let Some(model) = ClientTrait::read(item.clone(), &front, &mut mistakes) else {
         return fallback::as_written(without_routes(item), mistakes);
     };
     let mut tokens = model.declaration();
@@ -96,7 +97,7 @@ enum Argument {
 }
 
 impl ClientTrait {
-    fn read(item: TokenStream, prefix: &str, mistakes: &mut Mistakes) -> Option<Self> {
+    fn read(item: TokenStream, front: &Block, mistakes: &mut Mistakes) -> Option<Self> {
         const EXPECTED: &str = "`#[chassis::client]` goes on a trait: `trait OrdersApi { … }`";
         let mut tokens: Vec<TokenTree> = item.into_iter().collect();
         let Some(TokenTree::Group(body)) = tokens.pop() else {
@@ -124,7 +125,7 @@ impl ClientTrait {
                 .on(&generics, format!("`{name}` must not be generic: name the types that its calls take and return"));
         }
         let items: Vec<TraitItem> =
-            model::split_items(body.stream()).iter().map(|item| item_of(item, prefix, mistakes)).collect();
+            model::split_items(body.stream()).iter().map(|item| item_of(item, front, mistakes)).collect();
         let is_whole = !is_generic && !items.iter().any(|item| matches!(item, TraitItem::Foreign(_)));
         Some(Self { header, body, visibility, name, items, is_whole })
     }
@@ -230,11 +231,11 @@ impl Call {
             input.attrs.clear();
             *input.pat = syn::parse_quote!(#name);
         }
-        if let Some(timeout) = route.timeout {
+        if let Some(timeout) = route.keys.timeout {
             let timeout = value::expand_duration(timeout);
             steps.extend(quote!(.timeout(#timeout)));
         }
-        if route.idempotent {
+        if route.keys.idempotent {
             steps.extend(quote!(.idempotent()));
         }
         let client = signature.receiver().map(|receiver| {
@@ -265,16 +266,15 @@ impl Call {
     }
 }
 
-fn item_of(item: &Item, prefix: &str, mistakes: &mut Mistakes) -> TraitItem {
+fn item_of(item: &Item, front: &Block, mistakes: &mut Mistakes) -> TraitItem {
     let written = written(item);
-    let is_method = item.rest.iter().any(|token| matches!(token, TokenTree::Ident(word) if word == "fn"));
-    if !is_method {
+    let Some(signature) = item.signature() else {
         mistakes.on(
             item.rest.iter().cloned().collect::<TokenStream>(),
             "a client has methods only: name the types in the methods, and put constants beside the trait",
         );
         return TraitItem::Foreign(written);
-    }
+    };
     let has_body = matches!(item.rest.last(), Some(TokenTree::Group(_)));
     let routes: Vec<_> = item.attributes.iter().filter(|attribute| Item::is_route(attribute)).collect();
     if routes.is_empty() && has_body {
@@ -283,13 +283,13 @@ fn item_of(item: &Item, prefix: &str, mistakes: &mut Mistakes) -> TraitItem {
     let mut own = Mistakes::default();
     let attributes: TokenStream = item.attributes.iter().flatten().cloned().collect();
     let attributes = own.note(Attribute::parse_outer.parse2(attributes));
-    let signature = item.signature().and_then(|tokens| own.note(read_signature.parse2(tokens)));
+    let signature = own.note(read_signature.parse2(signature));
     let (Some(attributes), Some(mut signature)) = (attributes, signature) else {
         mistakes.extend(own);
         return TraitItem::Foreign(written);
     };
     let (routes, attributes): (Vec<_>, Vec<_>) = attributes.into_iter().partition(is_route);
-    let call = call_of(item, &routes, &attributes, &signature, prefix, &mut own);
+    let call = call_of(item, &routes, &attributes, &signature, front, &mut own);
     match call {
         Some(call) if own.is_empty() => TraitItem::Call(Box::new(call)),
         _ if has_body => {
@@ -309,7 +309,7 @@ fn item_of(item: &Item, prefix: &str, mistakes: &mut Mistakes) -> TraitItem {
 }
 
 fn is_route(attribute: &Attribute) -> bool {
-    attribute.path().segments.last().is_some_and(|word| RouteAttr::is_verb(&word.ident.to_string()))
+    attribute.path().segments.last().is_some_and(|name| RouteAttr::is_verb(&name.ident.to_string()))
 }
 
 /// `#[cfg]`s of the method, which its implementation shares.
@@ -326,11 +326,11 @@ fn call_of(
     routes: &[Attribute],
     attributes: &[Attribute],
     signature: &Signature,
-    prefix: &str,
+    front: &Block,
     mistakes: &mut Mistakes,
 ) -> Option<Call> {
     let name = &signature.ident;
-    let route = routes.first().and_then(|attribute| Route::read(attribute, prefix, mistakes));
+    let route = routes.first().and_then(|attribute| Route::read(attribute, front, mistakes));
     match routes {
         [] => mistakes
             .on(name, format!("`{name}` has no route: write `#[get(\"/orders/{{id}}\")]` above it, or give it a body")),
@@ -413,7 +413,7 @@ fn arguments(signature: &Signature, route: &Route, mistakes: &mut Mistakes) -> V
         if let Type::ImplTrait(ty) = &*argument.ty {
             mistakes.on(ty, "an argument needs a type of its own: name the type that is sent");
         }
-        let name = validate::name_of(argument);
+        let name = validate::argument_name(input);
         arguments.push(if let Some(at) = unused.iter().position(|parameter| Some(*parameter) == name.as_ref()) {
             Argument::Path(unused.remove(at).clone())
         } else {

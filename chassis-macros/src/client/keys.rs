@@ -2,31 +2,69 @@
 
 use std::time::Duration;
 
-use proc_macro2::{Ident, TokenStream};
-use quote::ToTokens;
-use syn::{
-    Attribute, Expr, LitStr, Meta, Token,
-    parse::{ParseStream, Parser},
+use proc_macro2::{Ident, TokenStream, TokenTree};
+use syn::{Attribute, LitStr, Meta};
+
+use crate::{
+    attr,
+    block::Block,
+    fallback::Mistakes,
+    keys::{
+        self, Key,
+        Set::{Flag, Value},
+    },
+    value,
 };
 
-use crate::{fallback::Mistakes, value, words::listed};
-
-/// The keys of a route that mean something to a client.
-const KEYS: [&str; 2] = ["timeout", "idempotent"];
-/// Those that are the service's affair.
+/// The keys of a call: a new one is a row here, a field in [`Keys`], and a step of the call.
+const CALL_KEYS: [Key<Keys>; 2] = [
+    Key {
+        name: "timeout",
+        example: "timeout = \"2s\"",
+        set: Value(|keys, value| value::duration(value).map(|timeout| keys.timeout = Some(timeout))),
+    },
+    Key { name: "idempotent", example: "idempotent", set: Flag(|keys| keys.idempotent = true) },
+];
+/// The keys of a route that mean something to its service only.
 const SERVICE_KEYS: [&str; 5] = ["concurrency", "body_limit", "deprecated", "sunset", "tags"];
+
 /// The keys of the trait.
-const TRAIT_KEYS: [&str; 2] = ["version", "path"];
-const SERVICE_TRAIT_KEYS: [&str; 2] = ["tag", "grpc"];
+const TRAIT_KEYS: [Key<Front>; 2] = [
+    Key {
+        name: "path",
+        example: "path = \"/shop\"",
+        set: Value(|front, value| value::text(value).map(|path| front.path = Some(path))),
+    },
+    Key {
+        name: "version",
+        example: "version = \"v1\"",
+        set: Value(|front, value| value::text(value).map(|version| front.version = Some(version))),
+    },
+];
+const SERVICE_BLOCK_KEYS: [&str; 2] = ["tag", "grpc"];
+
+/// What is asked of a call.
+#[derive(Default)]
+pub(super) struct Keys {
+    pub(super) timeout: Option<Duration>,
+    pub(super) idempotent: bool,
+}
+
+/// What stands in front of every path.
+#[derive(Default)]
+struct Front {
+    path: Option<LitStr>,
+    version: Option<LitStr>,
+}
 
 /// A route attribute, as a client reads it.
 pub(super) struct Route {
     pub(super) verb: Ident,
-    /// As written, for the place of a mistake, and with the prefix.
+    /// As written, for the place of a mistake.
     pub(super) template: LitStr,
+    /// With what stands in front.
     pub(super) full: LitStr,
-    pub(super) timeout: Option<Duration>,
-    pub(super) idempotent: bool,
+    pub(super) keys: Keys,
 }
 
 impl Route {
@@ -38,128 +76,48 @@ impl Route {
         Ident::new(&self.verb.to_string().to_uppercase(), self.verb.span())
     }
 
-    pub(super) fn read(attribute: &Attribute, prefix: &str, mistakes: &mut Mistakes) -> Option<Self> {
+    pub(super) fn read(attribute: &Attribute, front: &Block, mistakes: &mut Mistakes) -> Option<Self> {
         let verb = attribute.path().segments.last()?.ident.clone();
-        let no_path = format!("a route needs its path: write `#[{verb}(\"/orders/{{id}}\")]`");
-        let Meta::List(list) = &attribute.meta else {
-            mistakes.on(attribute, no_path);
-            return None;
+        let mut entries = match &attribute.meta {
+            Meta::List(list) => keys::entries(list.tokens.clone()),
+            _ => Vec::new(),
         };
-        if list.tokens.is_empty() {
-            mistakes.on(attribute, no_path);
+        if entries.first().is_none_or(attr::is_key) {
+            mistakes.on(attribute, format!("a route needs its path: write `#[{verb}(\"/orders/{{id}}\")]`"));
             return None;
         }
-        let read = |input: ParseStream<'_>| {
-            if !input.peek(LitStr) {
-                return Err(syn::Error::new(input.span(), &no_path));
-            }
-            let template: LitStr = input.parse()?;
-            let own = template.value();
-            // `#[get("/")]` under a prefix is the prefix itself, as it is for a service.
-            let own = if own == "/" && !prefix.is_empty() { "" } else { &own };
-            let full = LitStr::new(&format!("{prefix}{own}"), template.span());
-            let mut route = Self { verb, template, full, timeout: None, idempotent: false };
-            if !input.is_empty() {
-                input.parse::<Token![,]>()?;
-            }
-            read_keys(input, mistakes, &mut |key, value, mistakes| match (&*key.to_string(), value) {
-                ("timeout", Some(value)) => {
-                    route.timeout = mistakes.note(value::duration(&value.to_token_stream()));
-                }
-                ("timeout", None) => mistakes.on(key, "`timeout` needs a value: write `timeout = \"2s\"`"),
-                ("idempotent", None) => route.idempotent = true,
-                ("idempotent", Some(value)) => mistakes.on(value, "`idempotent` has no value: write it alone"),
-                (name, _) if SERVICE_KEYS.contains(&name) => {
-                    mistakes
-                        .on(key, format!("`{name}` is the service's affair, a client has {}: remove it", both(&KEYS)));
-                }
-                (name, _) => mistakes.on(key, format!("found the key `{name}`, expected {}", listed(KEYS))),
-            })?;
-            Ok(route)
-        };
-        let result = read.parse2(list.tokens.clone());
-        mistakes.note(result)
+        let template = attr::path(&entries.remove(0), &verb, mistakes);
+        let mut keys = Keys::default();
+        let entries = without_the_services(entries, &SERVICE_KEYS, &CALL_KEYS, mistakes);
+        keys::read(entries, &CALL_KEYS, &mut keys, mistakes);
+        let template = template?;
+        Some(Self { verb, full: front.full_path(&template), template, keys })
     }
 }
 
-fn both(names: &[&str; 2]) -> String {
-    format!("`{}` and `{}`", names[0], names[1])
+/// The keys of the trait.
+pub(super) fn front(tokens: TokenStream, mistakes: &mut Mistakes) -> Block {
+    let mut front = Front::default();
+    let entries = without_the_services(keys::entries(tokens), &SERVICE_BLOCK_KEYS, &TRAIT_KEYS, mistakes);
+    keys::read(entries, &TRAIT_KEYS, &mut front, mistakes);
+    Block::in_front(front.path, front.version, mistakes)
 }
 
-type Take<'a> = dyn FnMut(&Ident, Option<Expr>, &mut Mistakes) + 'a;
-
-/// Keys with or without a value, each of them once.
-fn read_keys(input: ParseStream<'_>, mistakes: &mut Mistakes, take: &mut Take<'_>) -> syn::Result<()> {
-    let mut seen: Vec<Ident> = Vec::new();
-    while !input.is_empty() {
-        let key: Ident = input.parse()?;
-        let value = if input.peek(Token![=]) {
-            input.parse::<Token![=]>()?;
-            Some(input.parse()?)
-        } else {
-            None
-        };
-        if seen.contains(&key) {
-            mistakes.on(&key, format!("`{key}` is given twice"));
-        } else {
-            take(&key, value, mistakes);
+/// The entries whose key is not the service's affair.
+fn without_the_services<T>(
+    entries: Vec<TokenStream>,
+    services: &[&str],
+    own: &[Key<T>],
+    mistakes: &mut Mistakes,
+) -> Vec<TokenStream> {
+    let is_own = |entry: &TokenStream| match entry.clone().into_iter().next() {
+        Some(TokenTree::Ident(name)) if services.iter().any(|service| name == service) => {
+            let own: Vec<_> = own.iter().map(|key| format!("`{}`", key.name)).collect();
+            let own = own.join(" and ");
+            mistakes.on(&name, format!("`{name}` is the service's affair, a client has {own}: remove it"));
+            false
         }
-        seen.push(key);
-        if !input.is_empty() {
-            input.parse::<Token![,]>()?;
-        }
-    }
-    Ok(())
-}
-
-/// What the keys of the trait put before every path: `/v1/shop`.
-pub(super) fn prefix(keys: &TokenStream, mistakes: &mut Mistakes) -> String {
-    let (mut version, mut path) = (String::new(), String::new());
-    let mut found = Mistakes::default();
-    let read = |input: ParseStream<'_>| {
-        read_keys(input, &mut found, &mut |key, value, mistakes| {
-            let text = value.as_ref().map(|value| value::text(&value.to_token_stream()));
-            match (&*key.to_string(), text) {
-                ("version", Some(Ok(text))) => {
-                    let value = text.value();
-                    let is_segment = !value.is_empty()
-                        && value.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_'));
-                    if is_segment {
-                        version = format!("/{value}");
-                    } else {
-                        mistakes.on(text, format!("found {value:?}, expected one segment of a path, such as \"v1\""));
-                    }
-                }
-                ("path", Some(Ok(text))) => {
-                    let value = text.value();
-                    if value.len() > 1 && value.starts_with('/') && !value.ends_with('/') {
-                        path = value;
-                    } else {
-                        mistakes.on(
-                            text,
-                            format!(
-                                "found {value:?}, expected a path that starts with a slash and ends without: \"/shop\""
-                            ),
-                        );
-                    }
-                }
-                (name, Some(Err(error))) if TRAIT_KEYS.contains(&name) => {
-                    mistakes.note::<()>(Err(error));
-                }
-                (name, None) if TRAIT_KEYS.contains(&name) => {
-                    mistakes.on(key, format!("`{name}` needs a value: write `{name} = \"…\"`"));
-                }
-                (name, _) if SERVICE_TRAIT_KEYS.contains(&name) => {
-                    let message =
-                        format!("`{name}` is the service's affair, a client has {}: remove it", both(&TRAIT_KEYS));
-                    mistakes.on(key, message);
-                }
-                (name, _) => mistakes.on(key, format!("found the key `{name}`, expected {}", listed(TRAIT_KEYS))),
-            }
-        })
+        _ => true,
     };
-    let result = read.parse2(keys.clone());
-    mistakes.extend(found);
-    mistakes.note(result);
-    version + &path
+    entries.into_iter().filter(is_own).collect()
 }

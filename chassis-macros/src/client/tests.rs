@@ -219,7 +219,7 @@ fn a_key_must_mean_something_to_a_client() {
         &[
             "`concurrency` is the service's affair, a client has `timeout` and `idempotent`: remove it",
             "`tags` is the service's affair",
-            "found the key `timeut`, expected `timeout` or `idempotent`",
+            "found the key `timeut`, did you mean `timeout`? Write `timeout = \"2s\"`",
         ],
     );
     check(
@@ -227,7 +227,7 @@ fn a_key_must_mean_something_to_a_client() {
             #[get("/a", timeout, idempotent = true)]
             async fn a(&self) -> Result<(), E>;
         ),
-        &["`timeout` needs a value", "`idempotent` has no value: write it alone"],
+        &["`timeout` needs a value", "`idempotent` takes no value: write `idempotent` alone"],
     );
     check(
         quote!(
@@ -253,11 +253,11 @@ fn a_key_of_the_trait_must_be_known_and_right() {
     for (keys, expected) in [
         (quote!(version = "v/1"), "found \"v/1\", expected one segment"),
         (quote!(path = "shop"), "found \"shop\", expected a path that starts with a slash"),
-        (quote!(path = "/"), "found \"/\", expected a path that starts with a slash"),
+        (quote!(path = "/"), "found \"/\", which adds nothing"),
         (quote!(path), "`path` needs a value"),
         (quote!(version = 1), "expected a text in quotes"),
         (quote!(grpc = a::B), "`grpc` is the service's affair"),
-        (quote!(vers = "v1"), "found the key `vers`, expected `version` or `path`"),
+        (quote!(vers = "v1"), "found the key `vers`, expected `path` or `version`"),
     ] {
         let expanded = client(
             &keys,

@@ -53,12 +53,11 @@ enum ShopError {
     Remote(#[from] CallError),
 }
 
-/// The service, without the prefix that its clients have in the trait's keys.
 struct Shop;
 
-#[service]
+#[service(version = "v1", path = "/shop")]
 impl Shop {
-    #[get("/v1/shop/orders/{id}", timeout = "2s")]
+    #[get("/orders/{id}", timeout = "2s")]
     async fn order(&self, id: OrderId) -> Result<Order, ShopError> {
         match id.0 {
             404 => Err(ShopError::Unknown { id: 404 }),
@@ -67,59 +66,59 @@ impl Shop {
         }
     }
 
-    #[get("/v1/shop/orders")]
+    #[get("/orders")]
     async fn search(&self, page: Page) -> Page {
         page
     }
 
-    #[post("/v1/shop/orders")]
+    #[post("/orders")]
     async fn place(&self, order: Order) -> Created<Order> {
         let location = format!("/orders/{}", order.id.0);
         Created::new(order).at(location)
     }
 
-    #[put("/v1/shop/orders/{id}/items/{item}")]
+    #[put("/orders/{id}/items/{item}")]
     async fn add(&self, id: OrderId, item: String, count: u8) -> Accepted<(OrderId, String, u8)> {
         Accepted((id, item, count))
     }
 
-    #[patch("/v1/shop/orders/{id}")]
+    #[patch("/orders/{id}")]
     async fn touch(&self, id: u64) {
         let _ = id;
     }
 
-    #[delete("/v1/shop/orders/{id}")]
+    #[delete("/orders/{id}")]
     async fn cancel(&self, id: u64) -> NoContent {
         let _ = id;
         NoContent
     }
 
-    #[get("/v1/shop/colors/{color}/{flag}")]
+    #[get("/colors/{color}/{flag}")]
     async fn color(&self, color: Color, flag: bool) -> (Color, bool) {
         (color, flag)
     }
 
-    #[get("/v1/shop/texts/{text}")]
+    #[get("/texts/{text}")]
     async fn text(&self, text: String) -> String {
         text
     }
 
-    #[get("/v1/shop/files/{*path}")]
+    #[get("/files/{*path}")]
     async fn file(&self, path: String) -> String {
         path
     }
 
-    #[get("/v1/shop/perhaps/{id}")]
+    #[get("/perhaps/{id}")]
     async fn perhaps(&self, id: u64) -> Option<Order> {
         (id > 0).then_some(Order { id: OrderId(id), items: Vec::new() })
     }
 
-    #[get("/v1/shop/plain")]
+    #[get("/plain")]
     async fn plain(&self) -> Raw<&'static str> {
         Raw("as it is")
     }
 
-    #[get("/v1/shop/about")]
+    #[get("/about")]
     async fn about(&self) -> About {
         About::now()
     }
