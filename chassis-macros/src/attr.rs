@@ -62,7 +62,7 @@ impl RouteAttr {
 }
 
 /// `timeout = …`, and not a path.
-fn is_key(entry: &TokenStream) -> bool {
+pub(crate) fn is_key(entry: &TokenStream) -> bool {
     let mut tokens = entry.clone().into_iter();
     match (tokens.next(), tokens.next()) {
         (Some(TokenTree::Ident(_)), Some(TokenTree::Punct(sign))) => sign.as_char() == '=',
@@ -71,7 +71,7 @@ fn is_key(entry: &TokenStream) -> bool {
     }
 }
 
-fn path(entry: &TokenStream, verb: &Ident, mistakes: &mut Mistakes) -> Option<LitStr> {
+pub(crate) fn path(entry: &TokenStream, verb: &Ident, mistakes: &mut Mistakes) -> Option<LitStr> {
     let mut tokens = entry.clone().into_iter();
     let first: TokenStream = tokens.next().into_iter().collect();
     let rest: TokenStream = tokens.collect();

@@ -86,14 +86,14 @@ pub(crate) struct Item {
 }
 
 impl Item {
-    /// Whether an attribute is a route.
-    pub(crate) fn is_route(attribute: &[TokenTree; 2]) -> bool {
-        attribute_name(&attribute[1]).is_some_and(|name| RouteAttr::is_verb(&name))
-    }
-
     /// The name of an attribute that is ours.
     fn our_name(attribute: &[TokenTree; 2]) -> Option<String> {
         attribute_name(&attribute[1]).filter(|name| RouteAttr::is_verb(name) || RpcAttr::is_rpc(name))
+    }
+
+    /// Whether an attribute is a route.
+    pub(crate) fn is_route(attribute: &[TokenTree; 2]) -> bool {
+        attribute_name(&attribute[1]).is_some_and(|name| RouteAttr::is_verb(&name))
     }
 
     /// The attributes that are ours, with their names.
@@ -183,7 +183,7 @@ fn without_marks(arguments: TokenStream) -> TokenStream {
 }
 
 /// The name of the attribute in brackets: `get` of `[get("/orders")]` and of `[chassis::service::get("/orders")]`.
-pub(crate) fn attribute_name(brackets: &TokenTree) -> Option<String> {
+fn attribute_name(brackets: &TokenTree) -> Option<String> {
     let TokenTree::Group(group) = brackets else { return None };
     if group.delimiter() != Delimiter::Bracket {
         return None;

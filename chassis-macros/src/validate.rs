@@ -363,7 +363,7 @@ pub(crate) fn argument_name(argument: &FnArg) -> Option<String> {
     }
 }
 
-pub(crate) fn name_of(argument: &PatType) -> Option<String> {
+fn name_of(argument: &PatType) -> Option<String> {
     match &*argument.pat {
         Pat::Ident(pattern) => Some(pattern.ident.unraw().to_string()),
         _ => None,

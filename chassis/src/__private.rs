@@ -12,6 +12,10 @@ pub use http::Method;
 
 pub use crate::{
     chassis::{ended, main},
+    client::{
+        Client,
+        select::{AsAnswer, AsJsonAnswer, AsNoAnswer, Outcome},
+    },
     identity::BuildInfo,
     problem::{IntoProblem, Problem, ProblemInfo},
     service::{

@@ -3,11 +3,7 @@
 use std::{path::Path, process::Stdio, time::Duration};
 
 use serde_json::Value;
-use tokio::{
-    io::AsyncWriteExt,
-    process::Command,
-    time::timeout,
-};
+use tokio::{io::AsyncWriteExt, process::Command, time::timeout};
 
 use super::process::{Ended, PATIENCE};
 
