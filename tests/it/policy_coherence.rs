@@ -90,6 +90,14 @@ async fn plain_routers_that_clash_are_refused_and_not_a_panic() {
     );
 }
 
+#[tokio::test]
+async fn a_route_below_the_path_of_a_grpc_service_is_refused() {
+    let said = refused(TestService::builder(), |chassis| {
+        chassis.mount(plain("/test.v1.Echo/{method}")).grpc(Echo(Witness::new()))
+    });
+    assert_tells(&said.await, &["clash with the gRPC services", "/test.v1.Echo/", "change their path"]);
+}
+
 struct Torn;
 
 impl chassis::service::IntoRoutes for Torn {

@@ -86,6 +86,8 @@ where
             _ => {}
         }
         self.check_coherence(&config)?;
+        let streams_end = CancellationToken::new();
+        let routes = self.all_routes(&streams_end)?;
         self.core.serving.store(true, Ordering::Release);
         let _end_of_listening = EndOfListening(self.core.clone());
         let mut internal = JoinSet::new();
@@ -124,8 +126,6 @@ where
         let observer = core.telemetry.observer().with_quiet(&health::PROBES);
         let observer = observer.with_grpc(self.grpc_services()).with_failures(std::mem::take(&mut self.observers));
         let observer = Arc::new(observer.with_panics(move || on_panic.record_panic()));
-        let streams_end = CancellationToken::new();
-        let routes = self.all_routes(&streams_end)?;
         let service = stack::inbound(routes, &config.http, &observer, &policies, core.shutdown.clone());
         let connections = TaskTracker::new();
         let server = Server {
@@ -319,7 +319,11 @@ where
                 .route_layer(GrpcWebStatusLayer)
                 .route_layer(tonic_web::GrpcWebLayer::new())
                 .route_layer(GrpcOnlyLayer);
-            router = router.merge(grpc);
+            // Whatever else axum finds: a route of one's own below a gRPC service's path.
+            router = log::caught(|| router.merge(grpc)).map_err(|panic| {
+                let message = format!("the routes clash with the gRPC services: {}; change their path", panic.message);
+                Error::config(message)
+            })?;
         }
         Ok(router)
     }
