@@ -32,7 +32,7 @@ async fn schemathesis(service: SocketAddr) -> Ended {
 
 #[tokio::test]
 async fn the_validator_has_nothing_to_say() {
-    let service = TestService::start(|chassis: Chassis| chassis.mount(Catalogue::default().routes())).await.unwrap();
+    let service = TestService::start(|chassis: Chassis| chassis.mount(Catalogue::default())).await.unwrap();
     validate(&service.get("/openapi.json").await.unwrap().text()).await;
     let printed = Quickstart::bare().arguments(&["openapi"]).run().await;
     validate(&printed.stdout).await;
@@ -57,7 +57,7 @@ async fn schemathesis_finds_nothing_in_quickstart() {
 
 #[tokio::test]
 async fn schemathesis_finds_nothing_in_a_service_with_every_kind_of_argument() {
-    let service = TestService::start(|chassis: Chassis| chassis.mount(Catalogue::default().routes())).await.unwrap();
+    let service = TestService::start(|chassis: Chassis| chassis.mount(Catalogue::default())).await.unwrap();
     let ended = schemathesis(service.http()).await;
     assert!(ended.code == Some(0) && ended.stdout.contains("No issues found"), "{}{}", ended.stdout, ended.stderr);
 }

@@ -214,7 +214,7 @@ async fn what_is_listed_can_be_provoked_and_what_is_answered_is_listed() {
     let (panics, gate, waits) = (catalogue.panics.clone(), catalogue.gate.clone(), catalogue.waits.clone());
     let service = TestService::builder()
         .set("http.body_limit", "1KiB")
-        .start(|chassis: Chassis| chassis.mount(catalogue.routes()))
+        .start(|chassis: Chassis| chassis.mount(catalogue))
         .await
         .unwrap();
     let described = Described::new(service.get("/openapi.json").await.unwrap().json());
@@ -299,7 +299,7 @@ async fn what_is_listed_can_be_provoked_and_what_is_answered_is_listed() {
 
 #[tokio::test]
 async fn retry_after_and_location_are_sent_where_the_document_names_them() {
-    let service = TestService::start(|chassis: Chassis| chassis.mount(Catalogue::default().routes())).await.unwrap();
+    let service = TestService::start(|chassis: Chassis| chassis.mount(Catalogue::default())).await.unwrap();
     let document = service.get("/openapi.json").await.unwrap().json();
     let named = |path: &str, method: &str, status: &str, header: &str| {
         document["paths"][path][method]["responses"][status]["headers"][header].is_object()

@@ -8,7 +8,7 @@ use std::sync::{
 use axum::response::{IntoResponse, Response};
 use chassis::{
     prelude::*,
-    service::{AnswerKind, Content, Deprecation, Raw, Reply, RoutePolicy, Routes},
+    service::{AnswerKind, Content, Raw, Reply},
 };
 use garde::Validate;
 use schemars::JsonSchema;
@@ -156,19 +156,6 @@ pub fn item(name: &str) -> Item {
 }
 
 impl Catalogue {
-    /// Its routes, two of them with a policy.
-    pub fn routes(&self) -> Routes {
-        let mut routes = Routes::of(Arc::new(self.clone()));
-        for info in &mut routes.infos {
-            info.policy = match info.handler {
-                "narrow" => RoutePolicy::new().concurrency(1),
-                "lines" => RoutePolicy::new().deprecated(Deprecation::since(1_782_777_600).sunset(1_814_313_600)),
-                _ => info.policy,
-            };
-        }
-        routes
-    }
-
     fn trip(&self) {
         assert!(!self.panics.load(Ordering::Relaxed), "told to panic");
     }
@@ -222,7 +209,7 @@ impl Catalogue {
     }
 
     /// Change an item.
-    #[patch("/items/{id}")]
+    #[patch("/items/{id}", idempotent, tags = ["changes"])]
     async fn change(&self, id: u64, change: Change) -> Accepted<String> {
         self.trip();
         Accepted(match change {
@@ -252,14 +239,14 @@ impl Catalogue {
         Events
     }
 
-    #[get("/lines")]
+    #[get("/lines", deprecated = "2026-06-30", sunset = "2027-06-30")]
     async fn lines(&self) -> Lines {
         self.trip();
         Lines
     }
 
     /// One at a time.
-    #[get("/narrow")]
+    #[get("/narrow", concurrency = 1)]
     async fn narrow(&self) -> Event {
         self.trip();
         self.waits.notify_one();
