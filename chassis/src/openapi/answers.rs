@@ -27,7 +27,9 @@ pub(super) fn success(route: &RouteInfo, schemas: &mut Schemas) -> (String, Valu
     }
     headers.extend(of_deprecation(route));
     let description = match answer.kind.content {
-        Content::Events => "Server-sent events; the data of each is one JSON value, described by `x-item-schema`.",
+        Content::Events => {
+            "Server-sent events; the data of each is one JSON value, described by `x-item-schema`. One named `problem` ends a stream that failed, with a problem as its data."
+        }
         Content::JsonLines => "JSON values, one a line, each described by `x-item-schema`.",
         _ => status.canonical_reason().unwrap_or("Success"),
     };

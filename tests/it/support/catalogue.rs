@@ -5,15 +5,15 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use axum::response::{IntoResponse, Response};
 use chassis::{
     prelude::*,
-    service::{AnswerKind, Content, Raw, Reply},
+    service::{Event, Events, JsonLines, Raw},
 };
 use garde::Validate;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, Notify};
+use tonic::codegen::tokio_stream;
 
 /// Something that can be had. What is written has fields more than what must be read.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema, Validate)]
@@ -109,38 +109,8 @@ pub enum KeepError {
 
 /// One thing that happened.
 #[derive(Debug, Serialize, JsonSchema)]
-pub struct Event {
+pub struct Sale {
     pub number: u32,
-}
-
-/// Server-sent events of JSON.
-pub struct Events;
-
-impl Reply for Events {
-    type Body = Event;
-
-    fn kind() -> AnswerKind {
-        AnswerKind::new(http::StatusCode::OK, Content::Events)
-    }
-
-    fn reply(self) -> Response {
-        ([("content-type", "text/event-stream")], "data: {\"number\":1}\n\n").into_response()
-    }
-}
-
-/// JSON, a value a line.
-pub struct Lines;
-
-impl Reply for Lines {
-    type Body = Event;
-
-    fn kind() -> AnswerKind {
-        AnswerKind::new(http::StatusCode::OK, Content::JsonLines)
-    }
-
-    fn reply(self) -> Response {
-        ([("content-type", "application/x-ndjson")], "{\"number\":1}\n").into_response()
-    }
 }
 
 /// The service; it panics when it is told to, and waits at the gate while somebody holds it.
@@ -234,24 +204,24 @@ impl Catalogue {
     }
 
     #[get("/events")]
-    async fn events(&self) -> Events {
+    async fn events(&self) -> Events<Sale> {
         self.trip();
-        Events
+        Events::new(tokio_stream::iter([1, 2].map(|number| Event::new(Sale { number }).name("sold").id(number))))
     }
 
     #[get("/lines", deprecated = "2026-06-30", sunset = "2027-06-30")]
-    async fn lines(&self) -> Lines {
+    async fn lines(&self) -> JsonLines<Sale> {
         self.trip();
-        Lines
+        JsonLines::new(tokio_stream::iter([1, 2].map(|number| Sale { number })))
     }
 
     /// One at a time.
     #[get("/narrow", concurrency = 1)]
-    async fn narrow(&self) -> Event {
+    async fn narrow(&self) -> Sale {
         self.trip();
         self.waits.notify_one();
         drop(self.gate.lock().await);
-        Event { number: 1 }
+        Sale { number: 1 }
     }
 
     /// Whatever axum makes of it.
