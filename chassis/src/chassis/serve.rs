@@ -264,7 +264,7 @@ where
                 // gRPC has a status for it, and a service may grow into its `.proto`.
                 GapKind::Unanswered => tracing::warn!("{}: {}", gap.place, gap.message),
                 GapKind::Unknown | GapKind::Untaken | GapKind::Unfed => {
-                    told.push(Conflict::new(gap.place, gap.message))
+                    told.push(Conflict::new(gap.place, gap.message));
                 }
             }
         }

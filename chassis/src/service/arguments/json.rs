@@ -19,9 +19,12 @@ use serde::{
     forward_to_deserialize_any,
 };
 
+use serde_json::Value;
+
 use super::{
     mistakes,
     rejection::{Rejection, clipped, invalid, refused},
+    text::Nothing,
     whole,
 };
 use crate::{cause::Cause, problem::Problem};
@@ -136,10 +139,11 @@ fn misfit<T: for<'de> Deserialize<'de>>(text: &str, error: &serde_json::Error) -
         return not_json("the body begins with a byte order mark, expected JSON without one");
     }
     let told = error.to_string();
-    // serde_json also calls it wrong syntax when an enum is no text and no object, or a number is larger than any type.
+    // serde_json also calls it wrong syntax when an enum is no text and no object, when a name is no number where one is
+    // wanted, or when a number is larger than any type.
     let is_misfit = error.is_data()
-        || told.starts_with("expected value") | told.starts_with("number out of range")
-            && serde_json::from_str::<IgnoredAny>(text).is_ok();
+        || serde_json::from_str::<Value>(text).is_ok()
+        || (told.starts_with("number out of range") && serde_json::from_str::<IgnoredAny>(text).is_ok());
     if !is_misfit {
         return not_json(format!("the body is not JSON: {told}"));
     }
@@ -149,31 +153,6 @@ fn misfit<T: for<'de> Deserialize<'de>>(text: &str, error: &serde_json::Error) -
         problem = problem.violation(clipped(&pointer), clipped(&message));
     }
     problem
-}
-
-/// An empty body: a value only for an `Option`.
-struct Nothing;
-
-impl<'de> Deserializer<'de> for Nothing {
-    type Error = Plain;
-
-    #[cold]
-    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Plain> {
-        Err(serde::de::Error::custom("nothing"))
-    }
-
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Plain> {
-        visitor.visit_none()
-    }
-
-    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Plain> {
-        visitor.visit_newtype_struct(self)
-    }
-
-    forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct seq tuple
-        tuple_struct map struct enum identifier ignored_any
-    }
 }
 
 /// Whether a type asks for a struct with named fields.

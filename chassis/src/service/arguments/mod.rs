@@ -43,12 +43,13 @@ impl<S: Send + Sync> FromRequest<S> for Arguments {
 }
 
 impl Arguments {
-    /// A parameter of the path, percent-decoded: `%2F` is a slash inside of it.
+    /// A parameter of the path, percent-decoded: `%2F` is a slash inside of it. A segment that is empty is none for an
+    /// `Option`, and a mistake otherwise.
     ///
     /// # Errors
     ///
     /// 400 `invalid_request` with the parameter's name, what was found and what was expected.
-    pub fn path<T: for<'de> Deserialize<'de> + Send>(&self, name: &'static str) -> Result<T, Rejection> {
+    pub fn path<T: for<'de> Deserialize<'de>>(&self, name: &'static str) -> Result<T, Rejection> {
         path::read(&mut self.parts.borrow_mut(), name)
     }
 

@@ -55,12 +55,12 @@ fn decoded(text: &str) -> Option<Cow<'_, str>> {
 
 #[cold]
 fn not_utf8(name: &str) -> Problem {
-    let name = percent_decode_str(name).decode_utf8_lossy();
-    let message = "expected UTF-8 behind the percent signs";
-    invalid(StatusCode::BAD_REQUEST)
-        .detail(format!("the query does not fit: {name}: {message}"))
-        .parameter_violation(clipped(&name), message)
+    let name = percent_decode_str(name).decode_utf8_lossy().into_owned();
+    told(&[(Some(name), "expected UTF-8 behind the percent signs".to_owned())])
 }
+
+/// The parameter, when it is one, and what is wrong with it.
+type Mistake = (Option<String>, String);
 
 /// Reads it once more for every mistake, with a stand-in for what did not fit.
 #[cold]
@@ -69,11 +69,11 @@ fn again<T: for<'de> Deserialize<'de>>(
     mut place: Option<Place>,
     mut misfit: Misfit,
 ) -> Result<T, Rejection> {
-    let mut mistakes: Vec<(String, String)> = Vec::new();
+    let mut mistakes: Vec<Mistake> = Vec::new();
     loop {
         let missing = misfit.field.map(|field| Place { name: field.to_owned(), unknown: false });
         let Some(Place { name, unknown }) = place.or(missing) else {
-            mistakes.push((String::new(), misfit.message));
+            mistakes.push((None, misfit.message));
             break;
         };
         let given = pairs.iter_mut().find(|pair| pair.name == name);
@@ -82,7 +82,7 @@ fn again<T: for<'de> Deserialize<'de>>(
             Some(Value::StandIn) => break,
             Some(value @ Value::Text(_)) if !unknown && value.text().is_empty() => *value = Value::Empty,
             _ => {
-                mistakes.push((name.clone(), misfit.message));
+                mistakes.push((Some(name.clone()), misfit.message));
                 pairs.retain(|pair| pair.name != name);
                 if !unknown {
                     pairs.push(Pair { name: name.into(), value: Value::StandIn });
@@ -102,15 +102,20 @@ fn again<T: for<'de> Deserialize<'de>>(
     Err(refused(told(&mistakes)))
 }
 
-fn told(mistakes: &[(String, String)]) -> Problem {
+fn told(mistakes: &[Mistake]) -> Problem {
     let mut problem = invalid(StatusCode::BAD_REQUEST);
     for (index, (name, message)) in mistakes.iter().enumerate() {
-        let (name, message) = (clipped(name), clipped(message));
+        let (name, message) = (name.as_deref().map(clipped), clipped(message));
         if index == 0 {
-            let place = if name.is_empty() { String::new() } else { format!("{name}: ") };
+            let place = match name.as_deref() {
+                None => String::new(),
+                // `?=7`
+                Some("") => "a parameter without a name: ".to_owned(),
+                Some(name) => format!("{name}: "),
+            };
             problem = problem.detail(format!("the query does not fit: {place}{message}"));
         }
-        if !name.is_empty() {
+        if let Some(name) = name {
             problem = problem.parameter_violation(name, message);
         }
     }

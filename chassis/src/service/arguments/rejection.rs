@@ -30,7 +30,7 @@ impl Rejection {
             return Self(Box::new(response));
         }
         let text = axum::body::to_bytes(response.into_body(), MAX_REJECTION_BYTES).await.unwrap_or_default();
-        let text = Text(String::from_utf8_lossy(&text).into_owned());
+        let text = Plain(String::from_utf8_lossy(&text).into_owned());
         refused(Problem::new(status, cause_of(status).as_str()).explained_by(&text))
     }
 }
@@ -71,15 +71,15 @@ fn cause_of(status: StatusCode) -> Cause {
 
 /// An error that is only a text.
 #[derive(Debug)]
-pub(super) struct Text(pub(super) String);
+pub(super) struct Plain(pub(super) String);
 
-impl fmt::Display for Text {
+impl fmt::Display for Plain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl Error for Text {}
+impl Error for Plain {}
 
 pub(in crate::service) fn invalid(status: StatusCode) -> Problem {
     Problem::new(status, Cause::InvalidRequest.as_str()).title(Cause::InvalidRequest.title())

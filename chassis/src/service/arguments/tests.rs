@@ -104,6 +104,7 @@ async fn every_mistake_of_a_query_names_its_parameter() {
         ("ids=", one("ids", "found \"\", expected a whole number from 0 to 4294967295")),
         ("exact=", one("exact", "found \"\", expected true or false")),
         ("name=%ff", one("name", "expected UTF-8 behind the percent signs")),
+        ("=%ff", one("", "expected UTF-8 behind the percent signs")),
         ("n%FFme=1", one("n\u{fffd}me", "expected UTF-8 behind the percent signs")),
     ] {
         assert_eq!(wrong::<Filter>(query).await, violations, "{query}");

@@ -141,3 +141,28 @@ impl<'de> IntoDeserializer<'de, Misfit> for Text<'de> {
         self
     }
 }
+
+/// An empty body or segment: a value only for an `Option`.
+pub(super) struct Nothing;
+
+impl<'de> Deserializer<'de> for Nothing {
+    type Error = Misfit;
+
+    #[cold]
+    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Misfit> {
+        Err(serde::de::Error::custom("is empty"))
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Misfit> {
+        visitor.visit_none()
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Misfit> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct seq tuple
+        tuple_struct map struct enum identifier ignored_any
+    }
+}
