@@ -220,6 +220,7 @@ fn lines_of_the_guides_print_what_they_show() {
         ("docs/telemetry.md", 1),
         ("docs/request-path.md", 1),
         ("docs/openapi.md", 2),
+        ("docs/handlers.md", 1),
     ] {
         assert!(check(page) >= least, "{page} has fewer lines than it had");
     }
@@ -228,6 +229,22 @@ fn lines_of_the_guides_print_what_they_show() {
 #[test]
 fn curl_lines_of_the_orders_example_print_what_its_page_shows() {
     assert!(check_against("examples/orders/README.md", &Quickstart::example("orders")) >= 10);
+}
+
+#[test]
+fn code_that_names_its_file_is_in_that_file() {
+    let mut quoted = 0;
+    for page in ["README.md", "docs/handlers.md"] {
+        let text = std::fs::read_to_string(Path::new(ROOT).join(page)).expect("the page is there");
+        for block in blocks(&text).iter().filter(|block| block.language.starts_with("rust,ignore")) {
+            let (name, code) = block.text.split_once('\n').unwrap_or_default();
+            let name = name.strip_prefix("// ").expect("a block that is not compiled names the file it is from");
+            let file = std::fs::read_to_string(Path::new(ROOT).join(name)).expect("the named file is there");
+            assert!(file.contains(code), "{page}, block at line {}: not in {name}:\n{code}", block.line);
+            quoted += 1;
+        }
+    }
+    assert!(quoted >= 2, "the pages quote {quoted} times");
 }
 
 #[test]

@@ -13,6 +13,7 @@ pages! {
     adding_a_layer "docs/adding-a-layer.md"
     clients "docs/clients.md"
     configuration "docs/configuration.md"
+    handlers "docs/handlers.md"
     health "docs/health.md"
     openapi "docs/openapi.md"
     telemetry "docs/telemetry.md"

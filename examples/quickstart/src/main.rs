@@ -10,10 +10,11 @@ use orders::{NewOrder, Order, OrderError};
 
 struct Orders;
 
-#[service]
+#[service(grpc = grpc::proto::orders_server::Orders)]
 impl Orders {
     /// Look one order up.
     #[get("/orders/{id}")]
+    #[rpc(GetOrder)]
     async fn order(&self, id: u32) -> Result<Order, OrderError> {
         orders::find(id).ok_or(OrderError::Unknown(id))
     }
@@ -29,10 +30,5 @@ impl Orders {
 
 #[chassis::main]
 async fn main(chassis: Chassis) -> chassis::Result<()> {
-    chassis
-        .mount(Orders)
-        .grpc(grpc::OrdersServer::new(grpc::OrdersApi))
-        .grpc_reflection(grpc::FILE_DESCRIPTOR_SET)
-        .serve()
-        .await
+    chassis.mount(Orders).grpc_reflection(grpc::FILE_DESCRIPTOR_SET).serve().await
 }
