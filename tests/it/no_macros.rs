@@ -40,7 +40,7 @@ async fn a_service_written_by_hand_answers_as_the_macros_service_does() {
         ("POST", "/orders", Some(order.clone()), 201),
         ("POST", "/orders", Some(json!({"customer": "ada", "items": []})), 422),
         ("POST", "/orders", Some(json!({"customer": "ada", "items": [{"sku": "a-1", "count": -2, "cents": 1}]})), 422),
-        ("POST", "/orders", None, 415),
+        ("POST", "/orders", None, 400),
         ("GET", "/no/such/path", None, 404),
     ] {
         let one = send(quickstart.http, method, path, body.as_ref()).await;

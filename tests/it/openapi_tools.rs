@@ -56,6 +56,16 @@ async fn schemathesis_finds_nothing_in_quickstart() {
 }
 
 #[tokio::test]
+async fn schemathesis_finds_nothing_in_the_orders_example() {
+    let printed = Quickstart::example("orders").arguments(&["openapi"]).run().await;
+    validate(&printed.stdout).await;
+    let mut service = Quickstart::example("orders").start().await;
+    let ended = schemathesis(service.http).await;
+    assert!(ended.code == Some(0) && ended.stdout.contains("No issues found"), "{}{}", ended.stdout, ended.stderr);
+    assert_eq!(service.terminate().await, 0);
+}
+
+#[tokio::test]
 async fn schemathesis_finds_nothing_in_a_service_with_every_kind_of_argument() {
     let service = TestService::start(|chassis: Chassis| chassis.mount(Catalogue::default())).await.unwrap();
     let ended = schemathesis(service.http()).await;

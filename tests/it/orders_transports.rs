@@ -1,8 +1,14 @@
-//! `examples/orders` says the same to everybody: to curl, and to a gRPC client in another language.
+//! `examples/orders` says the same to everybody: to curl, to a gRPC client in another language, to the typed client.
 
+use chassis::{
+    client::{CallError, Client},
+    service::Created,
+};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::support::{
+    http1::Answer,
     orders::{place, send},
     process::{Quickstart, Service},
     python,
@@ -206,6 +212,115 @@ async fn both_ways_reach_the_same_order() {
     let seen = seen_by_python(&service, &[wish]).await.remove(0)["answer"].take();
     assert_eq!((&seen["id"], &seen["placed_at"]), (&order["id"], &order["placed_at"]));
     assert_eq!(evened(&seen), evened(&order));
+    assert_eq!(service.terminate().await, 0);
+}
+
+/// An order as a caller of the typed client writes it down.
+#[derive(Debug, Serialize, Deserialize)]
+struct Order {
+    id: String,
+    customer: String,
+    items: Vec<Item>,
+    total: u64,
+    status: String,
+    placed_at: String,
+    version: u32,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Item {
+    sku: String,
+    count: u32,
+    cents: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct NewOrder {
+    key: String,
+    customer: String,
+    items: Vec<Item>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Payment {
+    cents: u64,
+}
+
+#[derive(Debug, Default, Serialize)]
+struct Which {
+    customer: Option<String>,
+    limit: Option<u32>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Page {
+    orders: Vec<Order>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
+}
+
+/// The attributes and signatures of `examples/orders/src/api.rs`.
+#[chassis::client]
+trait OrdersApi: Send + Sync {
+    #[post("/orders", timeout = "2s", idempotent)]
+    async fn place(&self, order: &NewOrder) -> Result<Created<Order>, CallError>;
+
+    #[get("/orders/{id}")]
+    async fn order(&self, id: &str) -> Result<Order, CallError>;
+
+    #[get("/orders")]
+    async fn list(&self, query: &Which) -> Result<Page, CallError>;
+
+    #[post("/orders/{id}/payment")]
+    async fn pay(&self, id: &str, payment: Payment) -> Result<Order, CallError>;
+
+    #[put("/orders/{id}/cancellation")]
+    async fn cancel(&self, id: &str) -> Result<Order, CallError>;
+}
+
+#[tokio::test]
+async fn the_typed_client_gets_what_curl_gets_errors_included() {
+    let mut service = Quickstart::example("orders").start().await;
+    let client = OrdersApiClient::new(Client::new(&format!("http://{}", service.http)).unwrap());
+    let items = vec![Item { sku: "a-1".to_owned(), count: 2, cents: 250 }];
+    let new = NewOrder { key: "k".to_owned(), customer: "ada".to_owned(), items };
+    let placed = client.place(&new).await.unwrap();
+    let id = placed.value.id.clone();
+    let path = placed.location.clone().unwrap();
+    assert_eq!(path, format!("/orders/{id}"));
+    assert_eq!(json!(placed.value), service.get(&path).await.json());
+    assert_eq!(json!(client.place(&new).await.unwrap().value), json!(placed.value), "the same key");
+    assert_eq!(json!(client.order(&id).await.unwrap()), service.get(&path).await.json());
+
+    let which = Which { customer: Some("ada".to_owned()), limit: None };
+    assert_eq!(json!(client.list(&which).await.unwrap()), service.get("/orders?customer=ada").await.json());
+    let paid = client.pay(&id, Payment { cents: 500 }).await.unwrap();
+    assert_eq!((&*paid.status, json!(paid)), ("paid", service.get(&path).await.json()));
+
+    // A member that differs from request to request stays out.
+    let told = |error: &CallError| {
+        let problem = error.problem().expect("a problem");
+        (problem.status().as_u16(), problem.code().to_owned())
+    };
+    let refusal = |answer: Answer| (answer.status, answer.json()["code"].as_str().unwrap().to_owned());
+    let payment = json!({"cents": 500});
+    for (error, refused) in [
+        (
+            client.order(UNKNOWN).await.map(drop).unwrap_err(),
+            send(service.http, "GET", &format!("/orders/{UNKNOWN}"), None).await,
+        ),
+        (
+            client.pay(&id, Payment { cents: 500 }).await.map(drop).unwrap_err(),
+            send(service.http, "POST", &format!("{path}/payment"), Some(&payment)).await,
+        ),
+        (
+            client.list(&Which { customer: None, limit: Some(0) }).await.map(drop).unwrap_err(),
+            send(service.http, "GET", "/orders?limit=0", None).await,
+        ),
+    ] {
+        assert_eq!(told(&error), refusal(refused), "{error}");
+    }
+    assert_eq!(client.cancel(&id).await.unwrap().status, "cancelled");
     assert_eq!(service.terminate().await, 0);
 }
 
