@@ -17,9 +17,6 @@ use crate::{
     shutdown::ShutdownConfig,
 };
 
-/// The largest gRPC message that tonic reads (its `DEFAULT_MAX_RECV_MESSAGE_SIZE`).
-const LARGEST_MESSAGE: ByteSize = ByteSize(4 << 20);
-
 /// Everything that the rules look at.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Facts<'a> {
@@ -138,17 +135,18 @@ fn timeout_above_the_servers(facts: &Facts<'_>) -> Vec<Conflict> {
 }
 
 fn body_limit_above_the_servers(facts: &Facts<'_>) -> Vec<Conflict> {
-    let limited = facts.routes.iter().filter_map(|route| Some((route, ByteSize(route.policy.body_limit?))));
+    // Over gRPC the server has none: the route's is the limit of the message itself.
+    let http = facts.routes.iter().filter(|route| route.kind == RouteKind::Http);
+    let limited = http.filter_map(|route| Some((route, ByteSize(route.policy.body_limit?))));
+    let server = facts.http.body_limit;
     limited
-        .filter_map(|(route, limit)| {
-            let (server, name, advice) = match route.kind {
-                RouteKind::Http => {
-                    (facts.http.body_limit, "http.body_limit", "lower the route's or raise http.body_limit")
-                }
-                RouteKind::Rpc => (LARGEST_MESSAGE, "the largest gRPC message", "lower it"),
-            };
-            let message = format!("asks for body_limit = {limit}, which is larger than {name} = {server}; {advice}");
-            (limit > server).then(|| Conflict::new(side(route), message))
+        .filter(|(_, limit)| *limit > server)
+        .map(|(route, limit)| {
+            let message = format!(
+                "asks for body_limit = {limit}, which is larger than http.body_limit = {server}; lower the route's or raise \
+                 http.body_limit"
+            );
+            Conflict::new(side(route), message)
         })
         .collect()
 }
@@ -209,6 +207,9 @@ fn overlapping_routes(facts: &Facts<'_>) -> Vec<Conflict> {
             let Some(clash) = clash_of(route, other) else { continue };
             let (first, second) = sides(other, route);
             let message = match clash {
+                Clash::Same if route.kind == RouteKind::Rpc => {
+                    format!("answers the same rpc as {first}; leave `#[rpc]` on one of them")
+                }
                 Clash::Same => format!("answers the same requests as {first}; change the path or the method of one"),
                 Clash::Names => format!(
                     "names a parameter of the path in another way than {first}, at the same place; give it the same name in both"
@@ -256,10 +257,13 @@ fn grpc_services_twice(facts: &Facts<'_>) -> Vec<Conflict> {
                     "two mounted services serve rpcs of this name; put the rpcs of one gRPC service into one impl block"
                 }
             };
-            conflicts.push(Conflict::new(*name, message));
+            conflicts.push(Conflict::new(format!("gRPC service {name}"), message));
         }
         if facts.own_grpc.contains(name) {
-            conflicts.push(Conflict::new(*name, "the chassis serves it itself; remove the service's own"));
+            conflicts.push(Conflict::new(
+                format!("gRPC service {name}"),
+                "the chassis serves it itself; remove the service's own",
+            ));
         }
     }
     conflicts

@@ -54,7 +54,9 @@ async fn routes_are_listed_and_nothing_else_is_on_standard_output() {
     let text = print(&["routes"]).await;
     assert_eq!(
         text,
-        "GET     /orders/{id}  Look one order up.\nPOST    /orders       Place an order.\ngRPC    orders.v1.Orders\n"
+        "GET     /orders/{id}               Look one order up.\n\
+         POST    /orders                    Place an order.\n\
+         gRPC    orders.v1.Orders/GetOrder  Look one order up.\n"
     );
     let json: Value = serde_json::from_str(&print(&["routes", "--json"]).await).unwrap();
     assert_eq!(json["http"][1]["timeout"], "2s");

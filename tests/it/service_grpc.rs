@@ -332,18 +332,13 @@ impl IntoRoutes for Rpcs {
 #[tokio::test]
 async fn a_grpc_service_or_an_rpc_that_comes_twice_is_refused_by_name() {
     let said = refusal(|chassis| chassis.mount(Rpcs(NAME, 1))).await;
-    assert!(
-        said.contains("words.v1.Words/LookUp") && said.contains("fn look_up") && said.contains("fn another"),
-        "{said}"
-    );
+    assert!(said.contains("words.v1.Words/LookUp") && said.contains("look_up") && said.contains("another"), "{said}");
     let said = refusal(|chassis| chassis.mount(Words(Witness::new())).mount(Rpcs(NAME, 0))).await;
     assert!(said.contains("gRPC service words.v1.Words") && said.contains("Words"), "{said}");
-    let said = refusal(|chassis| chassis.mount(Rpcs("test.v1.Echo", 0)).grpc(Echo(Witness::new()))).await;
-    assert!(said.contains("gRPC service test.v1.Echo") && said.contains("a tonic server"), "{said}");
     let said = refusal(|chassis| chassis.grpc(Echo(Witness::new())).grpc(Echo(Witness::new()))).await;
     assert!(said.contains("gRPC service test.v1.Echo"), "{said}");
     let said = refusal(|chassis| chassis.mount(Rpcs("grpc.health.v1.Health", 0))).await;
-    assert!(said.contains("grpc.health.v1.Health") && said.contains("the chassis itself"), "{said}");
+    assert!(said.contains("grpc.health.v1.Health") && said.contains("the chassis serves it itself"), "{said}");
 }
 
 /// Descriptors of `words.v1.Words` with these methods, each with a `Word`.

@@ -13,7 +13,7 @@ use tonic::service::Routes as GrpcRoutes;
 use super::{Bound, Chassis, Core, Listening, reload::apply_reloads};
 use crate::{
     cli::{self, Command},
-    coherence::{self, Conflict, Facts},
+    coherence::{self, Conflict, Facts, GrpcSource},
     config::Watcher,
     deadline::DeadlineLayer,
     error::{Error, Result},
@@ -261,6 +261,8 @@ where
         }
         for gap in gaps(&self.descriptors, &self.routes) {
             match gap.kind {
+                // A tonic server of the same name answers the rest: streams, for one.
+                GapKind::Unanswered if self.has_server_of(&gap.place) => {}
                 // gRPC has a status for it, and a service may grow into its `.proto`.
                 GapKind::Unanswered => tracing::warn!("{}: {}", gap.place, gap.message),
                 GapKind::Unknown | GapKind::Untaken | GapKind::Unfed => {
@@ -285,6 +287,13 @@ where
             tracing::warn!("{warning}");
         }
         Ok(())
+    }
+
+    /// Whether a tonic server is there for this `rpc orders.v1.Orders/GetOrder`.
+    fn has_server_of(&self, rpc: &str) -> bool {
+        let service =
+            rpc.strip_prefix("rpc ").and_then(|path| path.split_once('/')).map_or(rpc, |(service, _)| service);
+        self.grpc_sources.iter().any(|(name, source)| *name == service && *source == GrpcSource::Server)
     }
 
     /// What the main port answers for the chassis itself.

@@ -9,27 +9,44 @@ use crate::{
     error::{Error, Exit, Result},
     openapi::Document,
     server::{HttpConfig, admin},
-    service::RouteInfo,
+    service::{RouteInfo, RouteKind},
     stack,
 };
 
 pub(crate) fn print_routes(routes: &[RouteInfo], grpc: &[&str], json: bool) -> Result<()> {
+    let (http, rpcs): (Vec<_>, Vec<_>) = routes.iter().partition(|route| route.kind == RouteKind::Http);
     if json {
         return say(&serde_json::to_string_pretty(&serde_json::json!({
-            "http": admin::route_rows(routes),
+            "http": admin::route_rows(http),
+            "rpc": admin::route_rows(rpcs),
             "grpc": grpc,
         }))?);
     }
-    let width = routes.iter().map(|route| route.path.len()).max().unwrap_or_default();
+    let rows = http.iter().map(|route| (route.method.as_str(), &*route.path, summary(route)));
+    // Of a tonic server only the name is known.
+    let served = grpc.iter().flat_map(|name| {
+        let of_service: Vec<_> = rpcs.iter().filter(|rpc| service_of(&rpc.path) == *name).collect();
+        let alone = of_service.is_empty().then_some(("gRPC", *name, ""));
+        let rpcs = of_service.into_iter().map(|rpc| ("gRPC", rpc.path.trim_start_matches('/'), summary(rpc)));
+        rpcs.chain(alone).collect::<Vec<_>>()
+    });
+    let rows: Vec<_> = rows.chain(served).collect();
+    let width = rows.iter().map(|(_, path, _)| path.len()).max().unwrap_or_default();
     let mut text = String::new();
-    for route in routes {
-        let summary = route.doc.trim().lines().next().unwrap_or_default();
-        text.push_str(&format!("{:<7} {:<width$}  {}\n", route.method.as_str(), route.path, summary));
-    }
-    for name in grpc {
-        text.push_str(&format!("{:<7} {name}\n", "gRPC"));
+    for (method, path, summary) in rows {
+        text.push_str(format!("{method:<7} {path:<width$}  {summary}").trim_end());
+        text.push('\n');
     }
     say(&text)
+}
+
+fn summary(route: &RouteInfo) -> &'static str {
+    route.doc.trim().lines().next().unwrap_or_default()
+}
+
+/// `orders.v1.Orders` of `/orders.v1.Orders/GetOrder`.
+fn service_of(path: &str) -> &str {
+    path.trim_start_matches('/').split('/').next().unwrap_or_default()
 }
 
 pub(crate) fn print_layers(config: &HttpConfig, json: bool) -> Result<()> {

@@ -105,7 +105,8 @@ impl Policy {
         Self {
             timeout: policy.timeout,
             media,
-            body_limit: policy.body_limit,
+            // Of an rpc it is the limit of the message, which the codec keeps.
+            body_limit: policy.body_limit.filter(|_| info.kind == RouteKind::Http),
             bulkhead,
             traits: Traits {
                 idempotent: policy.idempotent,

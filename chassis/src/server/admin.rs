@@ -102,7 +102,7 @@ async fn route_list(State(operator): State<Arc<Operator>>) -> Response {
 }
 
 /// The routes as the admin page and the `routes` command show them.
-pub(crate) fn route_rows(routes: &[RouteInfo]) -> Vec<serde_json::Value> {
+pub(crate) fn route_rows<'a>(routes: impl IntoIterator<Item = &'a RouteInfo>) -> Vec<serde_json::Value> {
     let row = |route: &RouteInfo| {
         serde_json::json!({
             "method": route.method.as_str(),
@@ -110,9 +110,13 @@ pub(crate) fn route_rows(routes: &[RouteInfo]) -> Vec<serde_json::Value> {
             "handler": route.handler,
             "doc": route.doc.trim(),
             "timeout": route.policy.timeout.map(|timeout| config::Duration(timeout).to_string()),
+            "concurrency": route.policy.concurrency,
+            "body_limit": route.policy.body_limit,
+            "idempotent": route.policy.idempotent || route.method.is_idempotent(),
+            "deprecated": route.policy.deprecated.is_some(),
         })
     };
-    routes.iter().map(row).collect()
+    routes.into_iter().map(row).collect()
 }
 
 async fn layer_list(State(operator): State<Arc<Operator>>) -> Response {
