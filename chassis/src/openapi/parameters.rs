@@ -66,8 +66,11 @@ fn of_query(argument: &ArgumentInfo, route: &RouteInfo, schemas: &mut Schemas) -
         return vec![parameter];
     }
     let parameter = |Property { name, required, mut schema }| {
-        without_null(&mut schema);
+        let nullable = without_null(&mut schema);
         let mut parameter = json!({ "name": name, "in": "query" });
+        if nullable && !reads_nothing(&schema, schemas) {
+            parameter["allowEmptyValue"] = true.into();
+        }
         if required {
             parameter["required"] = true.into();
         }
@@ -106,8 +109,21 @@ fn gather(schema: &Value, must: bool, schemas: &Schemas, into: &mut Vec<Property
     }
 }
 
-/// A parameter is there or it is not: there is no way to write null.
-fn without_null(schema: &mut Value) {
+/// Whether an empty text is a value like others. Where it is none, it is the same as no parameter.
+fn reads_nothing(schema: &Value, schemas: &Schemas) -> bool {
+    let schema = schemas.resolved(schema);
+    let is_text = schema.get("type").is_none_or(|ty| ty == "string");
+    is_text && ["format", "enum", "const", "oneOf", "anyOf"].iter().all(|key| schema.get(key).is_none())
+}
+
+/// A parameter is there or it is not: there is no way to write null. Says whether it could be null.
+fn without_null(schema: &mut Value) -> bool {
+    let before = schema.clone();
+    remove_null(schema);
+    *schema != before
+}
+
+fn remove_null(schema: &mut Value) {
     let Some(object) = schema.as_object_mut() else { return };
     if let Some(Value::Array(types)) = object.get_mut("type") {
         types.retain(|ty| ty != "null");
