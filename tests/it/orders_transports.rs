@@ -81,7 +81,7 @@ fn wishes() -> Vec<Wish> {
         ),
         wish("ListOrders", json!({"limit": 0}), "GET", "/orders?limit=0", none.clone(), (400, "INVALID_ARGUMENT")),
         wish("ShipOrder", id(), "PUT", "/orders/$id/shipment", none.clone(), (409, "ABORTED")),
-        pay(1, (422, "INVALID_ARGUMENT")),
+        pay(1, (409, "ABORTED")),
         pay(501, (200, "OK")),
         pay(501, (409, "ABORTED")),
         wish("ShipOrder", id(), "PUT", "/orders/$id/shipment", none.clone(), (200, "OK")),

@@ -40,7 +40,7 @@ pub(crate) enum OrderError {
 
     /// The payment is not what the order comes to.
     #[error("found a payment of {paid} cents, expected {due}")]
-    #[problem(unprocessable, code = "wrong_amount")]
+    #[problem(conflict, code = "wrong_amount")]
     WrongAmount {
         #[problem(public)]
         due: u64,

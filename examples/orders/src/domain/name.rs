@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 #[garde(transparent)]
 pub(crate) struct Name(
     #[garde(length(chars, min = 1, max = 64), custom(printable))]
-    #[schemars(length(min = 1, max = 64))]
+    #[schemars(length(min = 1, max = 64), regex(pattern = r"^[^\x00-\x1f\x7f-\x9f]*$"))]
     String,
 );
 

@@ -147,6 +147,7 @@ pub(crate) struct NewOrder {
     pub(crate) customer: Name,
     /// What is bought, at least one.
     #[garde(length(max = 100), dive)]
+    #[schemars(length(min = 1, max = 100))]
     pub(crate) items: Vec<Item>,
 }
 
