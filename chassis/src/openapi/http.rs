@@ -23,7 +23,7 @@ pub(crate) fn routes(document: &Document, config: &OpenApiConfig, described: &[R
         tracing::info!("a route of the service answers {DOCUMENT}: its OpenAPI document and page are not served");
         return router;
     }
-    let text = Asset::new("application/json", document.to_string().into(), None);
+    let text = Asset::new("application/json", document.to_string().into());
     router = router.route(DOCUMENT, get(move |headers: HeaderMap| std::future::ready(text.answer(&headers))));
     #[cfg(feature = "docs-page")]
     if config.page {
@@ -47,16 +47,24 @@ pub(super) struct Asset {
 }
 
 impl Asset {
-    /// `encoding` is the body's, `gzip` for one.
-    pub(super) fn new(content_type: &'static str, body: Bytes, encoding: Option<&'static str>) -> Self {
+    /// A body that is known only now.
+    pub(super) fn new(content_type: &'static str, body: Bytes) -> Self {
         // Keyed by nothing, so that all instances of one build give the same.
         let mut hasher = DefaultHasher::new();
         body.hash(&mut hasher);
+        let tag = hasher.finish();
+        Self { content_type: HeaderValue::from_static(content_type), encoding: None, etag: etag(tag), body }
+    }
+
+    /// Compressed when it was compiled, with its checksum: reading it all for a tag would bring it into memory before anybody
+    /// asks for it.
+    #[cfg(feature = "docs-page")]
+    pub(super) fn gzipped(content_type: &'static str, stream: &'static [u8], checksum: u32) -> Self {
         Self {
             content_type: HeaderValue::from_static(content_type),
-            encoding: encoding.map(HeaderValue::from_static),
-            etag: HeaderValue::try_from(format!("\"{:016x}\"", hasher.finish())).ok(),
-            body,
+            encoding: Some(HeaderValue::from_static("gzip")),
+            etag: etag(checksum.into()),
+            body: Bytes::from_static(stream),
         }
     }
 
@@ -77,6 +85,10 @@ impl Asset {
         headers.extend(self.encoding.clone().map(|encoding| (header::CONTENT_ENCODING, encoding)));
         response
     }
+}
+
+fn etag(tag: u64) -> Option<HeaderValue> {
+    HeaderValue::try_from(format!("\"{tag:016x}\"")).ok()
 }
 
 /// Whether `if-none-match` names this tag (RFC 9110 §13.1.2, weak comparison).

@@ -35,8 +35,7 @@ static STYLE: [u8; STYLE_ENTRY.length + GZIP_FRAME] = gzip(ARCHIVE, &STYLE_ENTRY
 
 pub(super) fn routes() -> Router {
     let asset = |asset: Asset| get(move |headers: HeaderMap| std::future::ready(asset.answer(&headers)));
-    let gzip = Some("gzip");
-    let page = Asset::new("text/html; charset=utf-8", Bytes::from_static(PAGE.as_bytes()), None);
+    let page = Asset::new("text/html; charset=utf-8", Bytes::from_static(PAGE.as_bytes()));
     let page = move |headers: HeaderMap| {
         let mut answer = page.answer(&headers);
         answer.headers_mut().insert(header::CONTENT_SECURITY_POLICY, POLICY);
@@ -46,9 +45,9 @@ pub(super) fn routes() -> Router {
     Router::new()
         .route(at, get(page))
         .route(with_slash, get(to_page))
-        .route(style, asset(Asset::new("text/css; charset=utf-8", Bytes::from_static(&STYLE), gzip)))
-        .route(script, asset(Asset::new("text/javascript; charset=utf-8", Bytes::from_static(&SCRIPT), gzip)))
-        .route(start, asset(Asset::new("text/javascript; charset=utf-8", Bytes::from_static(START.as_bytes()), None)))
+        .route(style, asset(Asset::gzipped("text/css; charset=utf-8", &STYLE, STYLE_ENTRY.checksum)))
+        .route(script, asset(Asset::gzipped("text/javascript; charset=utf-8", &SCRIPT, SCRIPT_ENTRY.checksum)))
+        .route(start, asset(Asset::new("text/javascript; charset=utf-8", Bytes::from_static(START.as_bytes()))))
 }
 
 /// The page's own addresses are right without the slash only.
