@@ -7,6 +7,7 @@
 //! A caller is told a stable `code` and, for its own mistakes (4xx), what was wrong. Of the service's faults (5xx) the
 //! caller never sees the inside: the error with all its sources goes to the log, under the same code and trace id.
 
+mod clipped;
 mod grpc;
 mod http;
 mod info;
@@ -18,6 +19,7 @@ use tonic::Code;
 
 use crate::{cause::Cause, context::RequestContext};
 
+pub(crate) use clipped::clipped;
 pub(crate) use grpc::{field_path, set_domain};
 pub use info::ProblemInfo;
 

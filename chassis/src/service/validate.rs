@@ -20,13 +20,13 @@ use serde::{
 };
 
 use super::{
-    arguments::{Rejection, invalid, push_step, refused},
+    arguments::{MAX_MISTAKES, Rejection, invalid, push_step, refused},
     info::Source,
     select::Probe,
 };
 use crate::{
     cause::Cause,
-    problem::{Problem, field_path},
+    problem::{Problem, clipped, field_path},
 };
 
 /// Checks a value by its own rules. What `#[service]` does with every argument whose type has some.
@@ -35,7 +35,7 @@ use crate::{
 ///
 /// # Errors
 ///
-/// 422 `invalid_request` (`INVALID_ARGUMENT`) with every broken rule as a violation.
+/// 422 `invalid_request` (`INVALID_ARGUMENT`) with every broken rule as a violation, up to 20 of them.
 pub fn validate<T>(value: &T) -> Result<(), Problem>
 where
     T: Validate + ?Sized,
@@ -176,18 +176,26 @@ enum Step {
     Index(String),
 }
 
-#[cold]
-fn broken(report: &Report) -> Vec<Broken> {
-    report
-        .iter()
-        .map(|(path, error)| Broken { place: taken_apart(path), message: error.message().to_owned() })
-        .collect()
+/// The broken rules that are told, and how many there are: a body of a list may break one for every few bytes.
+struct BrokenRules {
+    told: Vec<Broken>,
+    all: usize,
 }
 
 #[cold]
-fn named<T: for<'de> Deserialize<'de>>(report: &Report, names: Names) -> Vec<Broken> {
+fn broken(report: &Report) -> BrokenRules {
+    let told = report
+        .iter()
+        .take(MAX_MISTAKES)
+        .map(|(path, error)| Broken { place: taken_apart(path), message: clipped(error.message()).into_owned() })
+        .collect();
+    BrokenRules { told, all: report.iter().count() }
+}
+
+#[cold]
+fn named<T: for<'de> Deserialize<'de>>(report: &Report, names: Names) -> BrokenRules {
     let mut broken = broken(report);
-    for rule in &mut broken {
+    for rule in &mut broken.told {
         rule.place = in_callers_names::<T>(&rule.place, names);
     }
     broken
@@ -221,11 +229,11 @@ fn taken_apart(path: &garde::Path) -> Vec<Step> {
 }
 
 /// An rpc's argument was turned away before the handler was called.
-fn misfit(broken: &[Broken], name: &str) -> Problem {
+fn misfit(broken: &BrokenRules, name: &str) -> Problem {
     told(broken, Source::Message, name).refused(Cause::InvalidRequest)
 }
 
-fn told(broken: &[Broken], source: Source, name: &str) -> Problem {
+fn told(broken: &BrokenRules, source: Source, name: &str) -> Problem {
     let (status, what) = match source {
         Source::Body => (StatusCode::UNPROCESSABLE_ENTITY, "the body"),
         Source::Field | Source::Message => (StatusCode::UNPROCESSABLE_ENTITY, "the message"),
@@ -233,7 +241,7 @@ fn told(broken: &[Broken], source: Source, name: &str) -> Problem {
         Source::Path => (StatusCode::BAD_REQUEST, "the path"),
     };
     let mut problem = invalid(status);
-    for (index, Broken { place, message }) in broken.iter().enumerate() {
+    for (index, Broken { place, message }) in broken.told.iter().enumerate() {
         let (place, message, told) = match source {
             Source::Body | Source::Field | Source::Message => {
                 let mut pointer = String::new();
@@ -243,6 +251,7 @@ fn told(broken: &[Broken], source: Source, name: &str) -> Problem {
                 for Step::Name(step) | Step::Index(step) in place {
                     push_step(&mut pointer, step);
                 }
+                let pointer = clipped(&pointer).into_owned();
                 let place = if source == Source::Body { pointer.clone() } else { field_path(&pointer) };
                 (place, message.clone(), problem.violation(pointer, message))
             }
@@ -255,7 +264,11 @@ fn told(broken: &[Broken], source: Source, name: &str) -> Problem {
         problem = told;
         if index == 0 {
             let separator = if place.is_empty() { "" } else { ": " };
-            problem = problem.detail(format!("{what} is not valid: {place}{separator}{message}"));
+            let rest = match broken.all {
+                ..=MAX_MISTAKES => String::new(),
+                all => format!(" ({MAX_MISTAKES} of {all} mistakes are listed)"),
+            };
+            problem = problem.detail(format!("{what} is not valid: {place}{separator}{message}{rest}"));
         }
     }
     problem
@@ -274,7 +287,8 @@ fn parameter(problem: Problem, name: &str, inside: &[Step], message: &str) -> (S
         text.push_str(": ");
     }
     text.push_str(message);
-    (name.to_owned(), text.clone(), problem.parameter_violation(name, text))
+    let (name, text) = (clipped(name), clipped(&text).into_owned());
+    (name.to_string(), text.clone(), problem.parameter_violation(name, text))
 }
 
 /// The place as a caller knows it. What serde does not tell of is left as it is.

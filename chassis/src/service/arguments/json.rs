@@ -23,11 +23,14 @@ use serde_json::Value;
 
 use super::{
     mistakes,
-    rejection::{Rejection, clipped, invalid, refused},
+    rejection::{Rejection, invalid, refused},
     text::Nothing,
     whole,
 };
-use crate::{cause::Cause, problem::Problem};
+use crate::{
+    cause::Cause,
+    problem::{Problem, clipped},
+};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const IDENTITY: HeaderValue = HeaderValue::from_static("identity");

@@ -22,6 +22,7 @@ use serde::Deserialize;
 pub use rejection::Rejection;
 pub(super) use {
     mistakes::push_step,
+    query::MAX_MISTAKES,
     rejection::{invalid, refused},
 };
 

@@ -10,10 +10,13 @@ use http::{StatusCode, request::Parts};
 use serde::Deserialize;
 
 use super::{
-    rejection::{Plain, Rejection, clipped, invalid, refused},
+    rejection::{Plain, Rejection, invalid, refused},
     text::{Misfit, Nothing, Text},
 };
-use crate::{cause::Cause, problem::Problem};
+use crate::{
+    cause::Cause,
+    problem::{Problem, clipped},
+};
 
 /// One parameter, by its name in the template. axum has decoded it.
 pub(super) fn read<T: for<'de> Deserialize<'de>>(parts: &mut Parts, name: &'static str) -> Result<T, Rejection> {

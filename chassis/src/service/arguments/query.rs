@@ -18,14 +18,14 @@ use serde::{
 };
 
 use super::{
-    rejection::{Rejection, clipped, invalid, refused},
+    rejection::{Rejection, invalid, refused},
     stand_in::StandIn,
     text::{Misfit, Text},
 };
-use crate::problem::Problem;
+use crate::problem::{Problem, clipped};
 
 /// The most mistakes that are told of one request.
-pub(super) const MAX_MISTAKES: usize = 20;
+pub(in crate::service) const MAX_MISTAKES: usize = 20;
 
 /// The whole query.
 pub(super) fn read<T: for<'de> Deserialize<'de>>(query: &str) -> Result<T, Rejection> {

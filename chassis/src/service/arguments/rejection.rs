@@ -1,6 +1,6 @@
 //! What is answered when the arguments do not fit.
 
-use std::{borrow::Cow, error::Error, fmt};
+use std::{error::Error, fmt};
 
 use axum::response::{IntoResponse, Response};
 use http::{StatusCode, header};
@@ -12,8 +12,6 @@ use crate::{
 
 /// The most that is read of an axum rejection's own text.
 const MAX_REJECTION_BYTES: usize = 4096;
-/// The most that is told of one mistake: serde quotes what it found, and that may be as long as the body.
-const MAX_MESSAGE_BYTES: usize = 400;
 
 /// The answer to a request whose handler was not called, or failed.
 #[derive(Debug)]
@@ -83,20 +81,4 @@ impl Error for Plain {}
 
 pub(in crate::service) fn invalid(status: StatusCode) -> Problem {
     Problem::new(status, Cause::InvalidRequest.as_str()).title(Cause::InvalidRequest.title())
-}
-
-/// A message of a length that a person reads.
-pub(super) fn clipped(message: &str) -> Cow<'_, str> {
-    if message.len() <= MAX_MESSAGE_BYTES {
-        return Cow::Borrowed(message);
-    }
-    // What was expected stands at the end.
-    let (mut head, mut tail) = (MAX_MESSAGE_BYTES / 2, message.len() - MAX_MESSAGE_BYTES / 2);
-    while !message.is_char_boundary(head) {
-        head -= 1;
-    }
-    while !message.is_char_boundary(tail) {
-        tail += 1;
-    }
-    Cow::Owned(format!("{} … {}", &message[..head], &message[tail..]))
 }

@@ -114,3 +114,28 @@ fn only_a_type_with_rules_is_checked() {
     assert!((&&Probe::of(&vec![Even(2)])).__check().http(&vec![Even(2)], Source::Body, "all").is_ok());
     assert!((&&Probe::of(&"no rules")).__check().http(&"no rules", Source::Query, "query").is_ok());
 }
+
+struct Rules(usize);
+
+impl Validate for Rules {
+    type Context = ();
+
+    fn validate_into(&self, (): &(), parent: &mut dyn FnMut() -> garde::Path, report: &mut Report) {
+        for index in 0..self.0 {
+            report.append(parent().join(index).join("k".repeat(5000)), garde::Error::new("x".repeat(5000)));
+        }
+    }
+}
+
+#[tokio::test]
+async fn broken_rules_are_told_up_to_a_number_and_a_length() {
+    for source in [Source::Body, Source::Message, Source::Query, Source::Path] {
+        let told = |rules| told(&broken(&Rules(rules).validate().expect_err("broken")), source, "rules");
+        let (some, many) = (told(20).to_string(), told(1000).to_string());
+        assert!(many.ends_with(" (20 of 1000 mistakes are listed)") && !some.contains("listed"), "{many}");
+        let body = axum::response::IntoResponse::into_response(told(1000)).into_body();
+        let body = axum::body::to_bytes(body, 30_000).await.expect("a short body");
+        let body: serde_json::Value = serde_json::from_slice(&body).expect("a problem is JSON");
+        assert_eq!(body["violations"].as_array().map(Vec::len), Some(20), "{body}");
+    }
+}
