@@ -1,6 +1,6 @@
 //! The body as JSON.
 //!
-//! The first reading is plain `serde_json`, which keeps track of nothing. Only a request that is refused is read again, for
+//! The first reading is that of `serde_json`, which keeps track of nothing. Only a request that is refused is read again, for
 //! the places of its mistakes.
 //!
 //! Names given twice: a struct refuses them, a map and a `serde_json::Value` take the last, as most readers do (RFC 8259
@@ -13,16 +13,11 @@ use axum::{
     extract::{FromRequest, Request},
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts};
-use serde::{
-    Deserialize,
-    de::{Deserializer, IgnoredAny, Visitor, value::Error as Plain},
-    forward_to_deserialize_any,
-};
-
+use serde::{Deserialize, de::IgnoredAny};
 use serde_json::Value;
 
 use super::{
-    mistakes,
+    by_name, mistakes,
     rejection::{Rejection, invalid, refused},
     text::Nothing,
     whole,
@@ -56,15 +51,8 @@ fn parse<T: for<'de> Deserialize<'de>>(body: &[u8], is_typed: bool) -> Result<T,
         Ok(text) => text,
         Err(error) => return Err(refused(not_json(format!("the body is not JSON: {error}")))),
     };
-    // serde would take a list for a struct, its fields by position; nobody who sends one means that.
-    if text.trim_start_matches(JSON_SPACE).starts_with('[') && is_struct::<T>() {
-        return Err(refused(list_for_object()));
-    }
-    serde_json::from_str(text)
-        .or_else(|error| whole::read(text, &error).ok_or_else(|| refused(misfit::<T>(text, &error))))
+    by_name::read(text).or_else(|error| whole::read(text, &error).ok_or_else(|| refused(misfit::<T>(text, &error))))
 }
-
-const JSON_SPACE: [char; 4] = [' ', '\t', '\n', '\r'];
 
 /// Whether the headers describe a body that can be read: true when they say that it is JSON, false when they do not say.
 fn acceptable(headers: &HeaderMap) -> Result<bool, Problem> {
@@ -131,12 +119,6 @@ fn not_json(detail: impl Into<String>) -> Problem {
 }
 
 #[cold]
-fn list_for_object() -> Problem {
-    let message = "invalid type: sequence, expected an object";
-    invalid(StatusCode::UNPROCESSABLE_ENTITY).detail(format!("the body does not fit: {message}")).violation("", message)
-}
-
-#[cold]
 fn misfit<T: for<'de> Deserialize<'de>>(text: &str, error: &serde_json::Error) -> Problem {
     if text.starts_with(BYTE_ORDER_MARK) {
         return not_json("the body begins with a byte order mark, expected JSON without one");
@@ -156,44 +138,4 @@ fn misfit<T: for<'de> Deserialize<'de>>(text: &str, error: &serde_json::Error) -
         problem = problem.violation(clipped(&pointer), clipped(&message));
     }
     problem
-}
-
-/// Whether a type asks for a struct with named fields.
-fn is_struct<'de, T: Deserialize<'de>>() -> bool {
-    struct Asked<'a>(&'a mut bool);
-
-    impl<'de> Deserializer<'de> for Asked<'_> {
-        type Error = Plain;
-
-        fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Plain> {
-            Err(serde::de::Error::custom("only asked"))
-        }
-
-        fn deserialize_struct<V: Visitor<'de>>(
-            self,
-            _: &'static str,
-            _: &'static [&'static str],
-            visitor: V,
-        ) -> Result<V::Value, Plain> {
-            *self.0 = true;
-            self.deserialize_any(visitor)
-        }
-
-        fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Plain> {
-            visitor.visit_some(self)
-        }
-
-        fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Plain> {
-            visitor.visit_newtype_struct(self)
-        }
-
-        forward_to_deserialize_any! {
-            bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct seq tuple
-            tuple_struct map enum identifier ignored_any
-        }
-    }
-
-    let mut asked = false;
-    let _ = T::deserialize(Asked(&mut asked));
-    asked
 }

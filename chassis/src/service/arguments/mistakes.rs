@@ -17,6 +17,7 @@ use serde::{
 use serde_path_to_error::{Path, Segment, Track};
 
 use super::{
+    by_name::{ByName, list_for_struct},
     query::MAX_MISTAKES,
     stand_in::StandIn,
     text::{Misfit, Text},
@@ -40,7 +41,7 @@ pub(super) fn of<T: for<'de> Deserialize<'de>>(text: &str, error: &serde_json::E
     };
     let mut track = Track::new();
     let mut deserializer = serde_json::Deserializer::from_str(text);
-    let _ = T::deserialize(serde_path_to_error::Deserializer::new(&mut deserializer, &mut track));
+    let _ = T::deserialize(serde_path_to_error::Deserializer::new(ByName(&mut deserializer), &mut track));
     let mut steps = steps(&track.path());
     // serde reports these at the object, an unknown field at the field.
     let (what, rest) = message.split_once(" field `").unwrap_or_default();
@@ -283,6 +284,7 @@ impl<'de> Deserializer<'de> for &'de Tree {
     ) -> Result<V::Value, Misfit> {
         match self {
             Tree::StandIn => StandIn::default().deserialize_struct(name, fields, visitor),
+            Tree::List(_) => Err(list_for_struct()),
             _ => self.deserialize_any(visitor),
         }
     }

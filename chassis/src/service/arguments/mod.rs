@@ -1,5 +1,6 @@
 //! Where a handler's arguments come from, and what is answered when they do not fit.
 
+mod by_name;
 mod json;
 mod mistakes;
 mod path;

@@ -236,17 +236,24 @@ async fn every_mistake_of_a_body_has_its_pointer() {
         (r#"{"id":1,"lines":[],"counts":{"7":"x"}}"#, "/counts/7", "invalid type: string \"x\", expected f32"),
         (r#"{"id":1,"lines":[],"sku":"x"}"#, "/sku", "expected a text that starts with sku-"),
         (r#"{"id":1,"lines":[],"payment":7}"#, "/payment", "expected a variant: a text, or an object with one member"),
+        (r#"{"id":1,"lines":[[1,[1,2]]]}"#, "/lines/0", "invalid type: sequence, expected an object"),
+        (
+            r#"{"id":1,"lines":[],"payment":{"card":["7"]}}"#,
+            "/payment/card",
+            "invalid type: sequence, expected an object",
+        ),
         (r#"[1,[]]"#, "", "invalid type: sequence, expected an object"),
         ("7", "", "invalid type: integer `7`, expected struct Order"),
     ] {
         assert_eq!(wrong_body(json).await, [(pointer.to_owned(), message.to_owned())], "{json}");
     }
+    let with_a_whole_number = r#"{"id":1.0,"lines":[[1,[1,2]]]}"#;
+    assert_eq!(wrong_body(with_a_whole_number).await.last().map(|(pointer, _)| &**pointer), Some("/lines/0"));
 }
 
 #[tokio::test]
 async fn all_mistakes_of_a_body_are_told_at_once() {
-    let json =
-        r#"{"lines":[{"count":-1,"at":[1,"x"],"a/b":1},{}],"payment":"gold","counts":{"1":true},"sku":"x","id":"7"}"#;
+    let json = r#"{"lines":[{"count":-1,"at":[1,"x"],"a/b":1},{},[1,[1,2]]],"payment":"gold","counts":{"1":true},"sku":"x","id":"7"}"#;
     let places: Vec<_> = wrong_body(json).await.into_iter().map(|(pointer, _)| pointer).collect();
     assert_eq!(
         places,
@@ -256,6 +263,7 @@ async fn all_mistakes_of_a_body_are_told_at_once() {
             "/lines/0/a~1b",
             "/lines/1/count",
             "/lines/1/at",
+            "/lines/2",
             "/payment",
             "/counts/1",
             "/sku",

@@ -5,6 +5,8 @@
 
 use serde::Deserialize;
 
+use super::by_name;
+
 /// Reads a body once more with such numbers written plainly, when it was one of them that did not fit.
 ///
 /// Only a request that would be refused pays for it, and all that the first reading refuses else, the second refuses too.
@@ -13,7 +15,8 @@ pub(super) fn read<T: for<'de> Deserialize<'de>>(body: &str, error: &serde_json:
     if !error.is_data() || !error.to_string().contains("floating point") {
         return None;
     }
-    serde_json::from_slice(&plain(body.as_bytes())).ok()
+    let body = plain(body.as_bytes());
+    by_name::read(std::str::from_utf8(&body).ok()?).ok()
 }
 
 /// The same JSON with every whole number written without point and exponent. The body is JSON already.
