@@ -51,23 +51,31 @@ fn distance(a: &str, b: &str) -> usize {
     rows[a.len()][b.len()]
 }
 
-/// `GetOrder` is `get_order`, `HTTPError` is `http_error`: the rule by which prost names the methods of a service.
+/// `GetOrder` is `get_order`, `HTTPError` is `http_error`: the rule by which prost names the methods of a service (heck's).
+/// `service/descriptors.rs` of the chassis has it, too.
 pub(crate) fn snake_case(name: &str) -> String {
-    let letters: Vec<char> = name.trim_start_matches("r#").chars().collect();
+    let name = name.trim_start_matches("r#");
     let mut snake = String::new();
-    // A digit belongs to the letter before it.
-    let mut was_upper = true;
-    for (at, letter) in letters.iter().enumerate() {
-        let next_is_lower = letters.get(at + 1).is_some_and(|next| next.is_lowercase());
-        if letter.is_uppercase() && !snake.is_empty() && !snake.ends_with('_') && (!was_upper || next_is_lower) {
+    for word in name.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()) {
+        if !snake.is_empty() {
             snake.push('_');
         }
-        if letter.is_alphabetic() {
-            was_upper = letter.is_uppercase();
+        // Of the letter before; a digit belongs to it.
+        let mut was_upper = None;
+        let mut letters = word.chars().peekable();
+        while let Some(letter) = letters.next() {
+            let next_is_lower = letters.peek().is_some_and(|next| next.is_lowercase());
+            if letter.is_uppercase() && was_upper.is_some_and(|upper: bool| !upper || next_is_lower) {
+                snake.push('_');
+            }
+            if letter.is_uppercase() || letter.is_lowercase() {
+                was_upper = Some(letter.is_uppercase());
+            }
+            snake.extend(letter.to_lowercase());
         }
-        snake.extend(letter.to_lowercase());
     }
-    snake
+    // Of underscores alone nothing would be left.
+    if snake.is_empty() { name.to_owned() } else { snake }
 }
 
 /// `get_order` is `GetOrder`.
@@ -141,12 +149,19 @@ mod tests {
             ("SoldOut", "sold_out"),
             ("GetOrder", "get_order"),
             ("HTTPError", "http_error"),
+            ("HTTPCode", "http_code"),
             ("GetHTTPOrder", "get_http_order"),
+            ("orderId", "order_id"),
+            ("orderIDList", "order_id_list"),
             ("NoIPv6", "no_i_pv6"),
             ("GetV2Order", "get_v2_order"),
             ("V2ID", "v2id"),
             ("Get2Orders", "get2_orders"),
+            ("line_1A", "line_1a"),
             ("Already_Gone", "already_gone"),
+            ("_id", "id"),
+            ("id_", "id"),
+            ("a__b", "a_b"),
         ] {
             assert_eq!(snake_case(name), snake);
         }

@@ -164,7 +164,7 @@ fn names(message: &DescriptorProto) -> BTreeSet<String> {
         // An `optional` of proto3 is a oneof in the descriptor alone.
         let oneof = field.oneof_index.filter(|_| !field.proto3_optional());
         let oneof = oneof.and_then(|index| message.oneof_decl.get(usize::try_from(index).ok()?));
-        snake_case(oneof.map_or(field.name(), |oneof| oneof.name()))
+        rust_name(oneof.map_or(field.name(), |oneof| oneof.name()))
     };
     message.field.iter().map(name).collect()
 }
@@ -174,16 +174,37 @@ fn plain(name: &'static str) -> &'static str {
     name.strip_prefix("r#").unwrap_or(name)
 }
 
-/// `orderId`, which a style guide forbids and protoc allows, is `order_id` in Rust.
+/// A field's name as prost writes it, without `r#`: what cannot be raw gets an underscore.
+fn rust_name(name: &str) -> String {
+    let snake = snake_case(name);
+    match &*snake {
+        "self" | "super" | "crate" | "extern" => format!("{snake}_"),
+        _ if snake.starts_with(char::is_numeric) => format!("_{snake}"),
+        _ => snake,
+    }
+}
+
+/// `orderId`, which a style guide forbids and protoc allows, is `order_id` in Rust: the rule of prost (heck's).
+/// `words.rs` of the macros has it, too.
 fn snake_case(name: &str) -> String {
-    let mut snake = String::with_capacity(name.len());
-    let mut after_lower = false;
-    for c in name.chars() {
-        if c.is_uppercase() && after_lower {
+    let mut snake = String::new();
+    for word in name.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()) {
+        if !snake.is_empty() {
             snake.push('_');
         }
-        after_lower = c.is_lowercase() || c.is_ascii_digit();
-        snake.extend(c.to_lowercase());
+        // Of the letter before; a digit belongs to it.
+        let mut was_upper = None;
+        let mut letters = word.chars().peekable();
+        while let Some(letter) = letters.next() {
+            let next_is_lower = letters.peek().is_some_and(|next| next.is_lowercase());
+            if letter.is_uppercase() && was_upper.is_some_and(|upper: bool| !upper || next_is_lower) {
+                snake.push('_');
+            }
+            if letter.is_uppercase() || letter.is_lowercase() {
+                was_upper = Some(letter.is_uppercase());
+            }
+            snake.extend(letter.to_lowercase());
+        }
     }
     snake
 }

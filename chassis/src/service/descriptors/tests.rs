@@ -113,3 +113,34 @@ fn what_no_descriptor_describes_is_left_alone() {
     assert_eq!(gaps(&[&set()], &[RouteInfo::new(http::Method::POST, "/shop.v1.Shop/Nothing", "get")]), []);
     assert_eq!(found(&[get(), rpc("Put", Source::Field, &[])]), [], "written by hand, and not described");
 }
+
+#[test]
+fn fields_are_named_as_prost_does_it() {
+    for (name, rust) in [
+        ("Unknown", "unknown"),
+        ("SoldOut", "sold_out"),
+        ("GetOrder", "get_order"),
+        ("HTTPError", "http_error"),
+        ("HTTPCode", "http_code"),
+        ("GetHTTPOrder", "get_http_order"),
+        ("orderId", "order_id"),
+        ("orderIDList", "order_id_list"),
+        ("NoIPv6", "no_i_pv6"),
+        ("GetV2Order", "get_v2_order"),
+        ("V2ID", "v2id"),
+        ("Get2Orders", "get2_orders"),
+        ("line_1A", "line_1a"),
+        ("Already_Gone", "already_gone"),
+        ("_id", "id"),
+        ("id_", "id"),
+        ("a__b", "a_b"),
+        ("self", "self_"),
+        ("super", "super_"),
+        ("crate", "crate_"),
+        ("extern", "extern_"),
+        ("type", "type"),
+        ("_1st", "_1st"),
+    ] {
+        assert_eq!(rust_name(name), rust);
+    }
+}
