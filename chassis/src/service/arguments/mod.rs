@@ -71,7 +71,8 @@ impl Arguments {
     ///
     /// # Errors
     ///
-    /// The extractor's own rejection; one in plain text, as axum's are, becomes a problem of the same status.
+    /// The extractor's own rejection; one in plain text, as axum's are, becomes a problem of the same status
+    /// and headers.
     pub async fn extract<T: FromRequestParts<S>, S: Send + Sync>(&mut self, state: &S) -> Result<T, Rejection> {
         match T::from_request_parts(self.parts.get_mut(), state).await {
             Ok(value) => Ok(value),

@@ -3,7 +3,7 @@
 use std::{error::Error, fmt};
 
 use axum::response::{IntoResponse, Response};
-use http::{StatusCode, header};
+use http::{HeaderName, StatusCode, header};
 
 use crate::{
     cause::{Cause, Refusal},
@@ -12,6 +12,9 @@ use crate::{
 
 /// The most that is read of an axum rejection's own text.
 const MAX_REJECTION_BYTES: usize = 4096;
+/// What the headers say of the text that the problem takes the place of.
+const OF_THE_TEXT: [HeaderName; 4] =
+    [header::CONTENT_TYPE, header::CONTENT_LENGTH, header::CONTENT_ENCODING, header::TRANSFER_ENCODING];
 
 /// The answer to a request whose handler was not called, or failed.
 #[derive(Debug)]
@@ -27,9 +30,20 @@ impl Rejection {
         if !is_text || !(status.is_client_error() || status.is_server_error()) {
             return Self(Box::new(response));
         }
-        let text = axum::body::to_bytes(response.into_body(), MAX_REJECTION_BYTES).await.unwrap_or_default();
+        let (parts, body) = response.into_parts();
+        let text = axum::body::to_bytes(body, MAX_REJECTION_BYTES).await.unwrap_or_default();
         let text = Plain(String::from_utf8_lossy(&text).into_owned());
-        refused(Problem::new(status, cause_of(status).as_str()).explained_by(&text))
+        let mut problem = Problem::new(status, cause_of(status).as_str());
+        if !text.0.is_empty() {
+            problem = problem.explained_by(&text);
+        }
+        // A challenge (RFC 9110 §11.6.1), Retry-After, Allow: they belong to the status.
+        for (name, value) in &parts.headers {
+            if !OF_THE_TEXT.contains(name) {
+                problem = problem.header(name.clone(), value.clone());
+            }
+        }
+        refused(problem)
     }
 }
 
@@ -61,6 +75,7 @@ fn cause_of(status: StatusCode) -> Cause {
         StatusCode::UNAUTHORIZED => Cause::Unauthenticated,
         StatusCode::FORBIDDEN => Cause::PermissionDenied,
         StatusCode::NOT_FOUND => Cause::NotFound,
+        StatusCode::TOO_MANY_REQUESTS => Cause::RateLimited,
         StatusCode::PAYLOAD_TOO_LARGE => Cause::PayloadTooLarge,
         status if status.is_server_error() => Cause::Internal,
         _ => Cause::InvalidRequest,

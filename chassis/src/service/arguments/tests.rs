@@ -372,6 +372,31 @@ async fn a_name_given_twice_is_the_last_one_in_a_map() {
     assert_eq!(map["a"], 2);
 }
 
+#[tokio::test]
+async fn an_extractors_rejection_keeps_its_headers_as_a_problem() {
+    for (status, text, code) in
+        [(401, "who are you?", "unauthenticated"), (429, "", "rate_limited"), (405, "", "invalid_request")]
+    {
+        let response = http::Response::builder()
+            .status(u16::try_from(status).expect("a status"))
+            .header("content-type", "text/plain; charset=utf-8")
+            .header("content-length", text.len())
+            .header("www-authenticate", "Basic")
+            .header("www-authenticate", "Bearer")
+            .header("retry-after", "7");
+        let response = Rejection::adopt(response.body(Body::from(text)).expect("a response")).await.into_response();
+        let headers = response.headers();
+        assert_eq!(headers.get_all("www-authenticate").iter().collect::<Vec<_>>(), ["Basic", "Bearer"]);
+        assert_eq!(headers.get_all("retry-after").iter().collect::<Vec<_>>(), ["7"]);
+        assert_eq!(headers.get_all("content-type").iter().collect::<Vec<_>>(), ["application/problem+json"]);
+        assert!(!headers.contains_key("content-length"));
+        let body = axum::body::to_bytes(response.into_body(), usize::MAX).await.expect("a body in memory");
+        let problem: Value = serde_json::from_slice(&body).expect("a problem is JSON");
+        assert_eq!((problem["status"].as_u64(), problem["code"].as_str()), (Some(status), Some(code)));
+        assert_eq!(problem["detail"].as_str(), (!text.is_empty()).then_some(text));
+    }
+}
+
 /// A type that holds itself: a stand-in for it has no end.
 #[derive(Debug, Deserialize)]
 #[allow(dead_code)]
