@@ -12,10 +12,7 @@ use pin_project_lite::pin_project;
 use tokio::time::Sleep;
 
 use super::layer::expired;
-use crate::{
-    cause::Cause,
-    context::{Protocol, RequestContext},
-};
+use crate::{cause::Cause, context::RequestContext};
 
 pin_project! {
     /// A response body that ends when the caller's time is up.
@@ -55,9 +52,11 @@ where
         };
         *this.over = true;
         tracing::debug!(cause = Cause::DeadlineExceeded.as_str(), "the caller's time ended while the body was sent");
-        Poll::Ready(Some(match context.protocol() {
-            Protocol::Grpc | Protocol::GrpcWeb => Ok(Frame::trailers(trailers())),
-            Protocol::Http => Err(io::Error::new(io::ErrorKind::TimedOut, "the caller's deadline has passed").into()),
+        // Trailers would end the body of an HTTP route as if it were whole, whatever its caller claims to speak.
+        Poll::Ready(Some(if context.0.rpc {
+            Ok(Frame::trailers(trailers()))
+        } else {
+            Err(io::Error::new(io::ErrorKind::TimedOut, "the caller's deadline has passed").into())
         }))
     }
 

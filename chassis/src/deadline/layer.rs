@@ -42,7 +42,7 @@ impl DeadlineLayer {
 
     /// The same for gRPC-Web, to go inside of the layer that translates it: there trailers are still trailers.
     ///
-    /// The outer layer leaves gRPC-Web calls alone.
+    /// The outer layer leaves gRPC-Web calls alone, and limits what only claims to be one.
     #[must_use]
     pub fn inside_grpc_web() -> Self {
         Self { http_timeout: Duration::MAX, inside_grpc_web: true }
@@ -79,8 +79,7 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let context = request.extensions().get::<RequestContext>().cloned();
-        let Some(context) = context.filter(|c| (c.protocol() == Protocol::GrpcWeb) == self.layer.inside_grpc_web)
-        else {
+        let Some(context) = context.filter(|context| is_translated(context) == self.layer.inside_grpc_web) else {
             // Not this layer's kind of call, or used without the observer, when nothing carries a deadline.
             return ResponseFuture {
                 inner: Some(self.inner.call(request)),
@@ -154,9 +153,10 @@ where
         let slow_caller = this.context.as_ref().is_some_and(|c| c.0.waits_for_body.load(Ordering::Relaxed));
         // The handler's work ends here, before the refusal is written.
         this.inner.set(None);
-        let protocol = match this.context.as_ref().map(RequestContext::protocol) {
-            None | Some(Protocol::Http) => Protocol::Http,
-            Some(Protocol::Grpc | Protocol::GrpcWeb) => Protocol::Grpc,
+        let protocol = match this.context.as_ref() {
+            None => Protocol::Http,
+            Some(context) if is_translated(context) => Protocol::Grpc,
+            Some(context) => context.protocol(),
         };
         let refusal = match (protocol, slow_caller) {
             (Protocol::Http, true) => reject_with(slow_body(), Cause::DeadlineExceeded, protocol),
@@ -164,6 +164,12 @@ where
         };
         Poll::Ready(Ok(refusal.map(|body| DeadlineBody::new(body.into(), None, None))))
     }
+}
+
+/// Whether a gRPC-Web call is translated further inside. Only a gRPC service that is served is behind the translation,
+/// whatever a content type claims.
+fn is_translated(context: &RequestContext) -> bool {
+    context.protocol() == Protocol::GrpcWeb && context.0.rpc
 }
 
 /// The same word as for all that took too long; the status says that it was the caller (RFC 9110, section 15.5.9).

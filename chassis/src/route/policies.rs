@@ -9,7 +9,7 @@ use super::{
     state::{Bulkhead, Permit},
 };
 use crate::{
-    context::{Protocol, RequestContext},
+    context::RequestContext,
     // floor: what the observer tells of a route on its answers comes from the route's policy
     observe::route::{Deprecated, Traits},
     // floor: policies come with the description of their routes
@@ -127,7 +127,8 @@ impl Policy {
             context.limit(deadline);
         }
         if let Some(media) = self.media
-            && context.protocol() == Protocol::Http
+            // Only routes of HTTP name one: a call that claims to be gRPC and is none is held to it, too.
+            && !context.0.rpc
             && !accept::admits(request.headers(), media)
         {
             return Verdict::NotAcceptable(media);
