@@ -1,17 +1,25 @@
 //! Parts that do not agree are a reason not to start: exit code 78, all of them at once, before any port opens.
 
-use std::{net::TcpListener, time::Duration};
+use std::{convert::Infallible, net::TcpListener, time::Duration};
 
 use axum::{Router, routing::get};
 use chassis::{
     Chassis,
     error::Exit,
     service::{Deprecation, RouteInfo, RoutePolicy, Routes},
+    tasks::Restart,
     testing::{TestService, TestServiceBuilder, log_lines},
 };
 use http::Method;
+use tokio::{sync::mpsc, time::timeout};
+use tokio_util::sync::CancellationToken;
 
-use crate::support::{echo::Echo, process::Quickstart, shop::Shop, witness::Witness};
+use crate::support::{
+    echo::Echo,
+    process::{PATIENCE, Quickstart},
+    shop::Shop,
+    witness::Witness,
+};
 
 /// What a service that must not start says.
 async fn refused(builder: TestServiceBuilder, make: impl FnOnce(Chassis) -> Chassis) -> String {
@@ -70,6 +78,38 @@ async fn every_conflict_is_told_at_once_with_both_sides_and_no_port_opens() {
         ],
     );
     assert!(std::net::TcpStream::connect(address).is_err());
+}
+
+#[tokio::test]
+async fn a_refusal_ends_what_was_begun_and_whoever_waits_for_the_addresses_is_told() {
+    // The first is found by the rules, the second when the routes are put together.
+    for router in [plain("/readyz"), plain("/test.v1.Echo/{method}")] {
+        let (told, mut ends) = mpsc::unbounded_channel();
+        let (handles, mut handle) = mpsc::unbounded_channel();
+        let hook = told.clone();
+        let error = TestService::builder().start(|chassis: Chassis| {
+            handles.send(chassis.handle()).unwrap();
+            let task = move |stop: CancellationToken| {
+                let told = told.clone();
+                async move {
+                    stop.cancelled().await;
+                    told.send("task").unwrap();
+                    Ok::<_, Infallible>(())
+                }
+            };
+            chassis
+                .background("worker", Restart::OnFailure, task)
+                .on_shutdown("store", || async move { hook.send("hook").unwrap() })
+                .mount(router)
+                .grpc(Echo(Witness::new()))
+        });
+        let error = error.await.map(|_| ()).expect_err("a refusal");
+        assert_eq!(error.exit(), Exit::Config, "{error}");
+        let ended = timeout(PATIENCE, async { (ends.recv().await, ends.recv().await) });
+        assert_eq!(ended.await.expect("both come to their end"), (Some("task"), Some("hook")));
+        let bound = timeout(PATIENCE, handle.recv().await.unwrap().bound()).await.expect("it says that there is none");
+        assert_eq!(bound, None);
+    }
 }
 
 #[tokio::test]

@@ -76,20 +76,34 @@ where
     /// Serves until a signal or [`Handle::stop`](super::Handle::stop) ends it, and then drains.
     ///
     /// # Errors
-    /// Exit code 69 when an address is taken or may not be listened on, 78 when it is none.
+    /// Exit code 69 when an address is taken or may not be listened on, 78 when it is none. Exit code 78, too, with every
+    /// conflict between the parts at once; what was begun, background tasks and shutdown hooks, ends in order then.
     pub async fn serve(mut self) -> Result<()> {
+        // First of all: whoever waits for the addresses is told of every end.
+        let _end_of_listening = EndOfListening(self.core.clone());
         let config = self.settings.value().clone();
         match &self.command {
             Command::Routes { json } => return cli::print_routes(&self.routes, &self.grpc_names, *json),
             Command::Layers { json } => return cli::print_layers(&config.http, *json),
-            Command::Openapi { check } => return cli::print_openapi(&self.openapi(), check.as_deref()),
+            // A document of half the parts would look whole.
+            Command::Openapi { check } => {
+                return match coherence::refusal(&self.conflicts) {
+                    Some(refusal) => Err(refusal),
+                    None => cli::print_openapi(&self.openapi(), check.as_deref()),
+                };
+            }
             _ => {}
         }
-        self.check_coherence(&config)?;
         let streams_end = CancellationToken::new();
-        let routes = self.all_routes(&streams_end)?;
+        let checked = self.check_coherence(&config);
+        let routes = match checked.and_then(|()| self.all_routes(&streams_end)) {
+            Ok(routes) => routes,
+            Err(refusal) => {
+                self.end_work(Instant::now() + LAST_STEPS).await;
+                return Err(refusal);
+            }
+        };
         self.core.serving.store(true, Ordering::Release);
-        let _end_of_listening = EndOfListening(self.core.clone());
         let mut internal = JoinSet::new();
         let ended = CancellationToken::new();
         self.start_housekeeping(&mut internal, &ended);
@@ -382,5 +396,23 @@ where
             self.settings_in_effect.clone(),
             self.app_in_effect.clone(),
         ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{config::Sources, error::Exit, identity::BuildInfo};
+
+    #[tokio::test]
+    async fn no_document_is_printed_of_parts_that_could_not_be_put_together() {
+        let build = BuildInfo { name: "torn", version: "0.0.0", git_commit: None, built_at: "unknown" };
+        let plain = || Router::new().route("/same", axum::routing::get(|| async {}));
+        let sources = Sources { dir: "no-such-folder".into(), ..Sources::default() };
+        let mut chassis: Chassis = Chassis::new(build, sources).unwrap();
+        chassis.command = Command::Openapi { check: None };
+        let refusal = chassis.mount(plain()).mount(plain()).serve().await.unwrap_err();
+        assert_eq!(refusal.exit(), Exit::Config);
+        assert!(refusal.to_string().contains("GET /same"), "{refusal}");
     }
 }

@@ -175,15 +175,11 @@ impl TestServiceBuilder {
         let sink = LINES.sink.as_ref().map_err(|error| Error::internal(format!("no thread for the log: {error}")))?;
         let chassis = make(Chassis::build(BUILD, sources, loaded, Some(sink.clone()))?);
         let handle = chassis.handle();
-        let mut served = AbortOnDropHandle::new(tokio::spawn(chassis.serve()));
-        let bound = tokio::select! {
-            bound = handle.bound() => bound,
-            ended = &mut served => {
-                ended.map_err(|error| Error::internal(format!("the service panicked: {error}")))??;
-                None
-            }
+        let served = AbortOnDropHandle::new(tokio::spawn(chassis.serve()));
+        let Some(bound) = handle.bound().await else {
+            served.await.map_err(|error| Error::internal(format!("the service panicked: {error}")))??;
+            return Err(Error::internal("the service ended before it served"));
         };
-        let bound = bound.ok_or_else(|| Error::internal("the service ended before it served"))?;
         let client = Client::builder(TokioExecutor::new()).build_http();
         Ok(TestService { handle, bound, served, client })
     }
