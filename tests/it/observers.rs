@@ -8,11 +8,12 @@ use chassis::{
     Chassis, Problem,
     context::Protocol,
     observe::{FailedRequest, FailureObserver},
+    service::Events,
     testing::{TestService, log_lines},
 };
 use http_body::Frame;
 use tokio::sync::mpsc;
-use tonic::Code;
+use tonic::{Code, codegen::tokio_stream};
 
 use crate::support::{
     echo::{Client, Echo},
@@ -113,6 +114,17 @@ fn routes(witness: Witness) -> Router {
         .route("/hang", get(move || witness.hang()))
 }
 
+/// A stream that fails after its head was sent.
+struct Feed;
+
+#[chassis::service]
+impl Feed {
+    #[get("/feed")]
+    async fn feed(&self) -> Events<u32> {
+        Events::fallible(tokio_stream::iter([Ok(7), Err(Problem::unavailable("feed_down"))]))
+    }
+}
+
 struct Observed {
     service: TestService,
     witness: Witness,
@@ -125,7 +137,7 @@ impl Observed {
         let witness = Witness::new();
         let (router, echo) = (routes(witness.clone()), Echo(Witness::new()));
         let service = TestService::builder().set("http.request_timeout", "5s");
-        let make = |chassis: Chassis| more(chassis).mount(router).grpc(echo).observer(Watch(watch));
+        let make = |chassis: Chassis| more(chassis).mount(router).mount(Feed).grpc(echo).observer(Watch(watch));
         Self { service: service.start(make).await.unwrap(), witness, seen }
     }
 
@@ -185,6 +197,17 @@ async fn an_answer_that_breaks_off_failed_and_a_caller_that_left_did_not() {
     observed.witness.began(1).await;
     drop(leaves);
     observed.witness.ended(1).await;
+    observed.nothing_more().await;
+}
+
+#[tokio::test]
+async fn an_event_stream_that_fails_half_way_failed_whatever_its_status() {
+    let mut observed = Observed::start(|chassis| chassis).await;
+    let answer = observed.service.get("/feed").await.unwrap();
+    assert!(answer.text().contains("feed_down"), "{}", answer.text());
+    let seen = observed.next().await;
+    assert_eq!((seen.kind, seen.error_type.as_str(), seen.status), ("failed", "feed_down", Some(200)));
+    assert_eq!((seen.cause, seen.route.as_deref()), (None, Some("/feed")));
     observed.nothing_more().await;
 }
 

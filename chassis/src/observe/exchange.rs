@@ -412,6 +412,8 @@ impl Exchange {
             (Some(_), _) => Kind::Rejected,
             (None, End::BrokeOff) => Kind::Failed,
             (None, End::Open) => return,
+            // A stream that told of its error in its body and ended there: the head had promised a success.
+            (None, End::Complete) if self.context.0.failure.get().is_some() => Kind::Failed,
             (None, End::Complete) => match code {
                 Some(Code::Ok) => return,
                 Some(code) if is_server_error(code) => Kind::Failed,

@@ -29,7 +29,7 @@ use crate::{
 /// - [`rejected`](Self::rejected): the chassis turned the request away, for a [`Cause`],
 /// - [`failed`](Self::failed): the service failed: a 5xx, a gRPC code that is the server's fault (`UNKNOWN`,
 ///   `DEADLINE_EXCEEDED`, `UNIMPLEMENTED`, `INTERNAL`, `UNAVAILABLE`, `DATA_LOSS`), a panic, or an answer that broke off
-///   behind its head,
+///   behind its head or told there, as an event stream does, that it failed,
 /// - [`declined`](Self::declined): the handler said no to the caller: a 4xx, or any other gRPC code but `OK`.
 ///
 /// A request whose caller went away is neither; the metrics have it as `aborted`. The operators' port is not observed.
