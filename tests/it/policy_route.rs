@@ -216,6 +216,26 @@ async fn a_retry_is_safe_where_a_second_request_does_no_harm() {
 }
 
 #[tokio::test]
+async fn a_request_that_came_too_late_was_never_processed_and_a_retry_is_safe() {
+    let (service, _shop) = start().await;
+    let send = async |milliseconds: &str, path: &str| {
+        let request = Request::post(format!("http://{}{path}", service.http()));
+        let request = request.header("x-request-timeout-ms", milliseconds).body(String::new()).unwrap();
+        let answer = service.send(request).await.unwrap();
+        assert_problem(&answer, 504, "deadline_exceeded");
+        answer.json()["retry_safe"].clone()
+    };
+    assert_eq!(send("0", "/text").await, true);
+    assert_eq!(send("50", "/new/hang").await, false, "nobody knows how far the handler came");
+    let mut client = Client::connect(service.http()).await;
+    for (time, safe) in [("0m", "true"), ("50m", "false")] {
+        let late = client.call("/test.v1.Shop/Busy", "a", time).await.unwrap_err();
+        assert_eq!(late.code(), Code::DeadlineExceeded, "{late:?}");
+        assert!(tells(&late, "retry_safe", safe), "{time}: {late:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_caller_that_excludes_the_answer_is_406_before_the_handler_runs() {
     let (service, shop) = start().await;
     let accepting = async |path: &str, accept: &str| {

@@ -18,7 +18,7 @@ use crate::{
     cause::Cause,
     context::{Protocol, RequestContext},
     problem::Problem,
-    reject::{reject, reject_with},
+    reject::reject_with,
 };
 
 /// Holds requests to their deadline. See the [module](super).
@@ -132,6 +132,7 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
+        let begun = this.inner.is_some();
         let expired = match this.inner.as_mut().as_pin_mut() {
             None => true,
             Some(inner) => {
@@ -160,7 +161,11 @@ where
         };
         let refusal = match (protocol, slow_caller) {
             (Protocol::Http, true) => reject_with(slow_body(), Cause::DeadlineExceeded, protocol),
-            _ => reject(Cause::DeadlineExceeded, protocol),
+            // Nobody knows how far a handler came; where none was asked, a retry does no harm.
+            _ => {
+                let problem = Problem::from(Cause::DeadlineExceeded).retry_safe(!begun);
+                reject_with(problem, Cause::DeadlineExceeded, protocol)
+            }
         };
         Poll::Ready(Ok(refusal.map(|body| DeadlineBody::new(body.into(), None, None))))
     }
