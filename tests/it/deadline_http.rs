@@ -5,8 +5,10 @@ use std::{convert::Infallible, time::Duration};
 use axum::{Router, body::Body, body::Bytes, routing::get};
 use chassis::{
     Chassis, RequestContext,
+    service::{RouteInfo, RoutePolicy, Routes},
     testing::{TestService, TestServiceBuilder},
 };
+use http::Method;
 use http_body_util::StreamBody;
 use hyper::body::Frame;
 use tonic::codegen::tokio_stream::{self, StreamExt};
@@ -16,6 +18,9 @@ use crate::support::{
     scrape::{until, until_nothing_is_in_flight},
     witness::Witness,
 };
+
+/// The shorter limit, of the server or of the route.
+const SHORT: Duration = Duration::from_millis(50);
 
 struct Slow(Witness);
 
@@ -134,11 +139,10 @@ async fn the_smallest_of_all_limits_counts_and_the_handler_is_told() {
     }
 }
 
-#[tokio::test]
-async fn a_body_that_streams_may_outlive_the_servers_limit_and_not_the_callers() {
-    let witness = Witness::new();
+/// One event at once, and never another.
+fn events(witness: &Witness) -> Router {
     let events = witness.clone();
-    let routes = Router::new().route(
+    Router::new().route(
         "/events",
         get(move || async move {
             let at_work = events.begin();
@@ -149,7 +153,13 @@ async fn a_body_that_streams_may_outlive_the_servers_limit_and_not_the_callers()
             });
             Body::new(StreamBody::new(frames))
         }),
-    );
+    )
+}
+
+#[tokio::test]
+async fn a_body_that_streams_may_outlive_the_servers_limit_and_not_the_callers() {
+    let witness = Witness::new();
+    let routes = events(&witness);
     let service = TestService::builder().set("http.request_timeout", "50ms");
     let service = service.start(|chassis: Chassis| chassis.mount(routes)).await.unwrap();
     let mut raw = Raw::connect(service.http()).await;
@@ -165,4 +175,21 @@ async fn a_body_that_streams_may_outlive_the_servers_limit_and_not_the_callers()
     drop(raw);
     witness.ended(2).await;
     until_nothing_is_in_flight(&service).await;
+}
+
+#[tokio::test]
+async fn a_caller_that_has_time_shortens_no_stream_to_the_limit_of_the_server_or_of_the_route() {
+    let limited = RouteInfo::new(Method::GET, "/events", "events").policy(RoutePolicy::new().timeout(SHORT));
+    for (server, infos) in [("50ms", vec![]), ("20s", vec![limited])] {
+        let witness = Witness::new();
+        let routes = Routes { router: events(&witness), infos, grpc: None };
+        let service = TestService::builder().set("http.request_timeout", server);
+        let service = service.start(|chassis: Chassis| chassis.mount(routes)).await.unwrap();
+        let mut raw = Raw::connect(service.http()).await;
+        raw.send("GET /events HTTP/1.1\r\nhost: a\r\nx-request-timeout-ms: 30000\r\n\r\n").await;
+        assert!(raw.head().await.unwrap().starts_with("HTTP/1.1 200"));
+        assert_eq!(raw.chunk().await.unwrap(), b"data: first\n\n");
+        assert!(raw.is_silent().await, "neither more nor an end");
+        assert_eq!(witness.seen(), (1, 0));
+    }
 }

@@ -2,6 +2,7 @@ use std::{
     io,
     pin::Pin,
     task::{Context, Poll},
+    time::Instant,
 };
 
 use axum::BoxError;
@@ -19,15 +20,16 @@ pin_project! {
     pub struct DeadlineBody<B> {
         #[pin]
         inner: B,
-        context: Option<RequestContext>,
+        // The request and its caller's own deadline.
+        limit: Option<(RequestContext, Instant)>,
         sleep: Option<Pin<Box<Sleep>>>,
         over: bool,
     }
 }
 
 impl<B> DeadlineBody<B> {
-    pub(super) fn new(inner: B, context: Option<RequestContext>, sleep: Option<Pin<Box<Sleep>>>) -> Self {
-        Self { inner, context, sleep, over: false }
+    pub(super) fn new(inner: B, limit: Option<(RequestContext, Instant)>) -> Self {
+        Self { inner, limit, sleep: None, over: false }
     }
 }
 
@@ -45,8 +47,7 @@ where
             return Poll::Ready(None);
         }
         // The time first: a stream that always has something to send would never meet its deadline.
-        let context = this.context.as_ref().and_then(|context| Some((context, context.deadline()?)));
-        let over = context.filter(|(_, deadline)| expired(this.sleep, *deadline, cx));
+        let over = this.limit.as_ref().filter(|(_, deadline)| expired(this.sleep, *deadline, cx));
         let Some((context, _)) = over else {
             return this.inner.poll_frame(cx).map(|frame| frame.map(|result| result.map_err(Into::into)));
         };

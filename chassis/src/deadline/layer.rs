@@ -84,7 +84,7 @@ where
             return ResponseFuture {
                 inner: Some(self.inner.call(request)),
                 context: None,
-                from_caller: false,
+                from_caller: None,
                 sleep: None,
             };
         };
@@ -95,13 +95,15 @@ where
         };
         // gRPC leaves the limit to the caller; what only claims to be gRPC is limited as HTTP is.
         let server = (!context.0.rpc).then_some(self.layer.http_timeout);
+        let deadline = |timeout| saturating_add(context.started(), timeout);
         for timeout in [from_caller, server].into_iter().flatten() {
-            context.limit(saturating_add(context.started(), timeout));
+            context.limit(deadline(timeout));
         }
         // A deadline of zero has passed before anything was done: refuse instead of starting work nobody waits for.
         let expired = from_caller.is_some_and(|timeout| timeout.is_zero());
         let inner = (!expired).then(|| self.inner.call(request));
-        ResponseFuture { inner, context: Some(context), from_caller: from_caller.is_some(), sleep: None }
+        let from_caller = from_caller.map(deadline);
+        ResponseFuture { inner, context: Some(context), from_caller, sleep: None }
     }
 }
 
@@ -111,7 +113,8 @@ pin_project! {
         #[pin]
         inner: Option<F>,
         context: Option<RequestContext>,
-        from_caller: bool,
+        // The caller's own deadline: it covers the body too, those of the server and of the route the head only.
+        from_caller: Option<Instant>,
         // Boxed, because most requests never need it and it is larger than the rest of the future.
         sleep: Option<Pin<Box<Sleep>>>,
     }
@@ -137,9 +140,8 @@ where
             None => true,
             Some(inner) => {
                 if let Poll::Ready(response) = inner.poll(cx) {
-                    let covers_body = if *this.from_caller { this.context.take() } else { None };
-                    let sleep = this.sleep.take().filter(|_| covers_body.is_some());
-                    return Poll::Ready(response.map(|r| r.map(|body| DeadlineBody::new(body, covers_body, sleep))));
+                    let covers_body = this.context.take().zip(*this.from_caller);
+                    return Poll::Ready(response.map(|r| r.map(|body| DeadlineBody::new(body, covers_body))));
                 }
                 let Some(deadline) = this.context.as_ref().and_then(RequestContext::deadline) else {
                     return Poll::Pending;
@@ -167,7 +169,7 @@ where
                 reject_with(problem, Cause::DeadlineExceeded, protocol)
             }
         };
-        Poll::Ready(Ok(refusal.map(|body| DeadlineBody::new(body.into(), None, None))))
+        Poll::Ready(Ok(refusal.map(|body| DeadlineBody::new(body.into(), None))))
     }
 }
 
