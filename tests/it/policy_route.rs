@@ -57,6 +57,7 @@ async fn one_more_than_the_concurrency_of_a_route_is_turned_away_until_there_is_
     let refused = get(&service, "/busy").await;
     assert_problem(&refused, 503, "bulkhead_full");
     assert_eq!(refused.json()["retry_safe"], true);
+    assert_eq!((refused.json()["retry_after"].as_u64(), refused.header("retry-after")), (Some(1), "1"));
     assert_eq!(refusals(&service, "bulkhead_full").await, 1.0);
     let labels = ["http_route=\"/busy\"", "error_type=\"bulkhead_full\""];
     until(&service, "http_server_request_duration_seconds_count", &labels, 1.0).await;

@@ -3,6 +3,7 @@ use std::{
     pin::Pin,
     sync::{Arc, OnceLock},
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use axum::{body::Body, extract::MatchedPath};
@@ -134,6 +135,10 @@ where
     }
 }
 
+/// What a caller is told to wait for room. Chosen: nobody knows when one of those inside ends, so the shortest wait that the
+/// header `Retry-After` can tell.
+const ROOM_AGAIN: Duration = Duration::from_secs(1);
+
 fn protocol() -> Protocol {
     RequestContext::with_current(|context| context.map_or(Protocol::Http, RequestContext::protocol))
 }
@@ -152,7 +157,8 @@ fn refuse(verdict: &Verdict, request: &Request<Body>) -> Response<Body> {
         Verdict::TooLarge(limit) => too_large(*limit),
         Verdict::Full(limit) => {
             let detail = format!("{limit} requests of this kind are being served, and no more at once");
-            reject_with(Problem::from(Cause::BulkheadFull).detail(detail), Cause::BulkheadFull, protocol())
+            let problem = Problem::from(Cause::BulkheadFull).detail(detail).retry_after(ROOM_AGAIN);
+            reject_with(problem, Cause::BulkheadFull, protocol())
         }
         // Not refusals.
         Verdict::Serve | Verdict::Limit(_) => reject(Cause::Internal, protocol()),
