@@ -250,14 +250,15 @@ impl ClientBuilder {
 impl Base {
     fn read(text: &str) -> Result<Self> {
         const EXPECTED: &str = "expected the address of a service, such as \"http://orders:8080\"";
-        let uri: Uri = text.parse().map_err(|error| Error::config(format!("found {text:?}, {EXPECTED}: {error}")))?;
+        let parsed = text.parse::<Uri>();
+        // Not even the address is repeated: it holds a password, or may hold one when nobody knows where its host is.
+        if parsed.as_ref().ok().and_then(Uri::authority).map_or(text, Authority::as_str).contains('@') {
+            return Err(Error::config(format!("found an address with credentials before an @, {EXPECTED}")));
+        }
+        let uri = parsed.map_err(|error| Error::config(format!("found {text:?}, {EXPECTED}: {error}")))?;
         let Some(authority) = uri.authority() else {
             return Err(Error::config(format!("found {text:?}, {EXPECTED}")));
         };
-        if authority.as_str().contains('@') {
-            // Not even the address is repeated: it holds a password.
-            return Err(Error::config(format!("found an address with credentials before an @, {EXPECTED}")));
-        }
         match uri.scheme_str() {
             Some("http") => {}
             Some("https") => {

@@ -26,6 +26,10 @@ fn tls_is_refused_with_words() {
 
 #[test]
 fn a_password_in_an_address_is_refused_and_not_repeated() {
-    let message = refused("http://me:hunter2@orders");
-    assert!(message.contains("credentials") && !message.contains("hunter2"), "{message}");
+    for uri in ["http://me:hunter2@orders", "http://me:hunter2 @orders", "http://me:hunter2@", "//me:hunter2@orders"] {
+        let message = refused(uri);
+        assert!(message.contains("credentials") && !message.contains("hunter2"), "{message}");
+    }
+    assert_eq!(refused("http://me:hun ter2@x"), refused("http://me:hunter2@x"));
+    assert!(Base::read("http://orders/@shop").is_ok());
 }
