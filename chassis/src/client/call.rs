@@ -13,7 +13,7 @@ use super::{
     answer::{ACCEPT_JSON, Answer, FromAnswer},
     error::{CallError, Target, What},
     http::RequestBody,
-    path,
+    path, query,
 };
 use crate::{
     context::RequestContext,
@@ -93,9 +93,10 @@ impl Call {
         }
     }
 
-    /// The query: a struct or a map, each field a parameter; `None` is left out. A second one is added to the first.
+    /// The query: a struct or a map, each field a parameter; or a list of names with values. `None` is left out,
+    /// and a list repeats its name. A second query is added to the first.
     pub fn query<T: Serialize + ?Sized>(mut self, query: &T) -> Self {
-        match serde_urlencoded::to_string(query) {
+        match query::text(query) {
             Ok(text) => {
                 if !self.query.is_empty() && !text.is_empty() {
                     self.query.push('&');

@@ -56,6 +56,7 @@ mod error;
 mod http;
 mod path;
 mod problem;
+mod query;
 pub(crate) mod select;
 
 use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
