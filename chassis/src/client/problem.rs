@@ -94,7 +94,7 @@ impl RemoteProblem {
         self.retry_after
     }
 
-    /// Whether the service said that the request was certainly not acted upon.
+    /// Whether the service said that to send the same request again does no harm: it was not acted upon, or is idempotent.
     #[must_use]
     pub fn retry_safe(&self) -> bool {
         self.members.get("retry_safe").and_then(Value::as_bool).unwrap_or(false)

@@ -279,7 +279,7 @@ pub(super) fn components() -> Map<String, Value> {
             "code": { "type": "string", "description": "The stable word for programs." },
             "trace_id": { "type": "string", "pattern": "^[0-9a-f]{32}$", "description": "Names the request in the service's logs and traces." },
             "retry_after": { "type": "integer", "minimum": 0, "description": "How many seconds to wait before the next attempt." },
-            "retry_safe": { "type": "boolean", "description": "Whether the request was certainly not acted upon." },
+            "retry_safe": { "type": "boolean", "description": "Whether to send the same request again does no harm." },
             "violations": {
                 "type": "array",
                 "items": { "$ref": format!("{SCHEMAS}Violation") },
