@@ -15,9 +15,11 @@ use crate::cause::{ErrorType, Refusal};
 
 /// The longest message sent. The status travels in headers, and grpc-core takes 8 KiB of headers by default.
 const MAX_MESSAGE_BYTES: usize = 1024;
+/// The same of the message as it stands in its header, where a byte that is not plain ASCII takes three.
+const MAX_ENCODED_MESSAGE_BYTES: usize = 2048;
 /// The most bytes of details sent, before base64, for the same reason; beyond it, the last violations stay out, and then
 /// all of them and the further members.
-const MAX_DETAILS_BYTES: usize = 4096;
+const MAX_DETAILS_BYTES: usize = 3000;
 
 static DOMAIN: OnceLock<String> = OnceLock::new();
 
@@ -109,9 +111,15 @@ impl Problem {
 }
 
 fn shortened(message: &str) -> &str {
-    let mut end = message.len().min(MAX_MESSAGE_BYTES);
-    while !message.is_char_boundary(end) {
-        end -= 1;
+    let mut encoded = 0;
+    for (at, letter) in message.char_indices() {
+        let end = at + letter.len_utf8();
+        // What tonic's `Status` percent-encodes.
+        let is_plain = letter.is_ascii_graphic() && !"\"#%<>`?{}".contains(letter);
+        encoded += if is_plain { 1 } else { 3 * letter.len_utf8() };
+        if end > MAX_MESSAGE_BYTES || encoded > MAX_ENCODED_MESSAGE_BYTES {
+            return &message[..at];
+        }
     }
     &message[..end]
 }

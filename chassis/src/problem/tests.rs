@@ -280,3 +280,17 @@ async fn a_problems_own_member_cannot_be_replaced() {
     let body = document(problem.into_http(None)).await;
     assert_eq!((&body["status"], &body["x"]), (&json!(400), &json!(2)));
 }
+
+#[test]
+fn a_grpc_answer_fits_into_the_headers_of_any_client_whatever_its_letters() {
+    for letter in ["a", "é", "語", "🦀", "%", " "] {
+        let text = letter.repeat(5000 / letter.len());
+        let problem = Problem::invalid("order_invalid").detail(text.clone()).retry_after(Duration::from_secs(2));
+        let problem = (0..100).fold(problem, |problem, at| problem.violation(format!("/items/{at}"), &text[..60]));
+        let response = problem.with("more", text).into_grpc();
+        // As grpc-core counts them (RFC 9113, section 6.5.2).
+        let size: usize = response.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum();
+        assert!(size < 7 << 10, "{letter}: {size}");
+        assert!(size > 2 << 10, "{letter}: as much as fits is sent, found {size}");
+    }
+}
