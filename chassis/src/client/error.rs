@@ -1,10 +1,15 @@
 //! What may go wrong with a call, and what this service's own caller sees of it.
 
-use std::{error::Error, fmt, sync::Arc, time::Duration};
+use std::{
+    error::Error,
+    fmt::{self, Write as _},
+    sync::Arc,
+    time::Duration,
+};
 
 use http::{Method, StatusCode};
 
-use super::problem::RemoteProblem;
+use super::problem::{Clipped, RemoteProblem};
 use crate::{
     cause::Cause,
     error::BoxError,
@@ -301,7 +306,8 @@ impl fmt::Display for CallError {
             What::Status { found, expected, .. } => {
                 write!(f, "found the status {}, expected {expected}", found.as_u16())
             }
-            What::Undecodable { status, message } => write!(f, "{}, and {message}", status.as_u16()),
+            // The message repeats what the service sent.
+            What::Undecodable { status, message } => write!(Clipped::new(f), "{}, and {message}", status.as_u16()),
             What::TooLarge { status, limit } => {
                 write!(f, "{}, and the answer is larger than the limit of {limit} bytes", status.as_u16())
             }
@@ -406,6 +412,13 @@ mod tests {
         assert!(!error(Method::POST, What::DeadlineExceeded { sent: true }).retry_safe());
         let target = Target { method: Method::POST, uri: String::new(), idempotent: true };
         assert!(CallError::new(&Arc::new(target), broken()).retry_safe());
+    }
+
+    #[test]
+    fn what_cannot_be_decoded_is_not_told_without_end() {
+        let message = format!("found {}", "x".repeat(1 << 20));
+        let text = error(Method::GET, What::Undecodable { status: StatusCode::OK, message }).to_string();
+        assert!(text.len() < 1200 && text.starts_with("GET http://orders/orders/7: 200, and found xx"), "{text:.99}");
     }
 
     #[test]

@@ -1,10 +1,16 @@
 //! A problem as another service told it: `application/problem+json` (RFC 9457), read without trust.
 
-use std::{fmt, time::Duration};
+use std::{
+    fmt::{self, Write},
+    time::Duration,
+};
 
 use http::{HeaderMap, StatusCode, header};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
+
+/// The longest text of an error that comes from the called service, in bytes. Chosen: what a line of a log can take.
+const MAX_TEXT_BYTES: usize = 1024;
 
 /// A problem that the called service told.
 ///
@@ -114,9 +120,10 @@ impl RemoteProblem {
     }
 }
 
-/// `404 order_unknown: there is no order 7`.
+/// `404 order_unknown: there is no order 7`. It ends with `…` where it is too long for a line of a log.
 impl fmt::Display for RemoteProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let f = &mut Clipped::new(f);
         write!(f, "{}", self.status.as_u16())?;
         if !self.code().is_empty() {
             write!(f, " {}", self.code())?;
@@ -129,6 +136,35 @@ impl fmt::Display for RemoteProblem {
             }
         }
         Ok(())
+    }
+}
+
+/// Writes so much and no more: the text is another service's.
+pub(super) struct Clipped<'a, 'b> {
+    f: &'a mut fmt::Formatter<'b>,
+    left: usize,
+    is_full: bool,
+}
+
+impl<'a, 'b> Clipped<'a, 'b> {
+    pub(super) fn new(f: &'a mut fmt::Formatter<'b>) -> Self {
+        Self { f, left: MAX_TEXT_BYTES, is_full: false }
+    }
+}
+
+impl Write for Clipped<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        if self.is_full {
+            return Ok(());
+        }
+        if text.len() <= self.left {
+            self.left -= text.len();
+            return self.f.write_str(text);
+        }
+        self.is_full = true;
+        let end = (0..=self.left).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
+        self.f.write_str(&text[..end])?;
+        self.f.write_char('…')
     }
 }
 
@@ -182,6 +218,17 @@ mod tests {
         assert_eq!((problem.code(), problem.title(), problem.detail()), ("", "Service Unavailable", None));
         assert_eq!((problem.retry_after(), problem.retry_safe()), (Some(Duration::from_secs(5)), false));
         assert_eq!(problem.to_string(), "503: Service Unavailable");
+    }
+
+    #[test]
+    fn a_text_without_end_is_clipped_for_the_log() {
+        let violation = json!({ "pointer": "/a", "message": "é".repeat(5000) });
+        let body = json!({ "code": "c", "violations": vec![violation; 50] });
+        let problem = read("application/problem+json", &body.to_string()).unwrap();
+        let text = problem.to_string();
+        assert!(text.starts_with("503 c: Service Unavailable; /a éé") && text.ends_with("é…"), "{text}");
+        assert!((MAX_TEXT_BYTES..MAX_TEXT_BYTES + 4).contains(&text.len()), "{}", text.len());
+        assert_eq!(problem.violations().len(), 50);
     }
 
     #[test]
