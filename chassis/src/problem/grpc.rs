@@ -121,7 +121,7 @@ fn shortened(message: &str) -> &str {
             return &message[..at];
         }
     }
-    &message[..end]
+    message
 }
 
 fn pack(name: &str, message: &impl Message) -> Any {
@@ -179,6 +179,18 @@ impl From<&Violation> for FieldViolation {
             Place::Parameter(name) => name.clone(),
         };
         Self { field, description: violation.message.clone() }
+    }
+}
+
+/// One step further into the body: a JSON pointer (RFC 6901) takes `~` and `/` of a name escaped.
+pub(crate) fn push_step(pointer: &mut String, step: &str) {
+    pointer.push('/');
+    for letter in step.chars() {
+        match letter {
+            '~' => pointer.push_str("~0"),
+            '/' => pointer.push_str("~1"),
+            letter => pointer.push(letter),
+        }
     }
 }
 

@@ -8,13 +8,13 @@ use std::{
     any::Any,
     collections::HashMap,
     error::Error,
-    fmt::{self, Display, Write as _},
+    fmt::{self, Display},
     hash::Hash,
 };
 
 use crate::{
     cause::Cause,
-    problem::{Problem, field_path},
+    problem::{Problem, field_path, push_step},
 };
 
 /// How many mistakes of one message are told. Chosen: more than a person reads; a message of 4 MiB could make a million.
@@ -268,17 +268,6 @@ fn of(path: &str) -> String {
         push_step(&mut pointer, step.strip_suffix(']').unwrap_or(step));
     }
     pointer
-}
-
-fn push_step(pointer: &mut String, step: &str) {
-    pointer.push('/');
-    for c in step.chars() {
-        let _ = match c {
-            '~' => pointer.write_str("~0"),
-            '/' => pointer.write_str("~1"),
-            c => pointer.write_char(c),
-        };
-    }
 }
 
 #[cfg(test)]

@@ -20,13 +20,13 @@ use serde::{
 };
 
 use super::{
-    arguments::{MAX_MISTAKES, Rejection, invalid, push_step, refused},
+    arguments::{MAX_MISTAKES, Rejection, invalid, refused},
     info::Source,
     select::Probe,
 };
 use crate::{
     cause::Cause,
-    problem::{Problem, clipped, field_path},
+    problem::{Problem, clipped, field_path, push_step},
 };
 
 /// Checks a value by its own rules. What `#[service]` does with every argument whose type has some.

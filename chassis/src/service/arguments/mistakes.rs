@@ -22,6 +22,7 @@ use super::{
     stand_in::StandIn,
     text::{Misfit, Text},
 };
+use crate::problem::push_step;
 
 /// A larger body is told its first mistake only: each further one costs another reading.
 const MAX_BYTES: usize = 64 << 10;
@@ -84,11 +85,6 @@ fn pointer(steps: &[String]) -> String {
         push_step(&mut pointer, step);
     }
     pointer
-}
-
-pub(in crate::service) fn push_step(pointer: &mut String, step: &str) {
-    pointer.push('/');
-    pointer.push_str(&step.replace('~', "~0").replace('/', "~1"));
 }
 
 /// A JSON value that keeps names given twice, and may hold stand-ins.

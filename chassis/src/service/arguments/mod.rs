@@ -22,7 +22,6 @@ use serde::Deserialize;
 
 pub use rejection::Rejection;
 pub(super) use {
-    mistakes::push_step,
     query::MAX_MISTAKES,
     rejection::{invalid, refused},
 };
