@@ -49,6 +49,7 @@ impl Status {
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewOrder {
     pub(crate) customer: String,
+    // Tells the document what `place` enforces, as `empty_order`.
     #[schemars(length(min = 1))]
     pub(crate) items: Vec<Item>,
 }
