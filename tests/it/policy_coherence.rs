@@ -84,22 +84,22 @@ async fn every_conflict_is_told_at_once_with_both_sides_and_no_port_opens() {
 async fn a_refusal_ends_what_was_begun_and_whoever_waits_for_the_addresses_is_told() {
     // The first is found by the rules, the second when the routes are put together.
     for router in [plain("/readyz"), plain("/test.v1.Echo/{method}")] {
-        let (told, mut ends) = mpsc::unbounded_channel();
-        let (handles, mut handle) = mpsc::unbounded_channel();
+        let (told, mut ends) = mpsc::channel(2);
+        let mut handle = None;
         let hook = told.clone();
         let error = TestService::builder().start(|chassis: Chassis| {
-            handles.send(chassis.handle()).unwrap();
+            handle = Some(chassis.handle());
             let task = move |stop: CancellationToken| {
                 let told = told.clone();
                 async move {
                     stop.cancelled().await;
-                    told.send("task").unwrap();
+                    told.try_send("task").unwrap();
                     Ok::<_, Infallible>(())
                 }
             };
             chassis
                 .background("worker", Restart::OnFailure, task)
-                .on_shutdown("store", || async move { hook.send("hook").unwrap() })
+                .on_shutdown("store", || async move { hook.try_send("hook").unwrap() })
                 .mount(router)
                 .grpc(Echo(Witness::new()))
         });
@@ -107,7 +107,7 @@ async fn a_refusal_ends_what_was_begun_and_whoever_waits_for_the_addresses_is_to
         assert_eq!(error.exit(), Exit::Config, "{error}");
         let ended = timeout(PATIENCE, async { (ends.recv().await, ends.recv().await) });
         assert_eq!(ended.await.expect("both come to their end"), (Some("task"), Some("hook")));
-        let bound = timeout(PATIENCE, handle.recv().await.unwrap().bound()).await.expect("it says that there is none");
+        let bound = timeout(PATIENCE, handle.unwrap().bound()).await.expect("it says that there is none");
         assert_eq!(bound, None);
     }
 }

@@ -89,7 +89,7 @@ impl Shop {
             .route("/text", post(|State(shop): State<Shop>, body: String| async move { shop.heard(&body) }))
             .route("/json", post(json_body))
             .route("/old/{what}", get(old).post(|| async { "new" }))
-            .route("/new/hang", post(|| std::future::pending::<&'static str>()))
+            .route("/new/hang", post(std::future::pending::<&'static str>))
             .route("/fail/{status}", get(fail).post(fail).put(fail))
             .route("/fail/twice/{status}", post(fail))
             .route("/accept/json", get(accepted))
