@@ -27,6 +27,9 @@ use crate::problem::{Problem, clipped};
 /// The most mistakes that are told of one request.
 pub(in crate::service) const MAX_MISTAKES: usize = 20;
 
+/// How many parameters of a map are found empty one by one, each by another reading, before all that are empty are none.
+const MAX_EMPTIED: usize = 20;
+
 /// The whole query.
 pub(super) fn read<T: for<'de> Deserialize<'de>>(query: &str) -> Result<T, Rejection> {
     let mut pairs = Vec::new();
@@ -70,23 +73,30 @@ fn again<T: for<'de> Deserialize<'de>>(
     mut misfit: Misfit,
 ) -> Result<T, Rejection> {
     let mut mistakes: Vec<Mistake> = Vec::new();
+    let mut emptied = 0;
     loop {
-        let missing = misfit.field.map(|field| Place { name: field.to_owned(), unknown: false });
-        let Some(Place { name, unknown }) = place.or(missing) else {
+        let missing = misfit.field.map(|field| Place { name: field.to_owned(), unknown: false, in_map: false });
+        let Some(Place { name, unknown, in_map }) = place.or(missing) else {
             mistakes.push((None, misfit.message));
             break;
         };
-        let given = pairs.iter_mut().find(|pair| pair.name == name);
-        match given.map(|pair| &mut pair.value) {
+        if pairs.iter().any(|pair| pair.name == name && matches!(pair.value, Value::StandIn)) {
             // Even the stand-in did not fit: nothing further can be found out.
-            Some(Value::StandIn) => break,
-            Some(value @ Value::Text(_)) if !unknown && value.text().is_empty() => *value = Value::Empty,
-            _ => {
-                mistakes.push((Some(name.clone()), misfit.message));
-                pairs.retain(|pair| pair.name != name);
-                if !unknown {
-                    pairs.push(Pair { name: name.into(), value: Value::StandIn });
-                }
+            break;
+        }
+        let is_empty = |pair: &Pair<'_>| matches!(&pair.value, Value::Text(text) if text.is_empty());
+        if !unknown && pairs.iter().any(|pair| pair.name == name && is_empty(pair)) {
+            emptied += 1;
+            // A struct has only so many fields. The values of a map are of one type, but for `#[serde(flatten)]`.
+            let all = in_map && emptied > MAX_EMPTIED;
+            for pair in pairs.iter_mut().filter(|pair| is_empty(pair) && (all || pair.name == name)) {
+                pair.value = Value::Empty;
+            }
+        } else {
+            mistakes.push((Some(name.clone()), misfit.message));
+            pairs.retain(|pair| pair.name != name);
+            if !unknown {
+                pairs.push(Pair { name: name.into(), value: Value::StandIn });
             }
         }
         if mistakes.len() == MAX_MISTAKES {
@@ -145,6 +155,8 @@ struct Place {
     name: String,
     /// The name itself was not wanted.
     unknown: bool,
+    /// Any name is wanted.
+    in_map: bool,
 }
 
 struct Query<'p, 'q, 'c> {
@@ -152,13 +164,28 @@ struct Query<'p, 'q, 'c> {
     place: &'c Cell<Option<Place>>,
 }
 
+impl<'p, 'q, 'c> Query<'p, 'q, 'c> {
+    fn parameters(self, in_map: bool) -> Parameters<'p, 'q, 'c> {
+        // Stable, so the values of a list keep their order.
+        self.pairs.sort_by(|one, other| one.name.cmp(&other.name));
+        Parameters { rest: self.pairs, group: &[], place: self.place, in_map }
+    }
+}
+
 impl<'de> Deserializer<'de> for Query<'de, '_, '_> {
     type Error = Misfit;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Misfit> {
-        // Stable, so the values of a list keep their order.
-        self.pairs.sort_by(|one, other| one.name.cmp(&other.name));
-        visitor.visit_map(Parameters { rest: self.pairs, group: &[], place: self.place })
+        visitor.visit_map(self.parameters(true))
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Misfit> {
+        visitor.visit_map(self.parameters(false))
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Misfit> {
@@ -180,7 +207,7 @@ impl<'de> Deserializer<'de> for Query<'de, '_, '_> {
 
     forward_to_deserialize_any! {
         bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit_struct tuple tuple_struct
-        map struct enum identifier ignored_any
+        map enum identifier ignored_any
     }
 }
 
@@ -189,12 +216,13 @@ struct Parameters<'p, 'q, 'c> {
     rest: &'p [Pair<'q>],
     group: &'p [Pair<'q>],
     place: &'c Cell<Option<Place>>,
+    in_map: bool,
 }
 
 impl Parameters<'_, '_, '_> {
     #[cold]
     fn ended_at(&self, name: &str, unknown: bool) {
-        self.place.set(Some(Place { name: name.to_owned(), unknown }));
+        self.place.set(Some(Place { name: name.to_owned(), unknown, in_map: self.in_map }));
     }
 }
 

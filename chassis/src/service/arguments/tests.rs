@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::{cell::Cell, collections::BTreeMap};
 
 use axum::response::IntoResponse;
 use http::StatusCode;
@@ -90,6 +90,29 @@ fn a_query_is_read_as_forms_write_it() {
 #[test]
 fn an_empty_value_is_none_where_the_type_cannot_be_empty() {
     assert_eq!(right::<Filter>("limit=&color&name="), Filter { name: Some(String::new()), ..NONE });
+    let list: BTreeMap<String, Vec<Option<u32>>> = right("a=&a=1&a=&b=2&b=");
+    assert_eq!((&*list["a"], &*list["b"]), (&[None, Some(1), None][..], &[Some(2), None][..]));
+    let texts: BTreeMap<String, Option<String>> = right(&(0..100).map(|n| format!("{n}=&")).collect::<String>());
+    assert!(texts.values().all(|text| text.as_deref() == Some("")));
+}
+
+#[test]
+fn many_empty_values_are_not_read_once_more_each() {
+    thread_local!(static READ: Cell<usize> = const { Cell::new(0) });
+
+    #[derive(Debug)]
+    struct Counted;
+
+    impl<'de> Deserialize<'de> for Counted {
+        fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            READ.set(READ.get() + 1);
+            u32::deserialize(deserializer).map(|_| Self)
+        }
+    }
+
+    let many: String = (0..1000).map(|n| format!("{n}=&")).collect();
+    assert!(right::<BTreeMap<String, Option<Counted>>>(&many).values().all(Option::is_none));
+    assert!(READ.get() < 50, "{}", READ.get());
 }
 
 #[tokio::test]
