@@ -23,7 +23,7 @@ use crate::{
     context::{Protocol, RequestContext},
     // floor: the observer keeps what is known of a route; this layer tells it which one answers
     observe::{Observer, route::RouteStats},
-    problem::Problem,
+    problem::{Problem, clipped},
     reject::{reject, reject_with},
 };
 
@@ -148,10 +148,11 @@ fn refuse(verdict: &Verdict, request: &Request<Body>) -> Response<Body> {
     match verdict {
         Verdict::NotAcceptable(media) => {
             let found = request.headers().get_all(ACCEPT).iter().filter_map(|line| line.to_str().ok());
-            let found: Vec<_> = found.collect();
+            let found = found.collect::<Vec<_>>().join(", ");
+            let found = clipped(&found);
             let problem = Problem::new(StatusCode::NOT_ACCEPTABLE, Cause::InvalidRequest.as_str())
                 .title(Cause::InvalidRequest.title())
-                .detail(format!("found accept: {}, expected a range that admits {media}", found.join(", ")));
+                .detail(format!("found accept: {found}, expected a range that admits {media}"));
             reject_with(problem, Cause::InvalidRequest, protocol())
         }
         Verdict::TooLarge(limit) => too_large(*limit),
@@ -241,4 +242,23 @@ fn is_failure(response: &Response<Body>) -> bool {
 
 fn tells_of_size(response: &Response<Body>) -> bool {
     response.extensions().get() == Some(&Refusal(Cause::PayloadTooLarge))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_long_accept_is_not_quoted_whole() {
+        let mut request = Request::new(Body::empty());
+        for _ in 0..10 {
+            request.headers_mut().append(ACCEPT, http::HeaderValue::from_static("text/plain"));
+            request.headers_mut().append(ACCEPT, "x/y,".repeat(1000).parse().expect("a header"));
+        }
+        let answer = refuse(&Verdict::NotAcceptable("application/json"), &request);
+        assert_eq!(answer.status(), StatusCode::NOT_ACCEPTABLE);
+        let body = axum::body::to_bytes(answer.into_body(), 1000).await.expect("a short body");
+        let body = String::from_utf8_lossy(&body).into_owned();
+        assert!(body.contains("found accept: text/plain") && body.contains("admits application/json"), "{body}");
+    }
 }

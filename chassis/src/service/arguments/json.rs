@@ -69,7 +69,7 @@ fn acceptable(headers: &HeaderMap) -> Result<bool, Problem> {
     // RFC 9110 §8.4: codings that were applied; "identity" is not one, but is seen.
     for value in headers.get_all(header::CONTENT_ENCODING) {
         if !value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity") {
-            let detail = format!("found content-encoding {value:?}, expected none");
+            let detail = format!("found content-encoding {}, expected none", clipped(&format!("{value:?}")));
             return Err(invalid(StatusCode::UNSUPPORTED_MEDIA_TYPE)
                 .detail(detail)
                 .header(header::ACCEPT_ENCODING, IDENTITY));
@@ -98,7 +98,7 @@ fn is_json(content_type: &str) -> bool {
 #[cold]
 fn wrong_type(found: &str) -> Problem {
     invalid(StatusCode::UNSUPPORTED_MEDIA_TYPE)
-        .detail(format!("found {found}, expected application/json"))
+        .detail(format!("found {}, expected application/json", clipped(found)))
         // RFC 9110 §15.5.16.
         .header(header::ACCEPT, JSON)
 }

@@ -367,6 +367,18 @@ async fn a_body_is_json_in_utf_8_and_not_compressed() {
 }
 
 #[tokio::test]
+async fn a_long_header_is_not_quoted_whole() {
+    let long = "x".repeat(10_000);
+    for (content_type, coding) in [(&*long, "identity"), ("application/json", &*long)] {
+        let request = Request::post("/").header("content-type", content_type).header("content-encoding", coding);
+        let Ok(arguments) = Arguments::from_request(request.body(Body::from("1")).expect("a request"), &()).await;
+        let (status, problem) = told(arguments.json::<u8>().await.expect_err("a header is wrong")).await;
+        let detail = problem["detail"].as_str().unwrap_or_default();
+        assert!(status == 415 && detail.contains(", expected ") && detail.len() < 500, "{problem}");
+    }
+}
+
+#[tokio::test]
 async fn what_is_not_json_is_a_400_that_says_where() {
     for (bytes, expected) in [
         (&b"\xef\xbb\xbf{}"[..], "the body begins with a byte order mark, expected JSON without one"),
