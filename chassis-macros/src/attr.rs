@@ -1,7 +1,7 @@
 //! The attributes of a handler to values: `#[get("/orders/{id}", timeout = "2s")]`, `#[rpc(GetOrder)]`.
 
 use proc_macro2::{Span, TokenStream, TokenTree};
-use syn::{Attribute, Ident, LitStr, Meta};
+use syn::{Attribute, Ident, LitStr, Meta, ext::IdentExt, parse::Parser};
 
 use crate::{
     fallback::Mistakes,
@@ -147,23 +147,17 @@ impl RpcAttr {
             Err(_) if matches!(&*method, "self" | "super" | "crate" | "extern") => {
                 Ident::new(&format!("{method}_"), name.span())
             }
+            Err(_) if method.starts_with(char::is_numeric) => Ident::new(&format!("_{method}"), name.span()),
             Err(_) => Ident::new_raw(&method, name.span()),
         }
     }
 }
 
 fn rpc_name(entry: &TokenStream, mistakes: &mut Mistakes) -> Option<Ident> {
-    if let Ok(name) = syn::parse2::<Ident>(entry.clone()) {
-        let text = name.to_string();
-        let pascal = pascal_case(&text);
-        if pascal == text {
-            return Some(name);
-        }
-        mistakes.on(
-            &name,
-            format!("found `{name}`, expected the name of the rpc in the `.proto` file: write `#[rpc({pascal})]`"),
-        );
-        return None;
+    // A `.proto` may call it as it likes, a word of Rust's included; a style guide alone asks for `GetOrder`.
+    match Ident::parse_any.parse2(entry.clone()) {
+        Ok(name) if name != "_" => return Some(name.unraw()),
+        _ => {}
     }
     let meant = syn::parse2::<LitStr>(entry.clone()).ok().map(|text| text.value());
     let meant = meant.map(|text| pascal_case(text.rsplit(['/', '.']).next().unwrap_or_default()));

@@ -25,16 +25,42 @@ fn check_rpc(method: TokenStream, expected: &[&str]) {
 }
 
 #[test]
+fn an_rpc_may_have_any_name_that_a_proto_allows() {
+    for (attribute, name, method) in [
+        (quote!(rpc(GetOrder)), "GetOrder", "get_order"),
+        (quote!(rpc(getOrder)), "getOrder", "get_order"),
+        (quote!(rpc(get_order)), "get_order", "get_order"),
+        (quote!(rpc(Get_Order)), "Get_Order", "get_order"),
+        (quote!(rpc(GET_ORDER)), "GET_ORDER", "get_order"),
+        (quote!(rpc(Move)), "Move", "r#move"),
+        (quote!(rpc(move)), "move", "r#move"),
+        (quote!(rpc(r#move)), "move", "r#move"),
+        (quote!(rpc(Super)), "Super", "super_"),
+        (quote!(rpc(_1st)), "_1st", "_1st"),
+        (quote!(rpc(__)), "__", "__"),
+    ] {
+        let block = quote! {
+            impl Orders {
+                #[#attribute]
+                async fn order(&self) {}
+            }
+        };
+        let expanded = service(quote!(grpc = proto::orders_server::Orders), block);
+        assert_eq!(mistakes_in(&expanded), [""; 0], "{attribute}");
+        let expanded = expanded.to_string();
+        assert!(expanded.contains(&format!("> :: {method})")), "{attribute}: no {method} in {expanded}");
+        assert!(expanded.contains(&format!("\"{name}\"")), "{attribute}: no {name} in {expanded}");
+    }
+}
+
+#[test]
 fn an_rpc_must_be_well_formed() {
     for (attribute, expected) in [
-        (
-            quote!(rpc(get_order)),
-            "found `get_order`, expected the name of the rpc in the `.proto` file: write `#[rpc(GetOrder)]`",
-        ),
         (
             quote!(rpc("GetOrder")),
             "found `\"GetOrder\"`, expected the name of the rpc as a plain word: write `#[rpc(GetOrder)]`",
         ),
+        (quote!(rpc(_)), "found `_`, expected the name of the rpc as a plain word"),
         (quote!(rpc("/orders.v1.Orders/GetOrder")), "write `#[rpc(GetOrder)]`"),
         (quote!(rpc = "GetOrder"), "the name stands in parentheses: write `#[rpc(GetOrder)]`"),
         (quote!(rpc(GetOrder, timeot = "2s")), "did you mean `timeout`?"),
