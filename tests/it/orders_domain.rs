@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 /// What the domain must not name, and so cannot use.
-const FOREIGN: [&str; 8] = ["axum", "hyper", "http", "tonic", "prost", "tracing", "opentelemetry", "sqlx"];
+const FOREIGN: [&str; 12] =
+    ["api", "axum", "grpc", "http", "hyper", "opentelemetry", "prost", "proto", "sqlx", "tonic", "tower", "tracing"];
 
 fn files(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).expect("the folder is there").map(|entry| entry.expect("an entry").path());
@@ -35,6 +36,7 @@ fn a_foreign_name_is_seen_however_it_is_written() {
         ("fn f() -> tonic::Status {", &["tonic"]),
         ("use {::tracing, serde};", &["tracing"]),
         ("#[tracing::instrument]", &["tracing"]),
+        ("use crate::grpc::proto;", &["grpc", "proto"]),
         ("// over HTTP, with axum", &[]),
         ("let http_like = 1;", &[]),
     ] {
