@@ -1,8 +1,10 @@
 //! `examples/orders` says the same to everybody: to curl, to a gRPC client in another language, to the typed client.
 
+use std::collections::BTreeSet;
+
 use chassis::{
     client::{CallError, Client},
-    service::Created,
+    service::{Created, Raw as Whole},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -145,6 +147,8 @@ async fn curl_and_a_grpc_client_in_another_language_get_the_same_answers_errors_
     let wishes = wishes();
     let mut over_http = Quickstart::example("orders").start().await;
     let mut over_grpc = Quickstart::example("orders").start().await;
+    let called: BTreeSet<_> = wishes.iter().map(|wish| wish.call).collect();
+    assert_eq!(called.len(), 6, "every rpc is called: {called:?}");
     let calls = seen_by_python(&over_grpc, &wishes).await;
     assert_eq!(calls.len(), wishes.len());
     let mut id = String::new();
@@ -168,12 +172,19 @@ async fn curl_and_a_grpc_client_in_another_language_get_the_same_answers_errors_
         if body["code"] == "invalid_request" {
             // HTTP says what was found in the path, too.
             let (http, grpc) = (violations(&body), call["violations"].as_array().expect("violations"));
+            assert!(!http.is_empty(), "{what}: {body}");
             assert_eq!(http.len(), grpc.len(), "{what}: {body}");
+            // Each says the first mistake at once, with its place in its own notation.
+            let first = grpc[0]["description"].as_str().expect("a text");
+            for said in [&body["detail"], &call["message"]] {
+                assert!(said.as_str().is_some_and(|said| said.contains(first)), "{what}: {said} has not {first}");
+            }
             for ((field, text), told) in http.iter().zip(grpc) {
                 assert_eq!(told["field"], **field, "{what}");
                 assert!(text.ends_with(told["description"].as_str().expect("a text")), "{what}: {text} and {told}");
             }
         } else {
+            assert_eq!((violations(&body).len(), &call["violations"]), (0, &Value::Null), "{what}");
             let told = |text: &Value| text.as_str().unwrap_or_default().replace(&id, "…");
             let (told_http, told_grpc) = (told(&body["detail"]), call["message"].as_str().unwrap().to_owned());
             // The two services have an order each: only the ids differ.
@@ -274,8 +285,40 @@ trait OrdersApi: Send + Sync {
     #[post("/orders/{id}/payment")]
     async fn pay(&self, id: &str, payment: Payment) -> Result<Order, CallError>;
 
+    #[put("/orders/{id}/shipment")]
+    async fn ship(&self, id: &str) -> Result<Order, CallError>;
+
     #[put("/orders/{id}/cancellation")]
     async fn cancel(&self, id: &str) -> Result<Order, CallError>;
+
+    // It ends with the order's last event.
+    #[get("/orders/{id}/events")]
+    async fn follow(&self, id: &str) -> Result<Whole<String>, CallError>;
+
+    #[get("/exports/orders")]
+    async fn export(&self) -> Result<Whole<String>, CallError>;
+
+    #[get("/customers/{customer}/orders")]
+    async fn of_customer(&self, customer: &str) -> Result<Page, CallError>;
+}
+
+/// Of a problem, what does not differ from request to request: status, code, detail, and each violation with its place.
+type Told = (u16, String, Option<String>, Vec<(String, String)>);
+
+fn told_to_the_client(error: &CallError) -> Told {
+    let problem = error.problem().expect("a problem");
+    let violations = problem.violations().iter().map(|one| (one.place.clone(), one.message.clone())).collect();
+    (problem.status().as_u16(), problem.code().to_owned(), problem.detail().map(str::to_owned), violations)
+}
+
+fn told_to_curl(answer: &Answer) -> Told {
+    let problem = answer.json();
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    let violations = problem["violations"].as_array().into_iter().flatten().map(|one| {
+        let place = text(&one["pointer"]).or(text(&one["parameter"])).expect("a place");
+        (place, text(&one["message"]).expect("a message"))
+    });
+    (answer.status, text(&problem["code"]).expect("a code"), text(&problem["detail"]), violations.collect())
 }
 
 #[tokio::test]
@@ -297,14 +340,15 @@ async fn the_typed_client_gets_what_curl_gets_errors_included() {
     let paid = client.pay(&id, Payment { cents: 500 }).await.unwrap();
     assert_eq!((&*paid.status, json!(paid)), ("paid", service.get(&path).await.json()));
 
-    // A member that differs from request to request stays out.
-    let told = |error: &CallError| {
-        let problem = error.problem().expect("a problem");
-        (problem.status().as_u16(), problem.code().to_owned())
-    };
-    let refusal = |answer: Answer| (answer.status, answer.json()["code"].as_str().unwrap().to_owned());
     let payment = json!({"cents": 500});
+    let items = vec![Item { sku: String::new(), count: 0, cents: 1 }];
+    let wrong = NewOrder { key: String::new(), customer: "ada".to_owned(), items };
+    let mut with_violations = 0;
     for (error, refused) in [
+        (
+            client.place(&wrong).await.map(drop).unwrap_err(),
+            send(service.http, "POST", "/orders", Some(&json!(wrong))).await,
+        ),
         (
             client.order(UNKNOWN).await.map(drop).unwrap_err(),
             send(service.http, "GET", &format!("/orders/{UNKNOWN}"), None).await,
@@ -318,9 +362,22 @@ async fn the_typed_client_gets_what_curl_gets_errors_included() {
             send(service.http, "GET", "/orders?limit=0", None).await,
         ),
     ] {
-        assert_eq!(told(&error), refusal(refused), "{error}");
+        let told = told_to_the_client(&error);
+        assert_eq!(told, told_to_curl(&refused), "{error}");
+        assert!(told.2.is_some(), "{error}: no detail");
+        with_violations += usize::from(!told.3.is_empty());
     }
-    assert_eq!(client.cancel(&id).await.unwrap().status, "cancelled");
+    assert_eq!(with_violations, 2, "the order that is wrong, and the limit");
+
+    assert_eq!(client.ship(&id).await.unwrap().status, "shipped");
+    let Whole(events) = client.follow(&id).await.unwrap();
+    assert!(events.contains("\"status\":\"shipped\""), "{events}");
+    let other = client.place(&NewOrder { key: "l".to_owned(), ..new }).await.unwrap().value;
+    assert_eq!(client.cancel(&other.id).await.unwrap().status, "cancelled");
+    assert_eq!(json!(client.of_customer("ada").await.unwrap()), service.get("/customers/ada/orders").await.json());
+    let Whole(lines) = client.export().await.unwrap();
+    let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(json!(lines), service.get("/orders").await.json()["orders"]);
     assert_eq!(service.terminate().await, 0);
 }
 
