@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use chassis::{Chassis, testing::TestService};
 
 use crate::support::{
-    catalogue::Catalogue,
+    catalogue::{Catalogue, Depot},
     process::{Ended, Folder, Quickstart},
     python,
 };
@@ -32,7 +32,8 @@ async fn schemathesis(service: SocketAddr, further: &[&str]) -> Ended {
 
 #[tokio::test]
 async fn the_validator_has_nothing_to_say() {
-    let service = TestService::start(|chassis: Chassis| chassis.mount(Catalogue::default())).await.unwrap();
+    let mount = |chassis: Chassis| chassis.mount(Catalogue::default()).mount(Depot::default());
+    let service = TestService::start(mount).await.unwrap();
     validate(&service.get("/openapi.json").await.unwrap().text()).await;
     let printed = Quickstart::bare().arguments(&["openapi"]).run().await;
     validate(&printed.stdout).await;
@@ -69,7 +70,8 @@ async fn schemathesis_finds_nothing_in_the_orders_example() {
 
 #[tokio::test]
 async fn schemathesis_finds_nothing_in_a_service_with_every_kind_of_argument() {
-    let service = TestService::start(|chassis: Chassis| chassis.mount(Catalogue::default())).await.unwrap();
+    let mount = |chassis: Chassis| chassis.mount(Catalogue::default()).mount(Depot::default());
+    let service = TestService::start(mount).await.unwrap();
     let ended = schemathesis(service.http(), &[]).await;
     assert!(ended.code == Some(0) && ended.stdout.contains("No issues found"), "{}{}", ended.stdout, ended.stderr);
 }

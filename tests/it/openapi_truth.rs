@@ -11,7 +11,7 @@ use http::Request;
 use serde_json::{Value, json};
 
 use crate::support::{
-    catalogue::{Catalogue, item},
+    catalogue::{Catalogue, Depot, item},
     python,
     raw::Raw,
 };
@@ -47,6 +47,7 @@ fn calls() -> Vec<Call> {
         call("narrow", "/narrow"),
         call("raw", "/raw"),
         call("dynamic", "/dynamic/word"),
+        call("file", "/v1/depot/files/a/b%2Fc"),
     ]
 }
 
@@ -69,6 +70,11 @@ fn failures() -> Vec<Call> {
         call("has", "/colours/green"),
         call("dynamic", "/dynamic/%FF"),
         call("dynamic", "/dynamic/teapot"),
+        call("file", "/v1/depot/files/items/404"),
+        call("file", "/v1/depot/files/items/410"),
+        call("file", "/v1/depot/files/items/503"),
+        call("file", "/v1/depot/files/sealed"),
+        call("file", "/v1/depot/files/%FF"),
     ]
 }
 
@@ -211,10 +217,11 @@ impl Provoker<'_> {
 #[tokio::test]
 async fn what_is_listed_can_be_provoked_and_what_is_answered_is_listed() {
     let catalogue = Catalogue::default();
+    let depot = Depot { panics: catalogue.panics.clone() };
     let (panics, gate, waits) = (catalogue.panics.clone(), catalogue.gate.clone(), catalogue.waits.clone());
     let service = TestService::builder()
         .set("http.body_limit", "1KiB")
-        .start(|chassis: Chassis| chassis.mount(catalogue))
+        .start(|chassis: Chassis| chassis.mount(catalogue).mount(depot))
         .await
         .unwrap();
     let described = Described::new(service.get("/openapi.json").await.unwrap().json());
@@ -295,6 +302,29 @@ async fn what_is_listed_can_be_provoked_and_what_is_answered_is_listed() {
     let input = json!({ "document": described.document, "answers": answers }).to_string();
     let wrong = python::tool(&[script.to_str().unwrap()], &input, Path::new(env!("CARGO_TARGET_TMPDIR"))).await;
     assert_eq!((wrong.code, wrong.stdout.as_str()), (Some(0), ""), "{}", wrong.stderr);
+}
+
+/// What docs/handlers.md says of paths.
+#[tokio::test]
+async fn the_rest_of_a_path_is_not_empty_and_a_slash_at_the_end_makes_another_path() {
+    let mount = |chassis: Chassis| chassis.mount(Catalogue::default()).mount(Depot::default());
+    let service = TestService::start(mount).await.unwrap();
+    for (path, status) in [
+        ("/v1/depot/files/", 404),
+        ("/v1/depot/files", 404),
+        ("/v1/depot/files/a/", 200),
+        ("/items/7/", 404),
+        ("/items/", 404),
+        ("/dynamic/", 404),
+    ] {
+        assert_eq!(service.get(path).await.unwrap().status, status, "{path}");
+    }
+    let cup = json!(item("cup")).to_string();
+    let request = Request::put(format!("http://{}/shelves//top", service.http()));
+    let empty = service.send(request.header("content-type", "application/json").body(cup).unwrap()).await.unwrap();
+    assert_eq!((empty.status.as_u16(), &empty.json()["violations"][0]["parameter"]), (400, &json!("shelf")));
+    assert_eq!(service.get("/v1/depot/files/a/b%2Fc").await.unwrap().json(), json!("a/b/c"));
+    assert_eq!(service.get("/v1/depot/files/a/").await.unwrap().json(), json!("a/"));
 }
 
 #[tokio::test]

@@ -125,6 +125,39 @@ pub fn item(name: &str) -> Item {
     Item { name: name.to_owned(), cents: 99, weight: None, colours: vec![Colour::Red], parts: Vec::new() }
 }
 
+/// A second service, behind a prefix; it panics when the first does.
+#[derive(Debug, Clone, Default)]
+pub struct Depot {
+    pub panics: Arc<AtomicBool>,
+}
+
+#[derive(Debug, thiserror::Error, Problem)]
+pub enum DepotError {
+    #[error(transparent)]
+    #[problem(transparent)]
+    Item(#[from] ItemError),
+    /// Nobody may look.
+    #[error("the file is sealed")]
+    #[problem(forbidden)]
+    Sealed,
+}
+
+#[chassis::service(path = "/depot", version = "v1", tag = "depot")]
+impl Depot {
+    /// Read a file.
+    #[get("/files/{*rest}")]
+    async fn file(&self, rest: String) -> Result<String, DepotError> {
+        assert!(!self.panics.load(Ordering::Relaxed), "told to panic");
+        match rest.as_str() {
+            "items/404" => Err(ItemError::Unknown { id: ItemId(404) }.into()),
+            "items/410" => Err(ItemError::Gone.into()),
+            "items/503" => Err(ItemError::Store.into()),
+            "sealed" => Err(DepotError::Sealed),
+            _ => Ok(rest),
+        }
+    }
+}
+
 impl Catalogue {
     fn trip(&self) {
         assert!(!self.panics.load(Ordering::Relaxed), "told to panic");
