@@ -32,6 +32,11 @@ const SUCCESS: &str = "a success (2xx)";
 /// A type that a response can become. For a type of your own that is not JSON.
 ///
 /// The return type of a client's method is looked up here first, then as `serde::Deserialize`.
+#[diagnostic::on_unimplemented(
+    message = "an answer cannot become `{Self}` with `answer`",
+    label = "expected a `FromAnswer`",
+    note = "of JSON, call `json` instead of `answer`, with `#[derive(serde::Deserialize)]` on `{Self}`; or write `impl chassis::client::FromAnswer for {Self}`"
+)]
 pub trait FromAnswer: Sized {
     /// What the request accepts. Default: anything.
     const ACCEPT: &'static str = "*/*";

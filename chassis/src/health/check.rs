@@ -27,6 +27,11 @@ use super::{Criticality, HealthConfig, Status, state::Outcome, state::Plan};
 ///
 /// # Cancel safety
 /// The future is dropped when the check's timeout has passed, and when the service stops. A panic is a failure.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no health check",
+    label = "expected a `Check`",
+    note = "pass a closure, `|| async {{ Ok::<(), chassis::health::CheckError>(()) }}`, or write `impl chassis::health::Check for {Self}`"
+)]
 pub trait Check: Send + Sync + 'static {
     /// Asks once. It must not block its thread: nobody can stop it then, and its result comes late.
     fn check(&self) -> impl Future<Output = Result<(), CheckError>> + Send;

@@ -76,6 +76,11 @@ use crate::{
 ///         .await
 /// }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not observe failures",
+    label = "expected a `FailureObserver`",
+    note = "write `impl chassis::observe::FailureObserver for {Self}` with the methods you want to hear of: `rejected`, `failed`, `declined`"
+)]
 pub trait FailureObserver: Send + Sync + 'static {
     /// The chassis turned the request away.
     fn rejected(&self, request: &FailedRequest<'_>) {

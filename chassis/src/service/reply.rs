@@ -20,6 +20,11 @@ const INITIAL_BODY_BYTES: usize = 256;
 /// A value that knows how it is answered. For a type of your own that is neither JSON nor an axum response.
 ///
 /// A handler's type is looked up here first, then as [`Serialize`], then as axum's [`IntoResponse`].
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not say how it is answered",
+    label = "expected a `Reply`",
+    note = "write `impl chassis::service::Reply for {Self}`; JSON needs none of it: `#[derive(serde::Serialize)]`"
+)]
 pub trait Reply {
     /// What is in the body, for the OpenAPI document; `()` when nothing can be said.
     type Body;
