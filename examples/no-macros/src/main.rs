@@ -18,7 +18,7 @@ use chassis::{
     },
 };
 use http::{Method, StatusCode};
-use orders::{NewOrder, Order, OrderError};
+use orders::{EmptyOrder, NewOrder, Order, UnknownOrder};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[allow(missing_docs, unreachable_pub, reason = "made from quickstart's proto/orders/v1/orders.proto")]
@@ -29,11 +29,11 @@ mod proto {
 struct Orders;
 
 impl Orders {
-    async fn order(&self, id: u32) -> Result<Order, OrderError> {
-        orders::find(id).ok_or(OrderError::Unknown(id))
+    async fn order(&self, id: u32) -> Result<Order, UnknownOrder> {
+        orders::find(id).ok_or(UnknownOrder(id))
     }
 
-    async fn place(&self, order: NewOrder) -> Result<Created<Order>, OrderError> {
+    async fn place(&self, order: NewOrder) -> Result<Created<Order>, EmptyOrder> {
         orders::place(order).map(Created::new)
     }
 }
@@ -46,13 +46,13 @@ impl Service for Orders {
                 .doc("Look one order up.")
                 .argument(ArgumentInfo::new(Source::Path, "id", TypeInfo::of::<u32>()))
                 .answer(AnswerInfo::new(AnswerKind::new(StatusCode::OK, Content::Json), order))
-                .problems(OrderError::describe()),
+                .problems(UnknownOrder::describe()),
             RouteInfo::new(Method::POST, "/orders", "place")
                 .doc("Place an order.\n\nThis example keeps none, so the answer names no place to look it up.")
                 .policy(RoutePolicy::new().timeout(Duration::from_secs(2)))
                 .argument(ArgumentInfo::new(Source::Body, "order", TypeInfo::of::<NewOrder>()))
                 .answer(AnswerInfo::new(Created::<Order>::kind(), order))
-                .problems(OrderError::describe()),
+                .problems(EmptyOrder::describe()),
         ]
     }
 
@@ -65,7 +65,7 @@ impl Service for Orders {
         let info = RouteInfo::rpc(name, "GetOrder", "order")
             .doc("Look one order up.")
             .argument(ArgumentInfo::new(Source::Field, "id", TypeInfo::of::<u32>()))
-            .problems(OrderError::describe());
+            .problems(UnknownOrder::describe());
         let get_order = move |message: proto::GetOrderRequest| {
             let service = self.clone();
             async move {

@@ -53,36 +53,35 @@ pub(crate) struct NewOrder {
     pub(crate) items: Vec<Item>,
 }
 
-/// What can go wrong with an order.
+/// No order has this id.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum OrderError {
-    /// No order has this id.
-    #[error("there is no order {0}")]
-    Unknown(u32),
-    /// The order has no items.
-    #[error("an order needs at least one item")]
-    Empty,
-}
+#[error("there is no order {0}")]
+pub(crate) struct UnknownOrder(pub(crate) u32);
 
-impl IntoProblem for OrderError {
+impl IntoProblem for UnknownOrder {
     fn into_problem(self) -> Problem {
-        let problem = match self {
-            Self::Unknown(_) => Problem::not_found(UNKNOWN),
-            Self::Empty => Problem::unprocessable(EMPTY),
-        };
-        problem.explained_by(&self)
+        Problem::not_found("unknown_order").explained_by(&self)
     }
 
     fn describe() -> Vec<ProblemInfo> {
-        vec![
-            ProblemInfo::of(&Problem::not_found(UNKNOWN)).doc("No order has this id."),
-            ProblemInfo::of(&Problem::unprocessable(EMPTY)).doc("The order has no items."),
-        ]
+        vec![ProblemInfo::of(&Problem::not_found("unknown_order")).doc("No order has this id.")]
     }
 }
 
-const UNKNOWN: &str = "unknown_order";
-const EMPTY: &str = "empty_order";
+/// The order has no items.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("an order needs at least one item")]
+pub(crate) struct EmptyOrder;
+
+impl IntoProblem for EmptyOrder {
+    fn into_problem(self) -> Problem {
+        Problem::unprocessable("empty_order").explained_by(&self)
+    }
+
+    fn describe() -> Vec<ProblemInfo> {
+        vec![ProblemInfo::of(&Problem::unprocessable("empty_order")).doc("The order has no items.")]
+    }
+}
 
 /// The order with this id, about 215 bytes as JSON, or nothing when there is none.
 pub(crate) fn find(id: u32) -> Option<Order> {
@@ -106,9 +105,9 @@ pub(crate) fn find(id: u32) -> Option<Order> {
 }
 
 /// Takes an order; this example keeps none.
-pub(crate) fn place(order: NewOrder) -> Result<Order, OrderError> {
+pub(crate) fn place(order: NewOrder) -> Result<Order, EmptyOrder> {
     if order.items.is_empty() {
-        return Err(OrderError::Empty);
+        return Err(EmptyOrder);
     }
     let id = LAST_ID + 1;
     Ok(Order {

@@ -6,7 +6,7 @@ mod grpc;
 mod orders;
 
 use chassis::prelude::*;
-use orders::{NewOrder, Order, OrderError};
+use orders::{EmptyOrder, NewOrder, Order, UnknownOrder};
 
 struct Orders;
 
@@ -15,15 +15,15 @@ impl Orders {
     /// Look one order up.
     #[get("/orders/{id}")]
     #[rpc(GetOrder)]
-    async fn order(&self, id: u32) -> Result<Order, OrderError> {
-        orders::find(id).ok_or(OrderError::Unknown(id))
+    async fn order(&self, id: u32) -> Result<Order, UnknownOrder> {
+        orders::find(id).ok_or(UnknownOrder(id))
     }
 
     /// Place an order.
     ///
     /// This example keeps none, so the answer names no place to look it up.
     #[post("/orders", timeout = "2s")]
-    async fn place(&self, order: NewOrder) -> Result<Created<Order>, OrderError> {
+    async fn place(&self, order: NewOrder) -> Result<Created<Order>, EmptyOrder> {
         orders::place(order).map(Created::new)
     }
 }

@@ -54,18 +54,17 @@ pub(crate) struct NewOrder {
     pub(crate) items: Vec<Item>,
 }
 
-/// What can go wrong with an order.
+/// No order has this id.
 #[derive(Debug, PartialEq, Eq, thiserror::Error, Problem)]
-pub(crate) enum OrderError {
-    /// No order has this id.
-    #[error("there is no order {0}")]
-    #[problem(not_found, code = "unknown_order")]
-    Unknown(u32),
-    /// The order has no items.
-    #[error("an order needs at least one item")]
-    #[problem(unprocessable, code = "empty_order")]
-    Empty,
-}
+#[error("there is no order {0}")]
+#[problem(not_found)]
+pub(crate) struct UnknownOrder(pub(crate) u32);
+
+/// The order has no items.
+#[derive(Debug, PartialEq, Eq, thiserror::Error, Problem)]
+#[error("an order needs at least one item")]
+#[problem(unprocessable)]
+pub(crate) struct EmptyOrder;
 
 /// The order with this id, about 215 bytes as JSON, or nothing when there is none.
 pub(crate) fn find(id: u32) -> Option<Order> {
@@ -89,9 +88,9 @@ pub(crate) fn find(id: u32) -> Option<Order> {
 }
 
 /// Takes an order; this example keeps none.
-pub(crate) fn place(order: NewOrder) -> Result<Order, OrderError> {
+pub(crate) fn place(order: NewOrder) -> Result<Order, EmptyOrder> {
     if order.items.is_empty() {
-        return Err(OrderError::Empty);
+        return Err(EmptyOrder);
     }
     let id = LAST_ID + 1;
     Ok(Order {
@@ -128,6 +127,6 @@ mod tests {
     #[test]
     fn an_order_without_items_is_refused() {
         let order = NewOrder { customer: "ada".into(), items: vec![] };
-        assert_eq!(place(order), Err(OrderError::Empty));
+        assert_eq!(place(order), Err(EmptyOrder));
     }
 }
