@@ -257,26 +257,28 @@ where
         }
     }
 
-    /// Refuses parts that do not agree, all of them at once. Before anything runs, and before any port opens.
+    /// Refuses parts that do not agree, all of them at once. Before anything runs, and before any port opens. What agrees
+    /// stands beside the chassis's own routes from then on.
     fn check_coherence(&mut self, config: &Settings) -> Result<()> {
         let mut told = std::mem::take(&mut self.conflicts);
         // What is described is told by the rules; only of a plain router nothing else is known than what axum says.
         let described = self.routes.iter().any(|route| OWN_ROUTES.iter().any(|own| coherence::takes_own(route, own)));
-        let merged = log::caught(|| self.router.clone().merge(self.own_routes()));
-        if let Some(panic) = merged.err().filter(|_| !described) {
-            told.push(Conflict::new(
+        match log::caught(|| self.router.clone().merge(self.own_routes())) {
+            Ok(router) => self.router = router,
+            Err(_) if described => {}
+            Err(panic) => told.push(Conflict::new(
                 "Chassis::mount",
                 format!(
                     "a plain router stands where the chassis answers itself: {}; choose another path, or set \
                      openapi.enabled = false when it is that of the document or its page",
                     panic.message
                 ),
-            ));
+            )),
         }
         for gap in gaps(&self.descriptors, &self.routes) {
             match gap.kind {
                 // A tonic server of the same name answers the rest: streams, for one.
-                GapKind::Unanswered if self.has_server_of(&gap.place) => {}
+                GapKind::Unanswered if self.has_server_of(&gap.service) => {}
                 // gRPC has a status for it, and a service may grow into its `.proto`.
                 GapKind::Unanswered => tracing::warn!("{}: {}", gap.place, gap.message),
                 GapKind::Unknown | GapKind::Untaken | GapKind::Unfed => {
@@ -303,10 +305,8 @@ where
         Ok(())
     }
 
-    /// Whether a tonic server is there for this `rpc orders.v1.Orders/GetOrder`.
-    fn has_server_of(&self, rpc: &str) -> bool {
-        let service =
-            rpc.strip_prefix("rpc ").and_then(|path| path.split_once('/')).map_or(rpc, |(service, _)| service);
+    /// Whether a tonic server of this name is there.
+    fn has_server_of(&self, service: &str) -> bool {
         self.grpc_sources.iter().any(|(name, source)| *name == service && *source == GrpcSource::Server)
     }
 
@@ -319,10 +319,9 @@ where
         probes.merge(openapi::http::routes(&self.openapi(), &self.settings.value().openapi, &self.routes))
     }
 
-    /// Everything the main port answers.
+    /// Everything the main port answers; the check has put the chassis's own routes there already.
     fn all_routes(&mut self, streams_end: &CancellationToken) -> Result<Router> {
-        let own_routes = self.own_routes();
-        let mut router = std::mem::take(&mut self.router).merge(own_routes);
+        let mut router = std::mem::take(&mut self.router);
         if !self.grpc_names.is_empty() {
             let mut grpc = self.grpc.take().unwrap_or_else(GrpcRoutes::builder);
             grpc.add_service(health::grpc::server(self.core.health.clone(), streams_end.clone()));

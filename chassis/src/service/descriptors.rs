@@ -12,6 +12,8 @@ use super::info::{AnswerKind, ArgumentInfo, RouteInfo, RouteKind, Source};
 pub(crate) struct Gap {
     /// What kind of gap.
     pub(crate) kind: GapKind,
+    /// The gRPC service: `orders.v1.Orders`.
+    pub(crate) service: String,
     /// Where: `rpc orders.v1.Orders/GetOrder`.
     pub(crate) place: String,
     /// What was found and what to write instead.
@@ -95,7 +97,7 @@ fn joined(parent: &str, name: &str) -> String {
 }
 
 fn gap(kind: GapKind, service: &str, method: &str, message: String) -> Gap {
-    Gap { kind, place: format!("rpc {service}/{method}"), message }
+    Gap { kind, service: service.to_owned(), place: format!("rpc {service}/{method}"), message }
 }
 
 fn unanswered(service: &str, name: &str, method: &MethodDescriptorProto) -> Gap {
