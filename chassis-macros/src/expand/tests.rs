@@ -18,6 +18,16 @@ pub(crate) fn golden(name: &str, tokens: &TokenStream) {
     assert!(found == expected, "{name} expands to something else; CHASSIS_BLESS=1 accepts it\n{found}");
 }
 
+/// The messages in an expansion are these, and the handler `healthy` beside them keeps its wiring.
+fn tells(expanded: &TokenStream, expected: &[&str]) {
+    let mistakes = mistakes_in(expanded);
+    assert_eq!(mistakes.len(), expected.len(), "{mistakes:#?}");
+    for (found, expected) in mistakes.iter().zip(expected) {
+        assert!(found.contains(expected), "found {found:?}, expected {expected:?}");
+    }
+    assert!(expanded.to_string().contains("Self :: healthy"), "a sibling lost its wiring: {expanded}");
+}
+
 /// The messages of the `compile_error!`s in an expansion.
 pub(crate) fn mistakes_in(tokens: &TokenStream) -> Vec<String> {
     let mut tokens = tokens.clone().into_iter().peekable();
