@@ -59,7 +59,9 @@ pub mod body_limit;
 pub mod catch_panic;
 pub mod client;
 pub mod config;
+pub mod consul;
 pub mod deadline;
+pub mod discovery;
 pub mod drain;
 pub mod fallback;
 mod grpc_only;
@@ -72,6 +74,7 @@ pub mod route;
 pub mod service;
 pub mod tasks;
 pub mod telemetry;
+pub mod tls;
 
 // Floor 3: the order, and whether all parts agree.
 mod coherence;

@@ -1,10 +1,15 @@
 //! The root of the configuration: one section for each concern, and the service's own under `app`.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    client::ClientConfig,
     config::{Defaults, Opaque},
+    consul::ConsulConfig,
+    discovery::DiscoveryConfig,
     health::HealthConfig,
     openapi::config::OpenApiConfig,
     server::{AdminConfig, HttpConfig},
@@ -34,6 +39,12 @@ pub struct Settings {
     pub log: LogConfig,
     /// Traces and metrics. Exporters follow the standard `OTEL_*` variables.
     pub telemetry: TelemetryConfig,
+    /// The services that this one calls, by the name under which it calls them.
+    pub clients: BTreeMap<String, ClientConfig>,
+    /// Whether and how this instance is announced to others.
+    pub discovery: DiscoveryConfig,
+    /// The Consul agent.
+    pub consul: ConsulConfig,
     /// The service's own settings.
     pub app: Opaque,
 }

@@ -4,19 +4,18 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header, uri::Scheme};
-use http_body_util::Full;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
     Client,
     answer::{ACCEPT_JSON, Answer, FromAnswer},
+    body::RequestBody,
     error::{CallError, Target, What},
-    http::RequestBody,
     path, query,
 };
 use crate::{
-    context::RequestContext,
+    context::{Protocol, RequestContext},
     deadline::TIMEOUT_HEADER, // floor: one name of the header for both ends
 };
 
@@ -33,6 +32,19 @@ pub struct CallInfo {
     pub idempotent: bool,
     /// When the head of the answer must be there; the call is given up then.
     pub deadline: Option<Instant>,
+    /// How the other end is spoken to.
+    pub protocol: Protocol,
+}
+
+/// Which attempt of its call a request is; in the request's extensions, put there by retries and hedges. Absent, it is the
+/// first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Attempt {
+    /// How many attempts were made before.
+    pub previous: u32,
+    /// Whether another attempt is still under way.
+    pub hedge: bool,
 }
 
 /// One call, made by [`Client::call`]: its arguments, then [`json`](Self::json) or [`answer`](Self::answer) to send it.
@@ -187,11 +199,16 @@ impl Call {
             headers.insert(name, value.clone());
         }
         if let Some(body) = self.body {
-            *request.body_mut() = Full::new(body);
+            *request.body_mut() = RequestBody::from(body);
         }
         *request.method_mut() = self.method;
         *request.uri_mut() = uri;
-        let info = CallInfo { template: self.template, idempotent: target.idempotent, deadline: time.head };
+        let info = CallInfo {
+            template: self.template,
+            idempotent: target.idempotent,
+            deadline: time.head,
+            protocol: Protocol::Http,
+        };
         request.extensions_mut().insert(info);
 
         let transport = Arc::clone(&self.client.0.transport);

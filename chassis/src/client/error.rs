@@ -341,19 +341,48 @@ impl Error for CallError {
 #[derive(Debug)]
 pub struct NotSent {
     cause: Cause,
+    detail: Option<Box<str>>,
+    retry_after: Option<Duration>,
 }
 
 impl NotSent {
     /// Held back for this cause.
     #[must_use]
     pub fn new(cause: Cause) -> Self {
-        Self { cause }
+        Self { cause, detail: None, retry_after: None }
+    }
+
+    /// What else the log should say: which destination, which limit.
+    #[must_use]
+    pub fn detail(mut self, detail: impl Into<Box<str>>) -> Self {
+        self.detail = Some(detail.into());
+        self
+    }
+
+    /// After how long a call may be let through again.
+    #[must_use]
+    pub fn retry_after(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
+        self
+    }
+
+    /// Why it was held back.
+    #[must_use]
+    pub fn cause(&self) -> Cause {
+        self.cause
+    }
+
+    /// After how long a call may be let through again, when that is known.
+    #[must_use]
+    pub fn wait(&self) -> Option<Duration> {
+        self.retry_after
     }
 }
 
 impl fmt::Display for NotSent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.cause.title())
+        f.write_str(self.cause.title())?;
+        self.detail.as_deref().map_or(Ok(()), |detail| write!(f, ": {detail}"))
     }
 }
 

@@ -5,7 +5,6 @@ use std::{fmt, future::poll_fn, pin::Pin, time::Duration};
 use axum::body::Body;
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::Full;
 use hyper_util::{
     client::legacy::{self, connect::HttpConnector},
     rt::TokioTimer,
@@ -13,6 +12,7 @@ use hyper_util::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tower_service::Service;
 
+use super::body::RequestBody;
 use crate::error::BoxError;
 
 /// How many idle connections to one address are kept; what is beyond is closed. Go's `net/http` keeps as many in all.
@@ -20,9 +20,6 @@ const MAX_IDLE: usize = 100;
 /// How long an idle connection is kept: less than the 60 s after which common load balancers close theirs, and the 75 s of
 /// this chassis' own servers and nginx, so that a call seldom meets a connection that is being closed.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
-
-/// The body of a request: whole in memory, so that a layer may send it again.
-pub type RequestBody = Full<Bytes>;
 
 /// What carries a request out.
 pub(super) trait Transport: Send + Sync + fmt::Debug {

@@ -51,12 +51,20 @@
 //! written.
 
 mod answer;
+pub mod balance;
+pub(crate) mod body;
+pub mod breaker;
 mod call;
+mod config;
 mod error;
+pub mod hedge;
 mod http;
+pub mod limit;
+mod outcome;
 mod path;
 mod problem;
 mod query;
+pub mod retry;
 pub(crate) mod select;
 
 use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
@@ -73,9 +81,11 @@ use crate::{
 
 pub use self::{
     answer::{Answer, FromAnswer},
-    call::{Call, CallInfo},
+    body::RequestBody,
+    call::{Attempt, Call, CallInfo},
+    config::{ClientConfig, HttpProtocol, PoolConfig},
     error::{CallError, CallErrorKind, NotSent},
-    http::RequestBody,
+    outcome::{Outcome, TimedOut},
     problem::{RemoteProblem, RemoteViolation},
 };
 /// Makes a client of a trait: `OrdersApi` gives `OrdersApiClient`, which implements it over HTTP.

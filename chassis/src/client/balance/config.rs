@@ -1,0 +1,41 @@
+//! `[clients.….balance]`.
+
+use crate::config::Duration;
+
+/// How calls are spread over the endpoints of a destination.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct BalanceConfig {
+    /// How fast old response times are forgotten. Default as Finagle's and Linkerd's.
+    #[schemars(extend("x-minimum" = "10ms", "x-maximum" = "10m"))]
+    pub decay: Duration,
+    /// The response time that an endpoint is taken to have before its first answer. Default as Linkerd's.
+    #[schemars(extend("x-minimum" = "1us", "x-maximum" = "1m"))]
+    pub default_rtt: Duration,
+    /// The response time that a failed call counts as, so that an endpoint that fails fast attracts no calls. Default as
+    /// Linkerd's load biaser.
+    #[schemars(extend("x-minimum" = "0s", "x-maximum" = "5m"))]
+    pub failure_penalty: Duration,
+    /// How long a new endpoint takes to get its full share; 0 gives it at once. Default as Envoy's, off.
+    #[schemars(extend("x-minimum" = "0s", "x-maximum" = "1h"))]
+    pub slow_start: Duration,
+    /// Below this share of available endpoints those that only fail are used again, so that the few that are left do not
+    /// carry everything; 0 turns this off. Default as Envoy's panic threshold.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub panic_threshold: f64,
+    /// Whether endpoints in `discovery.zone` are preferred.
+    pub prefer_zone: bool,
+}
+
+impl Default for BalanceConfig {
+    fn default() -> Self {
+        Self {
+            decay: Duration::from_secs(10),
+            default_rtt: Duration::from_millis(30),
+            failure_penalty: Duration::from_secs(5),
+            slow_start: Duration::from_secs(0),
+            panic_threshold: 0.5,
+            prefer_zone: true,
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! The balancer of one destination.
+
+pub mod config;

@@ -1,0 +1,268 @@
+//! Bodies of calls out: requests that can be sent again, answers whose end somebody waits for.
+
+use std::{
+    fmt,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, Request};
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+
+use crate::error::BoxError;
+
+/// How much of a streamed body is kept for a second attempt: 64 KiB, as Linkerd has it.
+pub(crate) const REPLAY_LIMIT: usize = 64 * 1024;
+
+/// The body of a request out: whole in memory, so that it can be sent again, or a stream that is sent once.
+#[derive(Default)]
+pub struct RequestBody(Inner);
+
+#[derive(Default)]
+enum Inner {
+    #[default]
+    Empty,
+    Whole(Bytes),
+    Stream(Pin<Box<dyn Body<Data = Bytes, Error = BoxError> + Send>>),
+}
+
+impl RequestBody {
+    /// A body that is sent once. What of it is there at once, up to 64 KiB, is taken in; if that was all of it, as with a
+    /// unary gRPC call, it can be sent again.
+    pub fn stream<B>(body: B) -> Self
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        use http_body_util::BodyExt as _;
+
+        let mut body = body.map_err(Into::into).boxed_unsync();
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        let mut first: Option<Bytes> = None;
+        let mut more = BytesMut::new();
+        loop {
+            if body.is_end_stream() {
+                break;
+            }
+            let taken = first.as_ref().map_or(0, Bytes::len) + more.len();
+            if taken >= REPLAY_LIMIT {
+                return Self::rest(first, more, None, body);
+            }
+            match Pin::new(&mut body).poll_frame(&mut context) {
+                Poll::Ready(None) => break,
+                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(data) if first.is_none() => first = Some(data),
+                    Ok(data) => more.extend_from_slice(&data),
+                    Err(frame) => return Self::rest(first, more, Some(Ok(frame)), body),
+                },
+                Poll::Ready(Some(Err(error))) => return Self::rest(first, more, Some(Err(error)), body),
+                Poll::Pending => return Self::rest(first, more, None, body),
+            }
+        }
+        Self::from(joined(first, more))
+    }
+
+    fn rest(
+        first: Option<Bytes>,
+        more: BytesMut,
+        next: Option<Result<Frame<Bytes>, BoxError>>,
+        body: http_body_util::combinators::UnsyncBoxBody<Bytes, BoxError>,
+    ) -> Self {
+        let taken = Some(joined(first, more)).filter(|bytes| !bytes.is_empty());
+        Self(Inner::Stream(Box::pin(Resumed { taken, next, rest: body })))
+    }
+
+    /// The same body again, unless it is a stream.
+    #[must_use]
+    pub fn try_clone(&self) -> Option<Self> {
+        match &self.0 {
+            Inner::Empty => Some(Self(Inner::Empty)),
+            Inner::Whole(bytes) => Some(Self(Inner::Whole(bytes.clone()))),
+            Inner::Stream(_) => None,
+        }
+    }
+}
+
+fn joined(first: Option<Bytes>, more: BytesMut) -> Bytes {
+    match first {
+        None => more.freeze(),
+        Some(first) if more.is_empty() => first,
+        Some(first) => [first.as_ref(), more.as_ref()].concat().into(),
+    }
+}
+
+/// The same request again, extensions included, unless its body is a stream.
+pub(crate) fn clone_request(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
+    let body = request.body().try_clone()?;
+    let mut copy = Request::new(body);
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.version_mut() = request.version();
+    *copy.headers_mut() = request.headers().clone();
+    *copy.extensions_mut() = request.extensions().clone();
+    Some(copy)
+}
+
+impl From<Bytes> for RequestBody {
+    fn from(bytes: Bytes) -> Self {
+        Self(if bytes.is_empty() { Inner::Empty } else { Inner::Whole(bytes) })
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match &mut self.get_mut().0 {
+            Inner::Empty => Poll::Ready(None),
+            Inner::Stream(body) => body.as_mut().poll_frame(cx),
+            whole => match std::mem::take(whole) {
+                Inner::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
+                Inner::Empty | Inner::Stream(_) => Poll::Ready(None),
+            },
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Inner::Empty => true,
+            Inner::Whole(_) => false,
+            Inner::Stream(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Inner::Empty => SizeHint::with_exact(0),
+            Inner::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Inner::Stream(body) => body.size_hint(),
+        }
+    }
+}
+
+impl fmt::Debug for RequestBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Inner::Empty => f.write_str("RequestBody(empty)"),
+            Inner::Whole(bytes) => write!(f, "RequestBody({} bytes)", bytes.len()),
+            Inner::Stream(_) => f.write_str("RequestBody(stream)"),
+        }
+    }
+}
+
+/// What was taken in of a stream, then the rest of it.
+struct Resumed {
+    taken: Option<Bytes>,
+    next: Option<Result<Frame<Bytes>, BoxError>>,
+    rest: http_body_util::combinators::UnsyncBoxBody<Bytes, BoxError>,
+}
+
+impl Body for Resumed {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if let Some(bytes) = self.taken.take() {
+            return Poll::Ready(Some(Ok(Frame::data(bytes))));
+        }
+        if let Some(frame) = self.next.take() {
+            return Poll::Ready(Some(frame));
+        }
+        Pin::new(&mut self.rest).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.taken.is_none() && self.next.is_none() && self.rest.is_end_stream()
+    }
+}
+
+/// Told how the body of an answer ends. Dropped without a word, the one who asked has lost interest.
+pub(crate) trait Watch {
+    /// The trailers are there; the end follows.
+    fn trailers(&mut self, trailers: &HeaderMap) {
+        let _ = trailers;
+    }
+
+    /// All of it has come.
+    fn complete(self);
+
+    /// It broke off.
+    fn broke_off(self);
+}
+
+pin_project! {
+    /// The body of an answer, whose end somebody is told of.
+    pub struct WatchedBody<B, W> {
+        #[pin]
+        inner: B,
+        watch: Option<W>,
+    }
+}
+
+impl<B: Body, W: Watch> WatchedBody<B, W> {
+    pub(crate) fn new(inner: B, watch: W) -> Self {
+        // Nobody polls a body that says it has ended.
+        if inner.is_end_stream() {
+            watch.complete();
+            return Self { inner, watch: None };
+        }
+        Self { inner, watch: Some(watch) }
+    }
+
+    /// A body that nobody waits for.
+    pub(crate) fn unwatched(inner: B) -> Self {
+        Self { inner, watch: None }
+    }
+}
+
+impl<B: Body, W: Watch> Body for WatchedBody<B, W> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        let mut this = self.project();
+        let polled = this.inner.as_mut().poll_frame(cx);
+        if let Poll::Ready(frame) = &polled {
+            match frame {
+                Some(Ok(frame)) => {
+                    if let (Some(trailers), Some(watch)) = (frame.trailers_ref(), this.watch.as_mut()) {
+                        watch.trailers(trailers);
+                    }
+                    if this.inner.is_end_stream()
+                        && let Some(watch) = this.watch.take()
+                    {
+                        watch.complete();
+                    }
+                }
+                Some(Err(_)) => {
+                    if let Some(watch) = this.watch.take() {
+                        watch.broke_off();
+                    }
+                }
+                None => {
+                    if let Some(watch) = this.watch.take() {
+                        watch.complete();
+                    }
+                }
+            }
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+impl<B: fmt::Debug, W> fmt::Debug for WatchedBody<B, W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WatchedBody").field("inner", &self.inner).finish_non_exhaustive()
+    }
+}

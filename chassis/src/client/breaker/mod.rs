@@ -1,0 +1,3 @@
+//! The circuit breaker of one endpoint.
+
+pub mod config;

@@ -1,0 +1,102 @@
+//! `[clients.<name>]`: the destinations of calls out.
+
+use super::{
+    balance::config::BalanceConfig, breaker::config::BreakerConfig, hedge::config::HedgeConfig,
+    limit::config::LimitConfig, retry::config::RetryConfig,
+};
+use crate::{
+    config::{ByteSize, Duration},
+    tls::TlsConfig,
+};
+
+/// A destination of calls out.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ClientConfig {
+    /// Where its instances are found: `consul://inventory`, `dns://inventory.internal:8080`, `static://10.0.0.1:8080`,
+    /// `memory://inventory`, `http://inventory:8080`. When unset, the registry of `[discovery]` is asked for the client's name.
+    pub target: Option<String>,
+    /// How long a call may take, all attempts and the answer included, unless it says otherwise. Default as Envoy's routes.
+    #[schemars(extend("x-minimum" = "1ms", "x-maximum" = "1h", "x-reloadable" = true))]
+    pub timeout: Duration,
+    /// How long one attempt may take until the head of its answer; only the call's time limits it when unset.
+    #[schemars(extend("x-minimum" = "1ms", "x-maximum" = "1h", "x-reloadable" = true))]
+    pub attempt_timeout: Option<Duration>,
+    /// The protocol of HTTP calls; gRPC is always HTTP/2.
+    pub protocol: HttpProtocol,
+    /// The largest answer that is read into memory. Default as gRPC's clients.
+    #[schemars(extend("x-minimum" = "1KiB", "x-maximum" = "1GiB"))]
+    pub answer_limit: ByteSize,
+    /// gRPC methods, `inventory.v1.Inventory/Reserve`, of which a second call does no harm; `*` for all. HTTP calls say it by
+    /// their method, or where they are made.
+    pub idempotent: Vec<String>,
+    /// Whether this instance is of any use without the destination. When not, it is not ready while no endpoint is available.
+    pub critical: bool,
+    /// The connections.
+    pub pool: PoolConfig,
+    /// How the destination proves who it is, and how this instance does.
+    pub tls: TlsConfig,
+    /// How many calls may be under way.
+    pub limit: LimitConfig,
+    /// How calls are spread.
+    pub balance: BalanceConfig,
+    /// When an endpoint gets no more calls.
+    pub breaker: BreakerConfig,
+    /// When a call is tried again.
+    pub retry: RetryConfig,
+    /// When a call is sent twice.
+    pub hedge: HedgeConfig,
+}
+
+/// The protocol of HTTP calls.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum HttpProtocol {
+    /// HTTP/1.1, a connection for each call under way.
+    #[default]
+    Http1,
+    /// HTTP/2, one connection for each endpoint; in cleartext with prior knowledge (RFC 9113, section 3.3).
+    Http2,
+}
+
+/// The connections to each endpoint.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct PoolConfig {
+    /// How long a connection may take to be made, TLS included. Default as Envoy's clusters.
+    #[schemars(extend("x-minimum" = "1ms", "x-maximum" = "5m"))]
+    pub connect_timeout: Duration,
+    /// How many idle connections to each endpoint are kept. Default as Go's `net/http` keeps in all.
+    #[schemars(range(max = 100_000), extend("x-unit" = "connections"))]
+    pub max_idle: u32,
+    /// How long an idle connection is kept: less than the 60 s after which common load balancers close theirs.
+    #[schemars(extend("x-minimum" = "1s", "x-maximum" = "1h"))]
+    pub idle_timeout: Duration,
+}
+
+impl Default for ClientConfig {
+    fn default() -> Self {
+        Self {
+            target: None,
+            timeout: Duration::from_secs(15),
+            attempt_timeout: None,
+            protocol: HttpProtocol::Http1,
+            answer_limit: super::DEFAULT_ANSWER_LIMIT,
+            idempotent: Vec::new(),
+            critical: false,
+            pool: PoolConfig::default(),
+            tls: TlsConfig::default(),
+            limit: LimitConfig::default(),
+            balance: BalanceConfig::default(),
+            breaker: BreakerConfig::default(),
+            retry: RetryConfig::default(),
+            hedge: HedgeConfig::default(),
+        }
+    }
+}
+
+impl Default for PoolConfig {
+    fn default() -> Self {
+        Self { connect_timeout: Duration::from_secs(5), max_idle: 100, idle_timeout: Duration::from_secs(50) }
+    }
+}

@@ -1,0 +1,3 @@
+//! Hedging: a second attempt beside one that takes long.
+
+pub mod config;

@@ -1,0 +1,3 @@
+//! The bulkhead of one destination.
+
+pub mod config;

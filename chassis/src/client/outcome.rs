@@ -1,0 +1,135 @@
+//! What came of one attempt, in the terms that breaker, balancer, retry and metrics share.
+
+use std::{error::Error, fmt};
+
+use http::{HeaderMap, Response, StatusCode};
+use tonic::Code;
+
+use super::error::NotSent;
+use crate::{cause::Cause, context::Protocol, error::BoxError};
+
+/// What came of one attempt.
+///
+/// | | HTTP | gRPC |
+/// | --- | --- | --- |
+/// | `Failed` | 5xx but 501 and 505 | UNKNOWN, INTERNAL, UNAVAILABLE, DATA_LOSS, DEADLINE_EXCEEDED |
+/// | `Throttled` | 429 | RESOURCE_EXHAUSTED |
+/// | `Success` | all others | all others |
+///
+/// gRPC as Linkerd's breaker has it, with UNKNOWN, which is what an unexpected end of a handler becomes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// The endpoint did its work, whatever the answer says to the caller.
+    Success,
+    /// The endpoint is at fault, or the connection broke.
+    Failed,
+    /// No answer within the attempt's time.
+    TimedOut,
+    /// The endpoint has too much to do.
+    Throttled,
+    /// There was no connection, or the endpoint said that it has not looked at the request. Nothing was done.
+    Unreachable,
+    /// A layer of this side held the attempt back. Nothing was sent, and the endpoint is not to blame.
+    Refused(Cause),
+}
+
+impl Outcome {
+    /// The word in metrics and logs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Failed => "failed",
+            Self::TimedOut => "timed_out",
+            Self::Throttled => "throttled",
+            Self::Unreachable => "unreachable",
+            Self::Refused(cause) => cause.as_str(),
+        }
+    }
+
+    /// Whether nothing of the request reached a handler.
+    #[must_use]
+    pub const fn never_sent(self) -> bool {
+        matches!(self, Self::Unreachable | Self::Refused(_))
+    }
+
+    /// Of the head of an answer; `None` when the trailers have to tell: a gRPC answer that goes on.
+    #[must_use]
+    pub fn of_head<B>(protocol: Protocol, response: &Response<B>) -> Option<Self> {
+        match protocol {
+            Protocol::Http => Some(Self::of_status(response.status())),
+            // Not gRPC at all: a proxy between, which answers in its own words (gRPC over HTTP/2, "HTTP to gRPC status").
+            Protocol::Grpc | Protocol::GrpcWeb if response.status() != StatusCode::OK => {
+                Some(Self::of_status(response.status()))
+            }
+            Protocol::Grpc | Protocol::GrpcWeb => code_in(response.headers()).map(Self::of_code),
+        }
+    }
+
+    /// Of the trailers of a gRPC answer. Without a status the stream was cut short.
+    #[must_use]
+    pub fn of_trailers(trailers: &HeaderMap) -> Self {
+        code_in(trailers).map_or(Self::Failed, Self::of_code)
+    }
+
+    /// Of an HTTP status.
+    #[must_use]
+    pub fn of_status(status: StatusCode) -> Self {
+        match status {
+            StatusCode::TOO_MANY_REQUESTS => Self::Throttled,
+            StatusCode::NOT_IMPLEMENTED | StatusCode::HTTP_VERSION_NOT_SUPPORTED => Self::Success,
+            status if status.is_server_error() => Self::Failed,
+            _ => Self::Success,
+        }
+    }
+
+    /// Of a gRPC code.
+    #[must_use]
+    pub const fn of_code(code: Code) -> Self {
+        match code {
+            Code::ResourceExhausted => Self::Throttled,
+            Code::Unknown | Code::Internal | Code::Unavailable | Code::DataLoss | Code::DeadlineExceeded => {
+                Self::Failed
+            }
+            _ => Self::Success,
+        }
+    }
+
+    /// Of an error of the transport or of a layer.
+    #[must_use]
+    pub fn of_error(error: &BoxError) -> Self {
+        let mut source: Option<&(dyn Error + 'static)> = Some(&**error);
+        while let Some(inner) = source {
+            if let Some(not_sent) = inner.downcast_ref::<NotSent>() {
+                return Self::Refused(not_sent.cause());
+            }
+            if inner.is::<TimedOut>() {
+                return Self::TimedOut;
+            }
+            if inner.downcast_ref::<hyper_util::client::legacy::Error>().is_some_and(|error| error.is_connect()) {
+                return Self::Unreachable;
+            }
+            source = inner.source();
+        }
+        Self::Failed
+    }
+}
+
+/// The gRPC code in headers or trailers.
+fn code_in(headers: &HeaderMap) -> Option<Code> {
+    headers.get("grpc-status").map(|code| Code::from_bytes(code.as_bytes()))
+}
+
+/// The time of an attempt, or of the whole call, was up after it was sent.
+#[derive(Debug, Clone, Copy, Default)]
+#[non_exhaustive]
+pub struct TimedOut;
+
+impl fmt::Display for TimedOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("no answer within the time")
+    }
+}
+
+impl Error for TimedOut {}

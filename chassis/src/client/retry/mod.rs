@@ -1,0 +1,3 @@
+//! Retries, and the budget that they share with hedges.
+
+pub mod config;

@@ -1,0 +1,193 @@
+//! One call of Consul's HTTP API.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, StatusCode, header};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper_util::{
+    client::legacy::{self, connect::HttpConnector},
+    rt::{TokioExecutor, TokioTimer},
+};
+
+use super::config::ConsulConfig;
+use crate::{
+    error::{BoxError, Error, Result},
+    tls::{self, Connector},
+};
+
+/// How long a call that does not wait for a change may take. Chosen: an agent beside the instance answers within
+/// milliseconds, and one that forwards to a new leader within seconds.
+pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// The largest answer: 10,000 instances take about 10 MB.
+const ANSWER_LIMIT: usize = 64 * 1024 * 1024;
+
+/// The agent, as its HTTP API has it. Cheap to clone.
+#[derive(Clone)]
+pub struct Consul(Arc<Inner>);
+
+struct Inner {
+    address: String,
+    /// Datacenter, namespace and partition, ready to be put behind a query.
+    scope: String,
+    token: Option<HeaderValue>,
+    http: legacy::Client<Connector, Full<Bytes>>,
+}
+
+/// What the agent answered.
+#[derive(Debug, Clone)]
+pub struct ConsulAnswer {
+    /// The status.
+    pub status: StatusCode,
+    /// `X-Consul-Index`, for the next blocking query.
+    pub index: Option<u64>,
+    /// The body.
+    pub body: Bytes,
+}
+
+/// Why a call of Consul failed.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ConsulError {
+    /// No answer: no connection, or none in time.
+    Unreachable {
+        /// What was asked.
+        call: String,
+        /// Why.
+        source: BoxError,
+    },
+    /// An answer that is no success.
+    Refused {
+        /// What was asked.
+        call: String,
+        /// The status.
+        status: StatusCode,
+        /// What Consul said.
+        message: String,
+    },
+    /// An answer that cannot be read.
+    Undecodable {
+        /// What was asked.
+        call: String,
+        /// Why.
+        message: String,
+    },
+}
+
+impl Consul {
+    /// The agent of these settings. No connection is made yet.
+    ///
+    /// # Errors
+    ///
+    /// An address, a token or a certificate that makes no sense.
+    pub fn new(config: &ConsulConfig) -> Result<Self> {
+        let address = config.address.trim_end_matches('/');
+        let address = if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
+        let mut token = match &config.token {
+            Some(token) if !token.expose().is_empty() => Some(HeaderValue::from_str(token.expose()).map_err(|_| {
+                Error::config("consul.token: found a text that no header can hold, expected a Consul ACL token")
+            })?),
+            _ => None,
+        };
+        if let Some(token) = &mut token {
+            token.set_sensitive(true);
+        }
+        let mut scope = String::new();
+        for (name, value) in [("dc", &config.datacenter), ("ns", &config.namespace), ("partition", &config.partition)] {
+            if let Some(value) = value {
+                let value = percent_encoding::utf8_percent_encode(value, percent_encoding::NON_ALPHANUMERIC);
+                scope.push_str(&format!("&{name}={value}"));
+            }
+        }
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_connect_timeout(Some(CALL_TIMEOUT));
+        tcp.set_nodelay(true);
+        let http = legacy::Client::builder(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .pool_timer(TokioTimer::new())
+            .build(tls::connector(tcp, &config.tls)?);
+        Ok(Self(Arc::new(Inner { address, scope, token, http })))
+    }
+
+    /// One call: `path` with its query (`/v1/health/service/orders?passing`), at most `limit` for all of the answer.
+    ///
+    /// An answer that is no success is an answer here; see [`ConsulAnswer::success`].
+    ///
+    /// # Errors
+    ///
+    /// No answer in time.
+    pub async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Bytes>,
+        limit: Duration,
+    ) -> Result<ConsulAnswer, ConsulError> {
+        let call = || format!("{method} {}{path}", self.0.address);
+        let unreachable = |source: BoxError| ConsulError::Unreachable { call: call(), source };
+        let query = if path.contains('?') { "" } else { "?" };
+        let scope = if query.is_empty() { self.0.scope.as_str() } else { self.0.scope.trim_start_matches('&') };
+        let query = if scope.is_empty() { "" } else { query };
+        let mut request = Request::builder().method(&method).uri(format!("{}{path}{query}{scope}", self.0.address));
+        if let Some(token) = &self.0.token {
+            request = request.header("x-consul-token", token);
+        }
+        if body.is_some() {
+            request = request.header(header::CONTENT_TYPE, "application/json");
+        }
+        let request = request.body(Full::new(body.unwrap_or_default())).map_err(|error| unreachable(error.into()))?;
+        let answered = async {
+            let response = self.0.http.request(request).await?;
+            let (parts, body) = response.into_parts();
+            let body = Limited::new(body, ANSWER_LIMIT).collect().await?.to_bytes();
+            let index = parts.headers.get("x-consul-index").and_then(|index| index.to_str().ok()?.parse().ok());
+            Ok(ConsulAnswer { status: parts.status, index, body })
+        };
+        match tokio::time::timeout(limit, answered).await {
+            Ok(answered) => answered.map_err(unreachable),
+            Err(_) => Err(unreachable(format!("no answer within {}", crate::config::Duration(limit)).into())),
+        }
+    }
+}
+
+impl ConsulAnswer {
+    /// The answer, if it is a success.
+    ///
+    /// # Errors
+    ///
+    /// What Consul said instead.
+    pub fn success(self, call: &str) -> Result<Self, ConsulError> {
+        if self.status.is_success() {
+            return Ok(self);
+        }
+        let message = String::from_utf8_lossy(&self.body).trim().chars().take(300).collect();
+        Err(ConsulError::Refused { call: call.to_owned(), status: self.status, message })
+    }
+}
+
+impl fmt::Debug for Consul {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Consul").field("address", &self.0.address).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for ConsulError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreachable { call, source } => {
+                write!(f, "{call}: {source}")?;
+                let mut cause = source.source();
+                while let Some(error) = cause {
+                    write!(f, ": {error}")?;
+                    cause = error.source();
+                }
+                Ok(())
+            }
+            Self::Refused { call, status, message } => write!(f, "{call}: {} {message}", status.as_u16()),
+            Self::Undecodable { call, message } => write!(f, "{call}: {message}"),
+        }
+    }
+}
+
+impl std::error::Error for ConsulError {}
