@@ -5,6 +5,7 @@ mod audit_log;
 mod client_process;
 mod config_identity;
 mod config_reload;
+mod consul_blocking;
 mod deadline_grpc;
 mod deadline_http;
 mod docs_readme;

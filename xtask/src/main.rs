@@ -2,6 +2,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool talks to its user on the terminal")]
 
 mod bench;
+mod consul;
 mod docs;
 mod generate;
 mod shell;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::docs::{self, Mode};
 use crate::shell::{self, cargo, command, is_root, succeeds};
-use crate::{Result, generate, tidy};
+use crate::{Result, consul, generate, tidy};
 
 /// The Python with grpcio that the tests of foreign clients start. Without the prefix of the service's own settings:
 /// a service under test would refuse a `CHASSIS_` variable that it does not know.
@@ -16,6 +16,8 @@ const PYTHON_VARIABLE: &str = "XTASK_PYTHON";
 const PROMTOOL_VARIABLE: &str = "XTASK_PROMTOOL";
 /// The folder of the programs of a PostgreSQL server; the tests of `examples/orders` make clusters of their own.
 const POSTGRES_VARIABLE: &str = "XTASK_POSTGRES";
+/// The Consul that the tests of discovery start agents of.
+const CONSUL_VARIABLE: &str = "XTASK_CONSUL";
 
 /// Versions of the foreign client; the environment is built anew when they change.
 const PYTHON_REQUIREMENTS: &str = include_str!("../python-requirements.txt");
@@ -95,6 +97,10 @@ fn tools(tools: &mut Tools) -> Result<()> {
     match postgres().or_else(|| apt_install(&["postgresql"]).then(postgres)?) {
         Some(bin) => tools.variables.push((POSTGRES_VARIABLE, bin.into())),
         None => missing.push("a PostgreSQL server is missing; type apt-get install postgresql".to_owned()),
+    }
+    match consul::find(&cache()) {
+        Ok(consul) => tools.variables.push((CONSUL_VARIABLE, consul.into())),
+        Err(error) => missing.push(format!("consul is missing ({error}); put one on the path")),
     }
     if missing.is_empty() { Ok(()) } else { Err(missing.join("\n  ").into()) }
 }

@@ -1,6 +1,10 @@
 //! One call of Consul's HTTP API.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, StatusCode, header};
@@ -10,7 +14,10 @@ use hyper_util::{
     rt::{TokioExecutor, TokioTimer},
 };
 
-use super::config::ConsulConfig;
+use super::{
+    config::ConsulConfig,
+    cursor::{Cursor, News},
+};
 use crate::{
     error::{BoxError, Error, Result},
     tls::{self, Connector},
@@ -19,6 +26,8 @@ use crate::{
 /// How long a call that does not wait for a change may take. Chosen: an agent beside the instance answers within
 /// milliseconds, and one that forwards to a new leader within seconds.
 pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// What an answer to a held query may take beyond its wait. Chosen: as long as a garbage collection or a retransmission.
+const BLOCKING_GRACE: Duration = Duration::from_secs(2);
 /// The largest answer: 10,000 instances take about 10 MB.
 const ANSWER_LIMIT: usize = 64 * 1024 * 1024;
 
@@ -151,7 +160,70 @@ impl Consul {
     }
 }
 
+impl Consul {
+    /// Waits until what `path` gives has changed since the cursor's last answer, at most `wait`; the first query is answered
+    /// at once. Only for paths that Consul can hold (its documentation says which).
+    ///
+    /// `None`: the wait is over and nothing has changed. 404 is an answer here, with an index of its own: nothing is there.
+    /// The same cursor is for the same path. It also keeps the pause before the query: a short one when answers come at once,
+    /// a growing one with full jitter after failures (100 ms to 10 s), so a loop around this call needs no other. After a
+    /// failure the next success is never `None`, also when Consul came back empty.
+    ///
+    /// Cancel safe: the cursor moves with an answer, and with it only.
+    ///
+    /// # Errors
+    ///
+    /// No answer within `wait` + 1/16 + 2 s (Consul itself adds up to 1/16), or one that is neither a success nor 404.
+    pub async fn blocking(
+        &self,
+        path: &str,
+        cursor: &mut Cursor,
+        wait: Duration,
+    ) -> Result<Option<ConsulAnswer>, ConsulError> {
+        tokio::time::sleep(cursor.pause(now())).await;
+        let sent = now();
+        let mark = if path.contains('?') { '&' } else { '?' };
+        let held = format!("{path}{mark}index={}&wait={}ms", cursor.index(), wait.as_millis());
+        let answered = self.call(Method::GET, &held, None, wait + wait / 16 + BLOCKING_GRACE).await;
+        let answered = answered.and_then(|answer| match answer.status {
+            StatusCode::NOT_FOUND => Ok(answer),
+            _ => answer.success(&format!("GET {}{path}", self.0.address)),
+        });
+        match answered {
+            Ok(answer) => match cursor.answered(answer.index, answer.body.len(), sent) {
+                News::Changed => Ok(Some(answer)),
+                News::Same => Ok(None),
+            },
+            Err(error) => {
+                cursor.failed(now(), fastrand::f64());
+                Err(error)
+            }
+        }
+    }
+
+    /// The agent's address, with its scheme.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.0.address
+    }
+}
+
+/// The monotonic clock; tokio's, so that a paused clock in a test moves it.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
 impl ConsulAnswer {
+    /// Reads the body.
+    ///
+    /// # Errors
+    ///
+    /// It is no such JSON.
+    pub fn json<T: serde::de::DeserializeOwned>(&self, call: &str) -> Result<T, ConsulError> {
+        let read = serde_json::from_slice(&self.body);
+        read.map_err(|error| ConsulError::Undecodable { call: call.to_owned(), message: error.to_string() })
+    }
+
     /// The answer, if it is a success.
     ///
     /// # Errors

@@ -2,8 +2,10 @@
 
 mod client;
 pub(crate) mod config;
+mod cursor;
 
 pub use self::{
     client::{Consul, ConsulAnswer, ConsulError},
     config::{CheckConfig, CheckKind, ConsulConfig, KvConfig},
+    cursor::Cursor,
 };

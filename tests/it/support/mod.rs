@@ -1,6 +1,7 @@
 //! What the tests share.
 
 pub mod catalogue;
+pub mod consul;
 pub mod echo;
 pub mod h2;
 pub mod http1;

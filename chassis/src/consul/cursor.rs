@@ -1,0 +1,165 @@
+//! Where a follower of blocking queries stands, and when it may ask again: pure rules, with the time as an argument.
+//!
+//! The rules for the index are those of Consul's own documentation (API, "Blocking Queries"); that any failure sets it back
+//! is our own: an agent that was restarted empty counts from a lower index, and would hold a query with the old one for
+//! the whole wait.
+
+use std::time::{Duration, Instant};
+
+use crate::tasks::Backoff; // floor: a pure rule of waiting
+
+/// Queries that are answered at once start this far apart, so that a key that changes all the time costs no more than ten
+/// answers a second. A lone change is seen at once all the same. Chosen.
+const SPACING: Duration = Duration::from_millis(100);
+/// And this much further for each MiB of the last answer. Chosen: receiving and reading one takes about 10 ms, so
+/// following the largest of services takes a fifth of a core at worst.
+const SPACING_PER_MIB: Duration = Duration::from_millis(50);
+/// The wait after failures in a row: up to 100 ms after the first, up to 10 s in the end, fully jittered, so that many
+/// followers do not come back as one. Chosen: go-kit begins at 10 ms, Consul's own `api/watch` ends at 3 min.
+const BACKOFF: Backoff = Backoff {
+    first: Duration::from_millis(100),
+    longest: Duration::from_secs(10),
+    // Not used: one answer ends a row of failures.
+    stable_after: Duration::ZERO,
+};
+
+/// Where a follower stands: see [`Consul::blocking`](super::Consul::blocking).
+#[derive(Debug, Clone, Default)]
+pub struct Cursor {
+    /// What is waited for is newer than this; 0 asks for what there is.
+    index: u64,
+    failures: u32,
+    /// Not to be asked before.
+    next: Option<Instant>,
+}
+
+/// What an answer means for who follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum News {
+    /// It may differ from the last answer.
+    Changed,
+    /// The wait is over, and nothing has changed.
+    Same,
+}
+
+impl Cursor {
+    /// A follower that knows nothing yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// What the next query waits for to be passed; 0: it does not wait.
+    #[must_use]
+    pub const fn index(&self) -> u64 {
+        self.index
+    }
+
+    /// How many queries in a row have failed.
+    #[must_use]
+    pub const fn failures(&self) -> u32 {
+        self.failures
+    }
+
+    /// Forgets what was seen: the next query is answered at once.
+    pub const fn reset(&mut self) {
+        self.index = 0;
+    }
+
+    /// How long to wait before the next query.
+    pub(super) fn pause(&self, now: Instant) -> Duration {
+        self.next.map_or(Duration::ZERO, |next| next.saturating_duration_since(now))
+    }
+
+    /// Takes in the index of an answer to a query that was sent at `sent`.
+    pub(super) fn answered(&mut self, index: Option<u64>, bytes: usize, sent: Instant) -> News {
+        self.failures = 0;
+        let per_mib = SPACING_PER_MIB.mul_f64(bytes as f64 / f64::from(1 << 20));
+        self.next = sent.checked_add(SPACING + per_mib);
+        // An index of 0 would never wait: a fault of some versions that Consul's documentation warns of.
+        let index = index.unwrap_or(0).max(1);
+        let before = std::mem::replace(&mut self.index, index);
+        if index < before {
+            // Another history: what was missed is not known, so all is asked for again.
+            self.index = 0;
+        }
+        if index == before { News::Same } else { News::Changed }
+    }
+
+    /// Takes in a failure at `now`; `random` is from 0 to 1.
+    pub(super) fn failed(&mut self, now: Instant, random: f64) {
+        self.index = 0;
+        self.failures = self.failures.saturating_add(1);
+        self.next = now.checked_add(BACKOFF.wait(self.failures, random));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn ms(milliseconds: u64) -> Duration {
+        Duration::from_millis(milliseconds)
+    }
+
+    #[test]
+    fn the_index_follows_the_answers_and_starts_anew_when_it_goes_back() {
+        let sent = Instant::now();
+        let mut cursor = Cursor::new();
+        for (answer, index, news) in [
+            (Some(7), 7, News::Changed),
+            (Some(7), 7, News::Same),
+            (Some(12), 12, News::Changed),
+            // Restored from an older snapshot: ask for all of it, and then follow the new history.
+            (Some(5), 0, News::Changed),
+            (Some(5), 5, News::Changed),
+            // An index that is none must still make the next query wait.
+            (Some(0), 0, News::Changed),
+            (Some(0), 1, News::Changed),
+            (None, 1, News::Same),
+        ] {
+            assert_eq!((cursor.answered(answer, 0, sent), cursor.index()), (news, index), "{answer:?}");
+        }
+    }
+
+    #[test]
+    fn any_failure_asks_for_everything_again() {
+        let now = Instant::now();
+        let mut cursor = Cursor::new();
+        cursor.answered(Some(90), 0, now);
+        cursor.failed(now, 1.0);
+        assert_eq!(cursor.index(), 0);
+        // The agent came back empty: its first index is lower, and it is no step back.
+        assert_eq!(cursor.answered(Some(4), 0, now), News::Changed);
+        assert_eq!((cursor.index(), cursor.failures()), (4, 0));
+    }
+
+    #[test]
+    fn failures_in_a_row_wait_longer_up_to_ten_seconds_and_each_draws_its_own() {
+        let now = Instant::now();
+        let mut cursor = Cursor::new();
+        for (failure, longest) in [(1, 100), (2, 200), (3, 400), (7, 6_400), (8, 10_000), (50, 10_000)] {
+            while cursor.failures() < failure {
+                cursor.failed(now, 1.0);
+            }
+            assert_eq!(cursor.pause(now), ms(longest), "{failure}");
+        }
+        cursor.failed(now, 0.25);
+        assert_eq!(cursor.pause(now), ms(2_500));
+        cursor.answered(Some(1), 0, now);
+        cursor.failed(now, 1.0);
+        assert_eq!(cursor.pause(now), ms(100), "one answer ends the row");
+    }
+
+    #[test]
+    fn answers_at_once_are_spaced_and_a_lone_change_is_not_held_back() {
+        let sent = Instant::now();
+        let mut cursor = Cursor::new();
+        assert_eq!(cursor.pause(sent), Duration::ZERO, "the first query");
+        cursor.answered(Some(1), 0, sent);
+        assert_eq!(cursor.pause(sent + ms(1)), ms(99));
+        assert_eq!(cursor.pause(sent + ms(100)), Duration::ZERO);
+        cursor.answered(Some(2), 10 << 20, sent);
+        assert_eq!(cursor.pause(sent), ms(600), "ten MiB");
+    }
+}

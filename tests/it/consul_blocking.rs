@@ -1,0 +1,55 @@
+//! Blocking queries against a real agent: what a follower sees when the agent comes back as another.
+
+use std::time::{Duration, Instant};
+
+use chassis::consul::Cursor;
+
+use crate::support::consul::Agent;
+
+const WAIT: Duration = Duration::from_secs(30);
+
+#[tokio::test]
+async fn a_change_is_seen_at_once_and_also_when_the_agent_came_back_empty() {
+    let mut agent = Agent::start().await;
+    let consul = agent.client();
+    let mut cursor = Cursor::new();
+    let nothing = consul.blocking("/v1/kv/a", &mut cursor, WAIT).await.unwrap().expect("the first query is answered");
+    assert_eq!(nothing.status, 404);
+    assert!(cursor.index() > 0, "nothing there has an index too");
+
+    // Many writes, so that the index of an empty agent is far behind.
+    for value in 0..50 {
+        agent.put("/v1/kv/a", &value.to_string()).await;
+    }
+    loop {
+        let answer = consul.blocking("/v1/kv/a?raw", &mut cursor, WAIT).await.unwrap();
+        if answer.is_some_and(|answer| answer.body == "49") {
+            break;
+        }
+    }
+
+    let (unchanged, written) = tokio::join!(consul.blocking("/v1/kv/a?raw", &mut cursor, WAIT), async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        agent.put("/v1/kv/a", "50").await;
+        Instant::now()
+    });
+    assert_eq!(unchanged.unwrap().expect("a change").body, "50");
+    assert!(written.elapsed() < Duration::from_secs(1), "seen after {:?}", written.elapsed());
+    let same = consul.blocking("/v1/kv/a?raw", &mut cursor, Duration::from_millis(50)).await.unwrap();
+    assert!(same.is_none(), "nothing has changed: {same:?}");
+
+    let before = cursor.index();
+    agent.kill().await;
+    consul.blocking("/v1/kv/a?raw", &mut cursor, WAIT).await.expect_err("nobody answers");
+    agent.forget();
+    agent.begin().await;
+    let asked = Instant::now();
+    let answer = loop {
+        if let Ok(answer) = consul.blocking("/v1/kv/a?raw", &mut cursor, WAIT).await {
+            break answer;
+        }
+    };
+    assert_eq!(answer.expect("another history is news").status, 404);
+    assert!(cursor.index() < before, "the index began anew");
+    assert!(asked.elapsed() < Duration::from_secs(12), "no query waited with the old index: {:?}", asked.elapsed());
+}
