@@ -17,3 +17,10 @@ pub struct TlsConfig {
     /// The name that the other end's certificate must bear. The host that is called when unset.
     pub server_name: Option<String>,
 }
+
+impl TlsConfig {
+    /// Whether anything is said of how TLS is to be, whether or not it is enabled here.
+    pub(crate) fn says_anything(&self) -> bool {
+        self.ca.is_some() || self.cert.is_some() || self.key.is_some() || self.server_name.is_some()
+    }
+}

@@ -1,21 +1,49 @@
 //! TLS of calls out: whom this instance trusts, and who it is.
 
 mod config;
+#[cfg(not(feature = "tls"))]
+mod none;
+#[cfg(feature = "tls")]
+mod secure;
 
 use hyper_util::client::legacy::connect::HttpConnector;
 
-pub use config::TlsConfig;
-
+#[cfg(not(feature = "tls"))]
+use self::none as imp;
+#[cfg(feature = "tls")]
+use self::secure as imp;
 use crate::error::Result;
 
-/// Makes connections, in cleartext for `http` and over TLS for `https`.
-pub(crate) type Connector = HttpConnector;
+pub(crate) use self::imp::Connector;
+pub use config::TlsConfig;
 
-/// A connector over plain TCP connections.
+/// The protocol that a connection is made for; over TLS the two ends agree on it (ALPN, RFC 7301).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Alpn {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2.
+    Http2,
+}
+
+/// A connector for HTTP/1.1: over TLS when it is `enabled`, and in cleartext when it is not.
 ///
 /// # Errors
 ///
-/// A certificate or key that cannot be read.
-pub(crate) fn connector(tcp: HttpConnector, _config: &TlsConfig) -> Result<Connector> {
-    Ok(tcp)
+/// As [`connector_for`].
+pub(crate) fn connector(tcp: HttpConnector, config: &TlsConfig) -> Result<Connector> {
+    connector_for(tcp, config, Alpn::Http1)
+}
+
+/// A connector for this protocol: over TLS when it is `enabled`, and in cleartext when it is not. The scheme of what is
+/// called must fit.
+///
+/// The files are read here, and once: a certificate that was exchanged counts after a restart.
+///
+/// # Errors
+///
+/// Exit code 78: a certificate or key that cannot be read, half of a pair, or TLS in a build without it. The message names
+/// the key below `tls`, what was found and what was expected.
+pub(crate) fn connector_for(tcp: HttpConnector, config: &TlsConfig, alpn: Alpn) -> Result<Connector> {
+    Connector::new(tcp, config, alpn)
 }

@@ -1,0 +1,255 @@
+//! TLS on rustls, with the provider named here: what else in the process chooses a default provider does not matter.
+
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use http::Uri;
+use hyper_rustls::{ConfigBuilderExt as _, FixedServerNameResolver, HttpsConnector, MaybeHttpsStream};
+use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioIo};
+use rustls::{
+    AlertDescription, CertificateError, ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _},
+};
+use tokio::net::TcpStream;
+use tower_service::Service;
+
+use super::{Alpn, TlsConfig};
+use crate::error::{BoxError, Error, Result};
+
+/// Makes connections: all of them over TLS, or all in cleartext.
+#[derive(Clone)]
+pub(crate) struct Connector {
+    way: Way,
+    limit: Option<Duration>,
+}
+
+#[derive(Clone)]
+enum Way {
+    Plain(HttpConnector),
+    Tls(HttpsConnector<HttpConnector>, Arc<Expected>),
+}
+
+/// What is said of a handshake that failed.
+struct Expected {
+    ca: Option<PathBuf>,
+    server_name: Option<String>,
+    has_certificate: bool,
+}
+
+impl Connector {
+    pub(super) fn new(mut tcp: HttpConnector, config: &TlsConfig, alpn: Alpn) -> Result<Self> {
+        if !config.enabled {
+            return Ok(Self { way: Way::Plain(tcp), limit: None });
+        }
+        tcp.enforce_http(false);
+        let mut tls = client_config(config)?;
+        tls.alpn_protocols = vec![match alpn {
+            Alpn::Http1 => b"http/1.1".to_vec(),
+            Alpn::Http2 => b"h2".to_vec(),
+        }];
+        let expected = Expected {
+            ca: config.ca.clone(),
+            server_name: config.server_name.clone(),
+            has_certificate: config.cert.is_some(),
+        };
+        let mut https = match &config.server_name {
+            None => HttpsConnector::from((tcp, tls)),
+            Some(name) => {
+                let name = ServerName::try_from(name.clone()).map_err(|_| {
+                    Error::config(format!(
+                        "server_name: found {name:?}, expected a host name such as \"inventory.internal\""
+                    ))
+                })?;
+                HttpsConnector::new(tcp, tls, true, Arc::new(FixedServerNameResolver::new(name)))
+            }
+        };
+        https.enforce_https();
+        Ok(Self { way: Way::Tls(https, Arc::new(expected)), limit: None })
+    }
+
+    /// How long a connection may take to be made, the handshake included.
+    pub(crate) fn within(mut self, limit: Duration) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+}
+
+fn client_config(config: &TlsConfig) -> Result<ClientConfig> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| Error::internal("TLS cannot be set up").caused_by(error))?;
+    let builder = match &config.ca {
+        Some(path) => builder.with_root_certificates(authorities(path)?),
+        None => builder.with_native_roots().map_err(|error| {
+            Error::config(format!(
+                "ca: not set, and this system has no certificates of authorities ({error}); name a PEM file, or install the \
+                 system's (Debian: ca-certificates)"
+            ))
+        })?,
+    };
+    match (&config.cert, &config.key) {
+        (None, None) => Ok(builder.with_no_client_auth()),
+        (Some(cert), None) => {
+            Err(Error::config(format!("cert: found {}, expected the file of its key in key too", cert.display())))
+        }
+        (None, Some(key)) => Err(Error::config(format!(
+            "key: found {}, expected the file of its certificate in cert too",
+            key.display()
+        ))),
+        (Some(cert), Some(key)) => {
+            let chain = certificates("cert", cert)?;
+            let private = PrivateKeyDer::from_pem_file(key)
+                .map_err(|error| unread("key", key, "a PEM file with a private key", &error))?;
+            builder.with_client_auth_cert(chain, private).map_err(|error| {
+                Error::config(format!(
+                    "key: {} does not belong to the certificate in {}: {error}",
+                    key.display(),
+                    cert.display()
+                ))
+            })
+        }
+    }
+}
+
+fn authorities(path: &Path) -> Result<RootCertStore> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates("ca", path)? {
+        roots.add(certificate).map_err(|error| {
+            Error::config(format!("ca: {} holds a certificate that is none of an authority: {error}", path.display()))
+        })?;
+    }
+    Ok(roots)
+}
+
+fn certificates(key: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>> {
+    const EXPECTED: &str = "a PEM file with at least one certificate";
+    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let found = read.map_err(|error| unread(key, path, EXPECTED, &error))?;
+    match found.is_empty() {
+        true => Err(Error::config(format!("{key}: found no certificate in {}, expected {EXPECTED}", path.display()))),
+        false => Ok(found),
+    }
+}
+
+fn unread(key: &str, path: &Path, expected: &str, error: &dyn fmt::Display) -> Error {
+    Error::config(format!("{key}: {} cannot be read: {error}; expected {expected}", path.display()))
+}
+
+impl Service<Uri> for Connector {
+    type Response = MaybeHttpsStream<TokioIo<TcpStream>>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        match &mut self.way {
+            Way::Plain(tcp) => tcp.poll_ready(cx).map_err(Into::into),
+            Way::Tls(https, _) => https.poll_ready(cx),
+        }
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let way = self.way.clone();
+        let limit = self.limit;
+        Box::pin(async move {
+            let connecting = connect(way, uri);
+            match limit {
+                None => connecting.await,
+                Some(limit) => tokio::time::timeout(limit, connecting).await.unwrap_or_else(|_| {
+                    let limit = crate::config::Duration(limit);
+                    Err(io::Error::new(io::ErrorKind::TimedOut, format!("no connection within {limit}")).into())
+                }),
+            }
+        })
+    }
+}
+
+async fn connect(way: Way, uri: Uri) -> Result<MaybeHttpsStream<TokioIo<TcpStream>>, BoxError> {
+    match way {
+        Way::Plain(mut tcp) => Ok(MaybeHttpsStream::Http(tcp.call(uri).await?)),
+        Way::Tls(mut https, expected) => {
+            let other_end = uri.authority().map(ToString::to_string).unwrap_or_default();
+            let host = uri.host().unwrap_or_default().to_owned();
+            https.call(uri).await.map_err(|error| match tls_error(&*error) {
+                Some(tls) => TlsError(expected.message(&other_end, &host, tls)).into(),
+                None => error,
+            })
+        }
+    }
+}
+
+/// The handshake's own error: `io::Error` keeps it where `source` does not look.
+fn tls_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
+    if let Some(tls) = error.downcast_ref::<rustls::Error>() {
+        return Some(tls);
+    }
+    match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        Some(inner) => tls_error(inner),
+        None => None,
+    }
+}
+
+impl Expected {
+    fn message(&self, other_end: &str, host: &str, error: &rustls::Error) -> String {
+        let mut text = format!("the TLS handshake with {other_end} failed: {error}");
+        let advice = match error {
+            rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
+                match &self.ca {
+                    Some(ca) => format!("expected a certificate that an authority in {} has signed", ca.display()),
+                    None => {
+                        "expected a certificate that one of the system's authorities has signed; set tls.ca for another"
+                            .to_owned()
+                    }
+                }
+            }
+            rustls::Error::InvalidCertificate(
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+            ) => match &self.server_name {
+                Some(name) => format!("expected a certificate for {name}, as tls.server_name says"),
+                None => format!("expected a certificate for {host}; set tls.server_name when it bears another name"),
+            },
+            rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol) => {
+                "the other end does not speak the protocol of this client".to_owned()
+            }
+            rustls::Error::AlertReceived(
+                AlertDescription::CertificateRequired | AlertDescription::HandshakeFailure,
+            ) if !self.has_certificate => {
+                "the other end may want a certificate of this instance; set tls.cert and tls.key".to_owned()
+            }
+            rustls::Error::InvalidMessage(_) => {
+                "the other end does not speak TLS; is the target in cleartext?".to_owned()
+            }
+            _ => return text,
+        };
+        text.push_str("; ");
+        text.push_str(&advice);
+        text
+    }
+}
+
+/// A handshake that failed: there is no connection.
+#[derive(Debug)]
+struct TlsError(String);
+
+impl fmt::Display for TlsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for TlsError {}
+
+impl fmt::Debug for Connector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.way {
+            Way::Plain(_) => "Connector(plain)",
+            Way::Tls(..) => "Connector(tls)",
+        })
+    }
+}
