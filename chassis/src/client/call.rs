@@ -3,7 +3,7 @@
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header, uri::Scheme};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::time::{Instant, timeout_at};
 
@@ -229,7 +229,7 @@ impl Call {
         let path = path::fill(&self.template, &self.parameters);
         let target = |path: &str| {
             let idempotent = self.idempotent || self.method.is_idempotent();
-            let uri = format!("http://{}{}{path}", base.authority, base.prefix);
+            let uri = format!("{}://{}{}{path}", base.scheme(), base.authority, base.prefix);
             Arc::new(Target { method: self.method.clone(), uri, idempotent })
         };
         let path = match path {
@@ -238,7 +238,7 @@ impl Call {
         };
         let query = if self.query.is_empty() { String::new() } else { format!("?{}", self.query) };
         let uri = Uri::builder()
-            .scheme(Scheme::HTTP)
+            .scheme(base.scheme())
             .authority(base.authority.clone())
             .path_and_query(format!("{}{path}{query}", base.prefix))
             .build();

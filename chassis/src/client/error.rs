@@ -9,7 +9,10 @@ use std::{
 
 use http::{Method, StatusCode};
 
-use super::problem::{Clipped, RemoteProblem};
+use super::{
+    outcome::{TimedOut, is_no_connection, is_untouched},
+    problem::{Clipped, RemoteProblem},
+};
 use crate::{
     cause::Cause,
     error::BoxError,
@@ -46,12 +49,29 @@ struct Inner {
 pub(super) enum What {
     InvalidArgument(String),
     NotSent(Cause, Option<BoxError>),
-    DeadlineExceeded { sent: bool },
-    BrokenOff { status: Option<StatusCode>, source: BoxError },
+    /// There was a connection, and nobody at its other end has looked at the request.
+    Untouched(BoxError),
+    DeadlineExceeded {
+        sent: bool,
+    },
+    BrokenOff {
+        status: Option<StatusCode>,
+        source: BoxError,
+    },
     Problem(RemoteProblem),
-    Status { found: StatusCode, expected: &'static str, retry_after: Option<Duration> },
-    Undecodable { status: StatusCode, message: String },
-    TooLarge { status: StatusCode, limit: usize },
+    Status {
+        found: StatusCode,
+        expected: &'static str,
+        retry_after: Option<Duration>,
+    },
+    Undecodable {
+        status: StatusCode,
+        message: String,
+    },
+    TooLarge {
+        status: StatusCode,
+        limit: usize,
+    },
 }
 
 /// What went wrong with a call.
@@ -60,7 +80,8 @@ pub(super) enum What {
 pub enum CallErrorKind {
     /// An argument cannot be written: an empty path parameter, a body that is not JSON. Nothing was sent.
     InvalidArgument,
-    /// There was no connection, or a layer of the transport held the call back. Nothing was sent.
+    /// There was no connection, or a layer of the transport held the call back, or the other end said that it has not looked
+    /// at the request. Nothing was done.
     NotSent,
     /// The time was up.
     DeadlineExceeded,
@@ -84,25 +105,31 @@ impl CallError {
     /// From what the transport failed with: whether anything was sent is its to know.
     pub(super) fn of_transport(target: &Arc<Target>, error: BoxError) -> Self {
         let mut source: Option<&(dyn Error + 'static)> = Some(&*error);
-        let mut cause = None;
+        let mut what: fn(BoxError) -> What = |source| What::BrokenOff { status: None, source };
         while let Some(inner) = source {
             if let Some(not_sent) = inner.downcast_ref::<NotSent>() {
-                cause = Some(not_sent.cause);
+                return Self::new(
+                    target,
+                    match not_sent.cause {
+                        Cause::DeadlineExceeded => What::DeadlineExceeded { sent: false },
+                        cause => What::NotSent(cause, Some(error)),
+                    },
+                );
+            }
+            if inner.is::<TimedOut>() {
+                return Self::new(target, What::DeadlineExceeded { sent: true });
+            }
+            if is_no_connection(inner) {
+                what = |source| What::NotSent(Cause::NoEndpoints, Some(source));
                 break;
             }
-            if inner.downcast_ref::<hyper_util::client::legacy::Error>().is_some_and(|error| error.is_connect()) {
-                cause = Some(Cause::NoEndpoints);
+            if is_untouched(inner) {
+                what = What::Untouched;
                 break;
             }
             source = inner.source();
         }
-        Self::new(
-            target,
-            match cause {
-                Some(cause) => What::NotSent(cause, Some(error)),
-                None => What::BrokenOff { status: None, source: error },
-            },
-        )
+        Self::new(target, what(error))
     }
 
     /// What went wrong.
@@ -110,7 +137,7 @@ impl CallError {
     pub fn kind(&self) -> CallErrorKind {
         match &self.0.what {
             What::InvalidArgument(_) => CallErrorKind::InvalidArgument,
-            What::NotSent(..) => CallErrorKind::NotSent,
+            What::NotSent(..) | What::Untouched(_) => CallErrorKind::NotSent,
             What::DeadlineExceeded { .. } => CallErrorKind::DeadlineExceeded,
             What::BrokenOff { .. } => CallErrorKind::BrokenOff,
             What::Problem(_) => CallErrorKind::Problem,
@@ -145,7 +172,7 @@ impl CallError {
     #[must_use]
     pub fn status(&self) -> Option<StatusCode> {
         match &self.0.what {
-            What::InvalidArgument(_) | What::NotSent(..) | What::DeadlineExceeded { .. } => None,
+            What::InvalidArgument(_) | What::NotSent(..) | What::Untouched(_) | What::DeadlineExceeded { .. } => None,
             What::BrokenOff { status, .. } => *status,
             What::Problem(problem) => Some(problem.status()),
             What::Status { found: status, .. } | What::Undecodable { status, .. } | What::TooLarge { status, .. } => {
@@ -160,20 +187,24 @@ impl CallError {
         self.problem().map(RemoteProblem::code).filter(|code| !code.is_empty())
     }
 
-    /// How long the service asked to wait before a retry.
+    /// How long the service, or the layer that held the call back, asked to wait before a retry.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         match &self.0.what {
+            What::NotSent(_, Some(source)) => source.downcast_ref::<NotSent>().and_then(NotSent::wait),
             What::Problem(problem) => problem.retry_after(),
             What::Status { retry_after, .. } => *retry_after,
             _ => None,
         }
     }
 
-    /// Whether not a byte of the request left this service.
+    /// Whether nothing of the request was looked at: it never left this service, or the other end said so.
     #[must_use]
     pub fn never_sent(&self) -> bool {
-        matches!(self.0.what, What::InvalidArgument(_) | What::NotSent(..) | What::DeadlineExceeded { sent: false })
+        matches!(
+            self.0.what,
+            What::InvalidArgument(_) | What::NotSent(..) | What::Untouched(_) | What::DeadlineExceeded { sent: false }
+        )
     }
 
     /// Whether to send the same call again does no harm: it was never sent, or the service said so, or the method is
@@ -192,7 +223,7 @@ impl CallError {
         self.kind() == CallErrorKind::InvalidArgument
     }
 
-    /// Whether there was no connection, or the transport held the call back.
+    /// Whether nothing was done, for want of a connection or because the transport held the call back.
     #[must_use]
     pub fn is_not_sent(&self) -> bool {
         self.kind() == CallErrorKind::NotSent
@@ -232,6 +263,7 @@ impl CallError {
             What::InvalidArgument(_) => Cause::Internal.into(),
             // A retry of the whole request is not known to be safe, whatever the cause says of this call.
             What::NotSent(cause, _) => Problem::from(*cause).retry_safe(false),
+            What::Untouched(_) => Problem::from(Cause::NoEndpoints).retry_safe(false),
             What::DeadlineExceeded { .. } => Cause::DeadlineExceeded.into(),
             _ => dependency_failed(match self.status() {
                 Some(StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) => {
@@ -296,6 +328,7 @@ impl fmt::Display for CallError {
             What::InvalidArgument(message) => write!(f, "not sent: {message}"),
             What::NotSent(Cause::NoEndpoints, _) => f.write_str("not sent: no connection"),
             What::NotSent(cause, _) => write!(f, "not sent: {}", cause.as_str()),
+            What::Untouched(_) => f.write_str("the other end closed before it looked at the request"),
             What::DeadlineExceeded { sent: false } => f.write_str("not sent: the time was up"),
             What::DeadlineExceeded { sent: true } => f.write_str("the time was up before the answer was there"),
             What::BrokenOff { status: None, .. } => f.write_str("the connection failed before an answer came"),
@@ -329,7 +362,9 @@ impl fmt::Debug for CallError {
 impl Error for CallError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match &self.0.what {
-            What::NotSent(_, Some(source)) | What::BrokenOff { source, .. } => Some(&**source),
+            What::NotSent(_, Some(source)) | What::Untouched(source) | What::BrokenOff { source, .. } => {
+                Some(&**source)
+            }
             _ => None,
         }
     }

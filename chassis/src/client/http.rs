@@ -12,8 +12,11 @@ use hyper_util::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tower_service::Service;
 
-use super::body::RequestBody;
-use crate::error::BoxError;
+use super::{body::RequestBody, pool::Tasks};
+use crate::{
+    error::{BoxError, Result},
+    tls::{self, Alpn, Connector, TlsConfig},
+};
 
 /// How many idle connections to one address are kept; what is beyond is closed. Go's `net/http` keeps as many in all.
 const MAX_IDLE: usize = 100;
@@ -59,20 +62,22 @@ impl<S> fmt::Debug for Tower<S> {
     }
 }
 
-/// A pool of plain connections.
+/// A pool of connections to one address, and nothing around it.
 pub(super) struct Plain {
-    pool: Tower<legacy::Client<HttpConnector, RequestBody>>,
+    pool: Tower<legacy::Client<Connector, RequestBody>>,
     /// Ends the connections with the last client that uses them.
     _tasks: DropGuard,
 }
 
 impl Plain {
-    pub(super) fn new(connect_timeout: Duration, http2: bool) -> Self {
+    pub(super) fn new(connect_timeout: Duration, http2: bool, tls: &TlsConfig) -> Result<Self> {
         let stopped = CancellationToken::new();
-        let mut connector = HttpConnector::new();
-        connector.set_connect_timeout(Some(connect_timeout));
+        let mut tcp = HttpConnector::new();
+        tcp.set_connect_timeout(Some(connect_timeout));
         // Requests are written whole: to wait for more only costs time.
-        connector.set_nodelay(true);
+        tcp.set_nodelay(true);
+        let alpn = if http2 { Alpn::Http2 } else { Alpn::Http1 };
+        let connector = tls::connector_for(tcp, tls, alpn)?.within(connect_timeout);
         let pool = legacy::Client::builder(Tasks(stopped.clone()))
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
@@ -80,7 +85,7 @@ impl Plain {
             .pool_max_idle_per_host(MAX_IDLE)
             .http2_only(http2)
             .build(connector);
-        Self { pool: Tower(pool), _tasks: stopped.drop_guard() }
+        Ok(Self { pool: Tower(pool), _tasks: stopped.drop_guard() })
     }
 }
 
@@ -96,16 +101,5 @@ impl Transport for Plain {
 impl fmt::Debug for Plain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Plain")
-    }
-}
-
-/// Runs the connections of a pool, until the pool is gone.
-#[derive(Clone)]
-struct Tasks(CancellationToken);
-
-impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Tasks {
-    fn execute(&self, connection: F) {
-        let stopped = self.0.clone();
-        tokio::spawn(async move { stopped.run_until_cancelled(connection).await });
     }
 }

@@ -62,6 +62,7 @@ mod http;
 pub mod limit;
 mod outcome;
 mod path;
+pub(crate) mod pool;
 mod problem;
 mod query;
 pub mod retry;
@@ -69,7 +70,10 @@ pub(crate) mod select;
 
 use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
-use ::http::{Method, Request, Response, Uri, uri::Authority};
+use ::http::{
+    Method, Request, Response, Uri,
+    uri::{Authority, Scheme},
+};
 use bytes::Bytes;
 use tower_service::Service;
 
@@ -77,6 +81,7 @@ use self::http::{Plain, Tower, Transport};
 use crate::{
     config::ByteSize,
     error::{BoxError, Error, Result},
+    tls::TlsConfig,
 };
 
 pub use self::{
@@ -130,6 +135,7 @@ struct Shared {
 /// Where the calls go.
 #[derive(Debug)]
 struct Base {
+    https: bool,
     authority: Authority,
     /// What is put before every path: empty, or `/shop`.
     prefix: String,
@@ -140,7 +146,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// The address makes no sense, or asks for `https`, which is not there yet.
+    /// The address makes no sense; or it is `https://` and the system has no authorities to trust, or this program no
+    /// feature `tls`.
     pub fn new(uri: &str) -> Result<Self> {
         Self::builder(uri).build()
     }
@@ -153,6 +160,7 @@ impl Client {
             connect_timeout: DEFAULT_CONNECT_TIMEOUT,
             answer_limit: DEFAULT_ANSWER_LIMIT,
             http2: false,
+            tls: TlsConfig::default(),
         }
     }
 
@@ -170,6 +178,10 @@ impl Client {
         B::Error: Into<BoxError>,
     {
         Self::builder(uri).service(service)
+    }
+
+    fn over(base: Base, transport: Arc<dyn Transport>, timeout: Duration, answer_limit: ByteSize) -> Self {
+        Self(Arc::new(Shared { base, transport, timeout, answer_limit: answer_limit.bytes() }))
     }
 
     /// A call of this method on a path template: `/orders/{id}`.
@@ -197,6 +209,7 @@ pub struct ClientBuilder {
     connect_timeout: Duration,
     answer_limit: ByteSize,
     http2: bool,
+    tls: TlsConfig,
 }
 
 impl ClientBuilder {
@@ -225,14 +238,26 @@ impl ClientBuilder {
         self
     }
 
-    /// The client, over plain connections of its own.
+    /// How the service proves who it is, and how this one does. For `https://`; default: the system's authorities, and no
+    /// certificate of its own. Not for a service of your own.
+    pub fn tls(mut self, tls: TlsConfig) -> Self {
+        self.tls = tls;
+        self
+    }
+
+    /// The client, over connections of its own.
     ///
     /// # Errors
     ///
-    /// As [`Client::new`].
+    /// As [`Client::new`]; and what is wrong with the files of [`tls`](Self::tls).
     pub fn build(self) -> Result<Client> {
-        let transport = Arc::new(Plain::new(self.connect_timeout, self.http2));
-        self.over(transport)
+        let base = Base::read(&self.uri)?;
+        if !base.https && (self.tls.enabled || self.tls.says_anything()) {
+            return Err(Error::config(format!("found TLS settings for {:?}, expected https://", self.uri)));
+        }
+        let tls = TlsConfig { enabled: base.https, ..self.tls };
+        let transport = Arc::new(Plain::new(self.connect_timeout, self.http2, &tls)?);
+        Ok(Client::over(base, transport, self.timeout, self.answer_limit))
     }
 
     /// The client, over a tower service of your own: a stack of layers, a mock. It is cloned for each call and waited for
@@ -249,16 +274,16 @@ impl ClientBuilder {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        self.over(Arc::new(Tower(service)))
-    }
-
-    fn over(self, transport: Arc<dyn Transport>) -> Result<Client> {
         let base = Base::read(&self.uri)?;
-        Ok(Client(Arc::new(Shared { base, transport, timeout: self.timeout, answer_limit: self.answer_limit.bytes() })))
+        Ok(Client::over(base, Arc::new(Tower(service)), self.timeout, self.answer_limit))
     }
 }
 
 impl Base {
+    fn scheme(&self) -> Scheme {
+        if self.https { Scheme::HTTPS } else { Scheme::HTTP }
+    }
+
     fn read(text: &str) -> Result<Self> {
         const EXPECTED: &str = "expected the address of a service, such as \"http://orders:8080\"";
         let parsed = text.parse::<Uri>();
@@ -270,21 +295,17 @@ impl Base {
         let Some(authority) = uri.authority() else {
             return Err(Error::config(format!("found {text:?}, {EXPECTED}")));
         };
-        match uri.scheme_str() {
-            Some("http") => {}
-            Some("https") => {
-                return Err(Error::config(format!(
-                    "found {text:?}: calls out have no TLS yet; write http://, or call through a proxy that has it"
-                )));
-            }
+        let https = match uri.scheme_str() {
+            Some("http") => false,
+            Some("https") => true,
             _ => return Err(Error::config(format!("found {text:?}, {EXPECTED}"))),
-        }
+        };
         if uri.query().is_some() {
             return Err(Error::config(format!(
                 "found a query in {text:?}, {EXPECTED}; a query comes from the arguments"
             )));
         }
-        Ok(Self { authority: authority.clone(), prefix: uri.path().trim_end_matches('/').to_owned() })
+        Ok(Self { https, authority: authority.clone(), prefix: uri.path().trim_end_matches('/').to_owned() })
     }
 }
 

@@ -107,13 +107,33 @@ impl Outcome {
             if inner.is::<TimedOut>() {
                 return Self::TimedOut;
             }
-            if inner.downcast_ref::<hyper_util::client::legacy::Error>().is_some_and(|error| error.is_connect()) {
+            if is_no_connection(inner) || is_untouched(inner) {
                 return Self::Unreachable;
             }
             source = inner.source();
         }
         Self::Failed
     }
+}
+
+/// Whether this says that there was no connection.
+pub(super) fn is_no_connection(error: &(dyn Error + 'static)) -> bool {
+    error.downcast_ref::<hyper_util::client::legacy::Error>().is_some_and(hyper_util::client::legacy::Error::is_connect)
+}
+
+/// Whether this says that nobody has looked at the request, although there was a connection.
+///
+/// Either the connection was closed before the request was written, which hyper calls cancelled and then hands it back; or
+/// the other end said so: REFUSED_STREAM, or a GOAWAY whose last stream is an earlier one (RFC 9113, section 8.7). h2 tells
+/// a stream of a GOAWAY from the other end in that case alone.
+pub(super) fn is_untouched(error: &(dyn Error + 'static)) -> bool {
+    if let Some(error) = error.downcast_ref::<hyper::Error>() {
+        return error.is_canceled();
+    }
+    error.downcast_ref::<h2::Error>().is_some_and(|error| {
+        let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+        error.is_remote() && (refused || error.is_go_away())
+    })
 }
 
 /// The gRPC code in headers or trailers.

@@ -20,8 +20,10 @@ fn an_address_is_a_scheme_a_host_and_perhaps_a_path() {
 }
 
 #[test]
-fn tls_is_refused_with_words() {
-    assert!(refused("https://orders").contains("calls out have no TLS yet"));
+fn tls_settings_for_an_address_in_cleartext_are_refused() {
+    let tls = TlsConfig { server_name: Some("orders".to_owned()), ..TlsConfig::default() };
+    let error = Client::builder("http://orders").tls(tls).build().expect_err("a mistake").to_string();
+    assert!(error.contains("expected https://"), "{error}");
 }
 
 #[test]

@@ -1,0 +1,247 @@
+//! The connections to one endpoint.
+
+use std::{
+    fmt,
+    pin::Pin,
+    sync::{Arc, OnceLock},
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::{
+    HeaderValue, Request, Response, Uri, Version, header,
+    uri::{Authority, Scheme},
+};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper_util::{
+    client::legacy::{self, connect::HttpConnector},
+    rt::TokioTimer,
+};
+use pin_project_lite::pin_project;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tower_service::Service;
+
+use super::{
+    body::RequestBody,
+    call::CallInfo,
+    config::{HttpProtocol, PoolConfig},
+};
+use crate::{
+    context::Protocol,
+    discovery::Endpoint,
+    error::{BoxError, Error, Result},
+    tls::{self, Alpn, Connector, TlsConfig},
+};
+
+type Connections = legacy::Client<Connector, RequestBody>;
+
+/// Makes the pools of one destination: what all its endpoints have in common.
+#[derive(Debug)]
+pub(crate) struct Pools {
+    config: PoolConfig,
+    scheme: Scheme,
+    /// For HTTP calls, when they are not HTTP/2.
+    http1: Option<Connector>,
+    http2: Connector,
+}
+
+impl Pools {
+    /// # Errors
+    ///
+    /// Exit code 78: a certificate or key that cannot be read.
+    pub(crate) fn new(config: &PoolConfig, protocol: HttpProtocol, tls: &TlsConfig) -> Result<Arc<Self>> {
+        let connector = |alpn| {
+            let mut tcp = HttpConnector::new();
+            tcp.set_connect_timeout(Some(config.connect_timeout.get()));
+            // Requests are written whole: to wait for more only costs time.
+            tcp.set_nodelay(true);
+            Ok::<_, Error>(tls::connector_for(tcp, tls, alpn)?.within(config.connect_timeout.get()))
+        };
+        Ok(Arc::new(Self {
+            config: config.clone(),
+            scheme: if tls.enabled { Scheme::HTTPS } else { Scheme::HTTP },
+            http1: match protocol {
+                HttpProtocol::Http1 => Some(connector(Alpn::Http1)?),
+                HttpProtocol::Http2 => None,
+            },
+            http2: connector(Alpn::Http2)?,
+        }))
+    }
+
+    /// The connections to this endpoint: none yet.
+    pub(crate) fn pool(self: &Arc<Self>, endpoint: &Endpoint) -> Pool {
+        let authority = endpoint.authority().parse::<Authority>().map_err(|error| error.to_string());
+        let host = authority.as_ref().ok().and_then(|authority| host(authority, &self.scheme));
+        let stopped = CancellationToken::new();
+        Pool(Arc::new(Inner {
+            pools: self.clone(),
+            authority,
+            host,
+            http1: OnceLock::new(),
+            http2: OnceLock::new(),
+            stopped: stopped.clone(),
+            _tasks: stopped.drop_guard(),
+        }))
+    }
+}
+
+/// What a `host` header says: the port is left out when it is the scheme's own (RFC 9110, section 7.2).
+fn host(authority: &Authority, scheme: &Scheme) -> Option<HeaderValue> {
+    let own = if *scheme == Scheme::HTTPS { 443 } else { 80 };
+    let text = match authority.port_u16() {
+        Some(port) if port == own => authority.host(),
+        _ => authority.as_str(),
+    };
+    HeaderValue::from_str(text).ok()
+}
+
+/// The connections to one endpoint, made as calls need them. They end with the last clone, the last call and the last
+/// answer that is still read.
+#[derive(Clone)]
+pub(crate) struct Pool(Arc<Inner>);
+
+struct Inner {
+    pools: Arc<Pools>,
+    authority: Result<Authority, String>,
+    host: Option<HeaderValue>,
+    http1: OnceLock<Connections>,
+    http2: OnceLock<Connections>,
+    stopped: CancellationToken,
+    _tasks: DropGuard,
+}
+
+impl Inner {
+    fn connections(&self, connector: &Connector, http2: bool) -> Connections {
+        legacy::Client::builder(Tasks(self.stopped.clone()))
+            .timer(TokioTimer::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(self.pools.config.idle_timeout.get())
+            .pool_max_idle_per_host(self.pools.config.max_idle as usize)
+            .http2_only(http2)
+            .build(connector.clone())
+    }
+
+    fn send(&self, mut request: Request<RequestBody>) -> Result<legacy::ResponseFuture, BoxError> {
+        let authority = self.authority.as_ref().map_err(|error| BadEndpoint(error.clone()))?;
+        let mut parts = std::mem::take(request.uri_mut()).into_parts();
+        parts.scheme = Some(self.pools.scheme.clone());
+        parts.authority = Some(authority.clone());
+        parts.path_and_query.get_or_insert(http::uri::PathAndQuery::from_static("/"));
+        *request.uri_mut() = Uri::from_parts(parts)?;
+        let grpc = request.extensions().get::<CallInfo>().is_some_and(|info| info.protocol != Protocol::Http);
+        match &self.pools.http1 {
+            Some(connector) if !grpc => {
+                *request.version_mut() = Version::HTTP_11;
+                if let Some(host) = &self.host {
+                    request.headers_mut().entry(header::HOST).or_insert_with(|| host.clone());
+                }
+                Ok(self.http1.get_or_init(|| self.connections(connector, false)).request(request))
+            }
+            _ => {
+                *request.version_mut() = Version::HTTP_2;
+                Ok(self.http2.get_or_init(|| self.connections(&self.pools.http2, true)).request(request))
+            }
+        }
+    }
+}
+
+impl Service<Request<RequestBody>> for Pool {
+    type Response = Response<PoolBody>;
+    type Error = BoxError;
+    type Future = PoolFuture;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<RequestBody>) -> PoolFuture {
+        match self.0.send(request) {
+            Ok(sent) => PoolFuture { sent: Some(sent), refused: None, pool: Some(self.clone()) },
+            Err(error) => PoolFuture { sent: None, refused: Some(error), pool: None },
+        }
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Pool").field(&self.0.authority).finish()
+    }
+}
+
+/// An endpoint whose address no URI can hold.
+#[derive(Debug)]
+struct BadEndpoint(String);
+
+impl fmt::Display for BadEndpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the address of the endpoint makes no sense: {}", self.0)
+    }
+}
+
+impl std::error::Error for BadEndpoint {}
+
+pin_project! {
+    /// A call on a connection. It keeps the connections alive.
+    #[derive(Debug)]
+    pub(crate) struct PoolFuture {
+        #[pin]
+        sent: Option<legacy::ResponseFuture>,
+        refused: Option<BoxError>,
+        pool: Option<Pool>,
+    }
+}
+
+impl Future for PoolFuture {
+    type Output = Result<Response<PoolBody>, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let Some(sent) = this.sent.as_pin_mut() else {
+            return this.refused.take().map_or(Poll::Pending, |error| Poll::Ready(Err(error)));
+        };
+        sent.poll(cx).map(|answered| match answered {
+            Ok(response) => Ok(response.map(|body| PoolBody { body, pool: this.pool.take() })),
+            Err(error) => Err(error.into()),
+        })
+    }
+}
+
+/// The body of an answer. It keeps the connections alive.
+#[derive(Debug)]
+pub(crate) struct PoolBody {
+    body: Incoming,
+    pool: Option<Pool>,
+}
+
+impl Body for PoolBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        if let Poll::Ready(None | Some(Err(_))) = &frame {
+            self.pool = None;
+        }
+        frame.map_err(Into::into)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// Runs the connections of a pool, until the pool is gone.
+#[derive(Clone)]
+pub(super) struct Tasks(pub(super) CancellationToken);
+
+impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Tasks {
+    fn execute(&self, connection: F) {
+        let stopped = self.0.clone();
+        tokio::spawn(async move { stopped.run_until_cancelled(connection).await });
+    }
+}
