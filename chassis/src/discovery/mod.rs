@@ -6,6 +6,8 @@
 
 mod config;
 mod endpoint;
+mod memory;
+mod static_list;
 mod target;
 
 use std::{fmt, pin::Pin};
@@ -16,7 +18,9 @@ use tokio_util::sync::CancellationToken;
 pub use self::{
     config::DiscoveryConfig,
     endpoint::{Endpoint, EndpointHealth, Freshness, Resolution, Updates},
-    target::{Target, TargetError},
+    memory::{Memory, MemoryResolver},
+    static_list::StaticList,
+    target::{NameServer, Target, TargetError, TargetKind},
 };
 
 /// A future that somebody else owns and drives.

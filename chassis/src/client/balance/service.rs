@@ -1,0 +1,542 @@
+//! The balancer as a tower service.
+
+use std::{
+    fmt,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError, TryLockError},
+    task::{Context, Poll, ready},
+    time::{Duration, Instant},
+};
+
+use arc_swap::{ArcSwap, Guard};
+use fastrand::Rng;
+use http::{
+    HeaderMap, Request, Response,
+    uri::{Authority, PathAndQuery, Scheme},
+};
+use pin_project_lite::pin_project;
+use tokio::sync::watch;
+use tower_service::Service;
+
+use super::{
+    super::{
+        CallInfo, DEFAULT_TIMEOUT, NotSent, Outcome, RequestBody,
+        body::{Watch, WatchedBody},
+        problem::retry_after,
+    },
+    Available, Bypass, MakeEndpoint, Tried,
+    config::BalanceConfig,
+    load::{Ewma, Load},
+    pick::Nobody,
+    set::{Gauged, Node, Set, Workshop},
+};
+use crate::{
+    cause::Cause,
+    context::Protocol,
+    discovery::{Endpoint, Freshness, Resolution},
+    error::BoxError,
+};
+
+/// The longest penalty that an endpoint's own word is taken for: 300 s, as Linkerd's.
+const MAX_PENALTY: Duration = Duration::from_secs(300);
+
+/// Sends each call to one of the endpoints of a destination. A clone is the same balancer.
+///
+/// The request's scheme and authority become the endpoint's. It is always ready: what is wrong is told by
+/// [`call`](Service::call), with [`NotSent`]. See the [module](super).
+pub struct Balance<M: MakeEndpoint>(Arc<Shared<M>>);
+
+struct Shared<M: MakeEndpoint> {
+    make: M,
+    zone: Option<Arc<str>>,
+    scheme: Scheme,
+    epoch: Instant,
+    set: ArcSwap<Set<M::Service>>,
+    /// Held by the one who makes the next set.
+    making: Mutex<Making>,
+}
+
+struct Making {
+    config: BalanceConfig,
+    /// How many endpoints were made.
+    made: u64,
+}
+
+/// How a destination stands.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Standing {
+    /// All that the registry lists.
+    pub endpoints: usize,
+    /// Those that calls may go to: the ones that the registry calls critical are left out while there are others.
+    pub usable: usize,
+    /// Those of them whose breaker lets calls through.
+    pub available: usize,
+    /// Whether so few are available that the others are used again.
+    pub panic: bool,
+}
+
+impl<M: MakeEndpoint> Balance<M> {
+    /// Over the endpoints that are told here. `zone` is where this instance runs.
+    pub fn new(updates: watch::Receiver<Resolution>, make: M, config: &BalanceConfig, zone: Option<Arc<str>>) -> Self {
+        Self::with_scheme(updates, make, config, zone, Scheme::HTTP)
+    }
+
+    /// As [`new`](Self::new), with another scheme than `http` in the requests.
+    pub fn with_scheme(
+        updates: watch::Receiver<Resolution>,
+        make: M,
+        config: &BalanceConfig,
+        zone: Option<Arc<str>>,
+        scheme: Scheme,
+    ) -> Self {
+        let set = Set::unread(updates, config);
+        let making = Mutex::new(Making { config: config.clone(), made: 0 });
+        Self(Arc::new(Shared { make, zone, scheme, epoch: now(), set: ArcSwap::from_pointee(set), making }))
+    }
+
+    /// Goes on with these settings. What is known of the endpoints stays.
+    pub fn configure(&self, config: &BalanceConfig) {
+        let mut making = self.0.making.lock().unwrap_or_else(PoisonError::into_inner);
+        making.config = config.clone();
+        self.make(&mut making);
+    }
+
+    /// How the list of endpoints was last told.
+    pub fn resolution(&self) -> Resolution {
+        self.current().resolution.clone()
+    }
+
+    /// How the destination stands now. It looks at each endpoint.
+    pub fn standing(&self) -> Standing
+    where
+        M::Service: Available,
+    {
+        let (set, now) = (self.current(), now());
+        let usable = set.usable.len();
+        let nodes = (0..usable).map(|place| &set.nodes[set.usable.at(place)]);
+        let available = nodes.filter(|node| node.service.is_available(now)).count();
+        let panic = set.census.load().as_ref().is_some_and(|census| census.panics()) && available < usable;
+        Standing { endpoints: set.nodes.len(), usable, available, panic }
+    }
+
+    /// Each endpoint with its service and its load.
+    pub fn for_each(&self, mut each: impl FnMut(&Endpoint, &M::Service, Load)) {
+        let (set, now) = (self.current(), now());
+        for (at, node) in set.nodes.iter().enumerate() {
+            each(set.endpoint(at), &node.service, node.gauge.load(now, &set.ewma));
+        }
+    }
+
+    /// Each endpoint with its load.
+    #[must_use]
+    pub fn snapshot(&self) -> Vec<(Endpoint, Load)> {
+        let mut endpoints = Vec::new();
+        self.for_each(|endpoint, _, load| endpoints.push((endpoint.clone(), load)));
+        endpoints
+    }
+
+    /// The endpoints as they were last told. The one who sees that there is something new makes the next set; others go on
+    /// with the one before, unless there is none.
+    fn current(&self) -> Guard<Arc<Set<M::Service>>> {
+        let set = self.0.set.load();
+        if !set.is_stale() {
+            return set;
+        }
+        let making = if set.is_pending() {
+            self.0.making.lock().unwrap_or_else(PoisonError::into_inner)
+        } else {
+            match self.0.making.try_lock() {
+                Ok(making) => making,
+                Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+                Err(TryLockError::WouldBlock) => return set,
+            }
+        };
+        drop(set);
+        let mut making = making;
+        // Another may have been faster.
+        if self.0.set.load().is_stale() {
+            self.make(&mut making);
+        }
+        self.0.set.load()
+    }
+
+    fn make(&self, making: &mut Making) {
+        let Making { config, made } = making;
+        let zone = self.0.zone.as_deref();
+        let workshop = Workshop { make: &self.0.make, config, zone, epoch: self.0.epoch, made };
+        let next = self.0.set.load().next(now(), workshop);
+        self.0.set.store(Arc::new(next));
+    }
+}
+
+impl<M> Balance<M>
+where
+    M: MakeEndpoint,
+    M::Service: Available + Clone + Send + Sync + 'static,
+{
+    /// The service of an endpoint for this request, with the request made ready for it. `None` while no list is known.
+    fn route(&self, request: &mut Request<RequestBody>) -> Option<Result<Routed<M::Service>, NotSent>> {
+        let set = self.current();
+        let now = now();
+        let picked = match set.pick(now, &mut Rng::with_seed(fastrand::u64(..)), request.extensions().get::<Tried>()) {
+            Ok(picked) => picked,
+            Err(Nobody::Empty) if set.is_pending() && !set.ended => return None,
+            Err(nobody) => return Some(Err(not_sent(nobody, &set.resolution.freshness))),
+        };
+        if let Some(tried) = request.extensions().get::<Tried>() {
+            tried.add(picked.node.number);
+        }
+        if picked.bypass {
+            request.extensions_mut().insert(Bypass);
+        } else {
+            request.extensions_mut().remove::<Bypass>();
+        }
+        address(request, self.0.scheme.clone(), picked.node.authority.clone());
+        let node = Arc::clone(picked.node);
+        let service = node.service.clone();
+        Some(Ok(Routed { service, flight: Flight::start(node, now, set.ewma, protocol(request)) }))
+    }
+
+    /// Waits for the first list of endpoints.
+    async fn wait(self, deadline: Option<tokio::time::Instant>) -> Result<(), NotSent> {
+        let started = tokio::time::Instant::now();
+        let deadline = deadline.unwrap_or(started + DEFAULT_TIMEOUT);
+        let mut receiver = self.current().receiver();
+        loop {
+            if !self.current().is_pending() {
+                return Ok(());
+            }
+            let detail = match tokio::time::timeout_at(deadline, receiver.changed()).await {
+                Ok(Ok(())) => continue,
+                Ok(Err(_)) => "nobody looks for its endpoints any more".to_owned(),
+                Err(_) => format!("waited {:?} for the first list of its endpoints", started.elapsed()),
+            };
+            return Err(NotSent::new(Cause::NoEndpoints).detail(detail));
+        }
+    }
+}
+
+struct Routed<S> {
+    service: S,
+    flight: Flight,
+}
+
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+fn not_sent(nobody: Nobody, freshness: &Freshness) -> NotSent {
+    match (nobody, freshness) {
+        (Nobody::Held { endpoints, wait }, _) => {
+            let not_sent =
+                NotSent::new(Cause::CircuitOpen).detail(format!("none of {endpoints} endpoints is available"));
+            match wait {
+                Some(wait) => not_sent.retry_after(wait),
+                None => not_sent,
+            }
+        }
+        (Nobody::Empty, Freshness::Lost { reason, .. }) => {
+            NotSent::new(Cause::NoEndpoints).detail(format!("its endpoints are not known: {reason}"))
+        }
+        (Nobody::Empty, Freshness::Pending) => {
+            NotSent::new(Cause::NoEndpoints).detail("nobody looks for its endpoints any more")
+        }
+        (Nobody::Empty, Freshness::Fresh) => {
+            NotSent::new(Cause::NoEndpoints).detail("the list of its endpoints is empty")
+        }
+    }
+}
+
+/// The request goes to this endpoint.
+fn address(request: &mut Request<RequestBody>, scheme: Scheme, authority: Authority) {
+    let mut parts = std::mem::take(request.uri_mut()).into_parts();
+    parts.scheme = Some(scheme);
+    parts.authority = Some(authority);
+    parts.path_and_query.get_or_insert_with(|| PathAndQuery::from_static("/"));
+    // It has all three parts, which is all that is asked for.
+    *request.uri_mut() = http::Uri::from_parts(parts).unwrap_or_default();
+}
+
+/// How the other end is spoken to: what the call says, else what the body is.
+fn protocol(request: &Request<RequestBody>) -> Protocol {
+    if let Some(info) = request.extensions().get::<CallInfo>() {
+        return info.protocol;
+    }
+    let content_type = request.headers().get(http::header::CONTENT_TYPE);
+    match content_type {
+        Some(value) if value.as_bytes().starts_with(b"application/grpc") => Protocol::Grpc,
+        _ => Protocol::Http,
+    }
+}
+
+impl<M, B> Service<Request<RequestBody>> for Balance<M>
+where
+    M: MakeEndpoint,
+    M::Service: Service<Request<RequestBody>, Response = Response<B>, Error = BoxError>
+        + Available
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    <M::Service as Service<Request<RequestBody>>>::Future: Send,
+    B: http_body::Body + Send + 'static,
+{
+    type Response = Response<WatchedBody<B, Flight>>;
+    type Error = BoxError;
+    type Future = ResponseFuture<M>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, mut request: Request<RequestBody>) -> ResponseFuture<M> {
+        let state = match self.route(&mut request) {
+            Some(routed) => State::routed(routed, request),
+            None => {
+                let deadline = request.extensions().get::<CallInfo>().and_then(|info| info.deadline);
+                let first = Box::pin(self.clone().wait(deadline));
+                State::Waiting { balance: self.clone(), first, request: Some(request) }
+            }
+        };
+        ResponseFuture { state }
+    }
+}
+
+pin_project! {
+    /// The future of [`Balance`].
+    #[must_use = "futures do nothing unless they are polled"]
+    pub struct ResponseFuture<M>
+    where
+        M: MakeEndpoint,
+        M::Service: Service<Request<RequestBody>>,
+    {
+        #[pin]
+        state: State<M, M::Service, <M::Service as Service<Request<RequestBody>>>::Future>,
+    }
+}
+
+pin_project! {
+    #[project = StateProj]
+    enum State<M, S, F>
+    where
+        M: MakeEndpoint,
+    {
+        Waiting {
+            balance: Balance<M>,
+            first: Pin<Box<dyn Future<Output = Result<(), NotSent>> + Send>>,
+            request: Option<Request<RequestBody>>,
+        },
+        Ready { service: S, flight: Option<Flight>, request: Option<Request<RequestBody>> },
+        Calling { #[pin] answer: F, flight: Option<Flight> },
+        Held { not_sent: Option<NotSent> },
+    }
+}
+
+impl<M: MakeEndpoint, S, F> State<M, S, F> {
+    fn routed(routed: Result<Routed<S>, NotSent>, request: Request<RequestBody>) -> Self {
+        match routed {
+            Ok(Routed { service, flight }) => Self::Ready { service, flight: Some(flight), request: Some(request) },
+            Err(not_sent) => Self::Held { not_sent: Some(not_sent) },
+        }
+    }
+}
+
+impl<M, B> Future for ResponseFuture<M>
+where
+    M: MakeEndpoint,
+    M::Service: Service<Request<RequestBody>, Response = Response<B>, Error = BoxError>
+        + Available
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    B: http_body::Body + Send + 'static,
+{
+    type Output = Result<Response<WatchedBody<B, Flight>>, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut state = self.project().state;
+        loop {
+            let next = match state.as_mut().project() {
+                StateProj::Waiting { balance, first, request } => {
+                    ready!(first.as_mut().poll(cx))?;
+                    let Some(mut request) = request.take() else { return polled_again() };
+                    match balance.route(&mut request) {
+                        Some(routed) => State::routed(routed, request),
+                        None => State::Held { not_sent: Some(NotSent::new(Cause::NoEndpoints)) },
+                    }
+                }
+                StateProj::Ready { service, flight, request } => {
+                    if let Err(error) = ready!(service.poll_ready(cx)) {
+                        return Poll::Ready(Err(failed(error, flight.take())));
+                    }
+                    let Some(request) = request.take() else { return polled_again() };
+                    State::Calling { answer: service.call(request), flight: flight.take() }
+                }
+                StateProj::Calling { answer, flight } => {
+                    let answer = ready!(answer.poll(cx));
+                    let Some(flight) = flight.take() else { return polled_again() };
+                    return Poll::Ready(match answer {
+                        Ok(response) => Ok(flight.answered(response)),
+                        Err(error) => Err(failed(error, Some(flight))),
+                    });
+                }
+                StateProj::Held { not_sent } => {
+                    return match not_sent.take() {
+                        Some(not_sent) => Poll::Ready(Err(not_sent.into())),
+                        None => polled_again(),
+                    };
+                }
+            };
+            state.set(next);
+        }
+    }
+}
+
+/// Polled after it was ready: there is nothing to give.
+fn polled_again<T>() -> Poll<Result<T, BoxError>> {
+    Poll::Ready(Err(NotSent::new(Cause::Internal).detail("polled after the answer").into()))
+}
+
+fn failed(error: BoxError, flight: Option<Flight>) -> BoxError {
+    if let Some(flight) = flight {
+        flight.failed(Outcome::of_error(&error));
+    }
+    error
+}
+
+/// One call under way, as the load of its endpoint counts it. Dropped before the answer's head, it counts as having taken at
+/// least the time until then.
+pub struct Flight {
+    node: Arc<dyn Gauged>,
+    started: Instant,
+    ewma: Ewma,
+    protocol: Protocol,
+    /// The answer has not begun.
+    waiting: bool,
+    /// Trailers are to say how it went.
+    owed: bool,
+}
+
+impl Flight {
+    fn start<S: Send + Sync + 'static>(node: Arc<Node<S>>, now: Instant, ewma: Ewma, protocol: Protocol) -> Self {
+        node.gauge.start(now);
+        Self { node, started: now, ewma, protocol, waiting: true, owed: false }
+    }
+
+    fn answered<B>(mut self, response: Response<B>) -> Response<WatchedBody<B, Self>>
+    where
+        B: http_body::Body,
+    {
+        let outcome = Outcome::of_head(self.protocol, &response);
+        self.owed = outcome.is_none();
+        self.came_to(outcome.unwrap_or(Outcome::Success), || pushback(response.headers()));
+        response.map(|body| WatchedBody::new(body, self))
+    }
+
+    fn failed(mut self, outcome: Outcome) {
+        self.came_to(outcome, || None);
+    }
+
+    /// The head of the answer, or none: what it says of the endpoint.
+    fn came_to(&mut self, outcome: Outcome, pushback: impl FnOnce() -> Option<Duration>) {
+        self.waiting = false;
+        let now = now();
+        let elapsed = now.saturating_duration_since(self.started);
+        let gauge = self.node.gauge();
+        match outcome {
+            // Held back on this side: nothing is known of the endpoint.
+            Outcome::Refused(_) => gauge.abandon(),
+            Outcome::Success => {
+                gauge.head(now);
+                gauge.record(now, elapsed, &self.ewma);
+            }
+            Outcome::Failed | Outcome::TimedOut | Outcome::Throttled | Outcome::Unreachable => {
+                gauge.head(now);
+                gauge.record(now, elapsed.max(self.penalty(pushback())), &self.ewma);
+            }
+        }
+    }
+
+    fn penalty(&self, pushback: Option<Duration>) -> Duration {
+        pushback.map_or(self.ewma.failure_penalty, |wait| wait.min(MAX_PENALTY))
+    }
+
+    /// The answer began well and ended badly.
+    fn ended_badly(&self, pushback: Option<Duration>) {
+        self.node.gauge().record(now(), self.penalty(pushback), &self.ewma);
+    }
+}
+
+/// How long the endpoint asks to be left alone: gRPC's word (gRFC A6), else HTTP's.
+fn pushback(headers: &HeaderMap) -> Option<Duration> {
+    let millis = headers.get("grpc-retry-pushback-ms").and_then(|value| value.to_str().ok()?.parse().ok());
+    millis.map(Duration::from_millis).or_else(|| retry_after(headers))
+}
+
+impl Watch for Flight {
+    fn trailers(&mut self, trailers: &HeaderMap) {
+        if self.owed {
+            self.owed = false;
+            if matches!(Outcome::of_trailers(trailers), Outcome::Failed | Outcome::Throttled) {
+                self.ended_badly(pushback(trailers));
+            }
+        }
+    }
+
+    fn complete(self) {
+        // A gRPC answer without a status was cut short.
+        if self.owed {
+            self.ended_badly(None);
+        }
+    }
+
+    fn broke_off(self) {
+        self.ended_badly(None);
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        let gauge = self.node.gauge();
+        if self.waiting {
+            let now = now();
+            gauge.abandon();
+            gauge.record_at_least(now, now.saturating_duration_since(self.started), &self.ewma);
+        }
+        gauge.end();
+    }
+}
+
+impl fmt::Debug for Flight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Flight").field("started", &self.started).field("waiting", &self.waiting).finish_non_exhaustive()
+    }
+}
+
+impl<M: MakeEndpoint> Clone for Balance<M> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<M: MakeEndpoint> fmt::Debug for Balance<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let set = self.0.set.load();
+        f.debug_struct("Balance")
+            .field("endpoints", &set.nodes.len())
+            .field("freshness", &set.resolution.freshness)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<M> fmt::Debug for ResponseFuture<M>
+where
+    M: MakeEndpoint,
+    M::Service: Service<Request<RequestBody>>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ResponseFuture")
+    }
+}

@@ -1,0 +1,223 @@
+//! The endpoints of a destination, as one immutable value that is swapped as a whole.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use arc_swap::ArcSwapOption;
+use http::uri::Authority;
+use tokio::sync::watch;
+
+use super::{
+    MakeEndpoint,
+    census::Census,
+    config::BalanceConfig,
+    load::{Ewma, Gauge},
+    pool::Pool,
+};
+use crate::discovery::{Endpoint, EndpointHealth, Freshness, Resolution};
+
+/// One endpoint and what is known of it, kept as long as its id and address stay.
+pub(super) struct Node<S> {
+    pub(super) gauge: Gauge,
+    /// Since when, unless it was there from the beginning.
+    pub(super) born: Option<Instant>,
+    /// For [`Tried`](super::Tried); never 0.
+    pub(super) number: u64,
+    pub(super) authority: Authority,
+    pub(super) service: S,
+}
+
+/// What a call is counted on, whatever service carries it.
+pub(super) trait Gauged: Send + Sync {
+    fn gauge(&self) -> &Gauge;
+}
+
+impl<S: Send + Sync> Gauged for Node<S> {
+    fn gauge(&self) -> &Gauge {
+        &self.gauge
+    }
+}
+
+/// The endpoints of a destination.
+pub(super) struct Set<S> {
+    /// As it was read: it tells when there is something new.
+    receiver: watch::Receiver<Resolution>,
+    /// Nobody will tell anything new.
+    pub(super) ended: bool,
+    pub(super) resolution: Resolution,
+    /// Whether there ever was a list; endpoints that come after the first are new.
+    had_list: bool,
+    pub(super) nodes: Box<[Arc<Node<S>>]>,
+    /// Where in the resolution each is.
+    pub(super) places: Box<[u32]>,
+    /// The weight of each in proportion to the mean; only when they differ.
+    pub(super) shares: Option<Box<[f32]>>,
+    /// Whether each is in this instance's zone; only when zones matter.
+    pub(super) local: Option<Box<[bool]>>,
+    /// Those that the registry does not call critical; all when it calls all so.
+    pub(super) usable: Pool,
+    /// Those of them in this instance's zone, when zones matter.
+    pub(super) home: Option<Pool>,
+    pub(super) ewma: Ewma,
+    pub(super) slow_start: Duration,
+    pub(super) panic_threshold: f32,
+    /// Who was available when somebody last looked; `None` when all were.
+    pub(super) census: ArcSwapOption<Census>,
+    /// Whether there is a census: cheaper to ask than the census itself.
+    pub(super) degraded: AtomicBool,
+}
+
+/// What is the same for all sets of one balancer.
+pub(super) struct Workshop<'a, M> {
+    pub(super) make: &'a M,
+    pub(super) config: &'a BalanceConfig,
+    pub(super) zone: Option<&'a str>,
+    pub(super) epoch: Instant,
+    /// The number of the last endpoint that was made.
+    pub(super) made: &'a mut u64,
+}
+
+impl<S> Set<S> {
+    /// Nothing read yet.
+    pub(super) fn unread(receiver: watch::Receiver<Resolution>, config: &BalanceConfig) -> Self {
+        Self {
+            receiver,
+            ended: false,
+            resolution: Resolution { endpoints: Arc::default(), freshness: Freshness::Pending },
+            had_list: false,
+            nodes: Box::default(),
+            places: Box::default(),
+            shares: None,
+            local: None,
+            usable: Pool::default(),
+            home: None,
+            ewma: Ewma::new(config),
+            slow_start: config.slow_start.get(),
+            panic_threshold: config.panic_threshold as f32,
+            census: ArcSwapOption::empty(),
+            degraded: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether there is something new: one atomic load.
+    pub(super) fn is_stale(&self) -> bool {
+        self.receiver.has_changed().unwrap_or(!self.ended)
+    }
+
+    pub(super) fn is_pending(&self) -> bool {
+        matches!(self.resolution.freshness, Freshness::Pending)
+    }
+
+    /// To wait for something new.
+    pub(super) fn receiver(&self) -> watch::Receiver<Resolution> {
+        self.receiver.clone()
+    }
+
+    /// What is told now. Endpoints that stay keep their service and their load. Linear in the number of endpoints.
+    pub(super) fn next<M>(&self, now: Instant, workshop: Workshop<'_, M>) -> Self
+    where
+        M: MakeEndpoint<Service = S>,
+    {
+        let Workshop { make, config, zone, epoch, made } = workshop;
+        let mut receiver = self.receiver.clone();
+        // Asked first: what was told before the end is read all the same.
+        let ended = receiver.has_changed().is_err();
+        let resolution = receiver.borrow_and_update().clone();
+        let endpoints = &resolution.endpoints;
+        let born = self.had_list.then_some(now);
+
+        let before: HashMap<_, _> = self
+            .nodes
+            .iter()
+            .zip(&self.places)
+            .map(|(node, place)| (key(&self.resolution.endpoints[*place as usize]), node))
+            .collect();
+        let mut seen = HashSet::with_capacity(endpoints.len());
+        let mut nodes = Vec::with_capacity(endpoints.len());
+        let mut places = Vec::with_capacity(endpoints.len());
+        for (place, endpoint) in endpoints.iter().enumerate() {
+            if !seen.insert(key(endpoint)) {
+                continue;
+            }
+            let node = match before.get(&key(endpoint)) {
+                Some(node) => Arc::clone(node),
+                None => {
+                    let Ok(authority) = Authority::try_from(endpoint.authority()) else {
+                        tracing::warn!(
+                            id = %endpoint.id,
+                            host = %endpoint.host,
+                            "an endpoint's host is neither a name nor an address; it gets no calls"
+                        );
+                        continue;
+                    };
+                    *made += 1;
+                    let service = make.make(endpoint);
+                    Arc::new(Node { gauge: Gauge::new(epoch), born, number: *made, authority, service })
+                }
+            };
+            nodes.push(node);
+            places.push(place as u32);
+        }
+
+        let of = |at: u32| &endpoints[places[at as usize] as usize];
+        let all = || 0..places.len() as u32;
+        let mut usable: Vec<u32> = all().filter(|at| of(*at).health != EndpointHealth::Critical).collect();
+        if usable.is_empty() {
+            usable = all().collect();
+        }
+        let shares = shares(&usable, places.len(), |at| of(at).weight.max(1));
+        let local: Option<Vec<bool>> = zone
+            .filter(|_| config.prefer_zone)
+            .map(|zone| all().map(|at| of(at).zone.as_deref() == Some(zone)).collect());
+        let home =
+            local.as_ref().map(|local| usable.iter().copied().filter(|at| local[*at as usize]).collect::<Vec<_>>());
+        // Zones matter when there is a choice.
+        let home = home.filter(|home| !home.is_empty() && home.len() < usable.len());
+        let local = local.filter(|_| home.is_some());
+        let home = home.map(|home| Pool::new(home, shares.as_deref()));
+
+        let fresh = Self::unread(receiver, config);
+        Self {
+            ended,
+            had_list: self.had_list || matches!(resolution.freshness, Freshness::Fresh) || !endpoints.is_empty(),
+            usable: Pool::new(usable, shares.as_deref()),
+            home,
+            local: local.map(Into::into),
+            shares,
+            nodes: nodes.into(),
+            places: places.into(),
+            resolution,
+            ..fresh
+        }
+    }
+
+    /// What the registry tells of this node.
+    pub(super) fn endpoint(&self, at: usize) -> &Endpoint {
+        &self.resolution.endpoints[self.places[at] as usize]
+    }
+
+    pub(super) fn share(&self, at: usize) -> f32 {
+        self.shares.as_ref().map_or(1.0, |shares| shares[at])
+    }
+}
+
+fn key(endpoint: &Endpoint) -> (&str, &str, u16) {
+    (&endpoint.id, &endpoint.host, endpoint.port)
+}
+
+/// The weight of each in proportion to the mean of the usable ones; `None` when these are all the same.
+fn shares(usable: &[u32], count: usize, weight: impl Fn(u32) -> u32) -> Option<Box<[f32]>> {
+    let total: u64 = usable.iter().map(|at| u64::from(weight(*at))).sum();
+    let first = weight(*usable.first()?);
+    if usable.iter().all(|at| weight(*at) == first) {
+        return None;
+    }
+    let mean = total as f64 / usable.len() as f64;
+    Some((0..count as u32).map(|at| (f64::from(weight(at)) / mean) as f32).collect())
+}
