@@ -180,7 +180,7 @@ impl Body for Resumed {
 }
 
 /// Told how the body of an answer ends. Dropped without a word, the one who asked has lost interest.
-pub(crate) trait Watch {
+pub trait Watch {
     /// The trailers are there; the end follows.
     fn trailers(&mut self, trailers: &HeaderMap) {
         let _ = trailers;

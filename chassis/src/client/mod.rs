@@ -56,7 +56,9 @@ pub(crate) mod body;
 pub mod breaker;
 mod call;
 mod config;
+pub mod deadline;
 mod error;
+mod facts;
 pub mod hedge;
 mod http;
 pub mod limit;
@@ -90,6 +92,7 @@ pub use self::{
     call::{Attempt, Call, CallInfo},
     config::{ClientConfig, HttpProtocol, PoolConfig},
     error::{CallError, CallErrorKind, NotSent},
+    facts::UpstreamAttempt,
     outcome::{Outcome, TimedOut},
     problem::{RemoteProblem, RemoteViolation},
 };

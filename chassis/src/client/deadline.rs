@@ -1,0 +1,422 @@
+//! The time of a call: all of it, and that of one attempt.
+//!
+//! [`DeadlineLayer`] stands outermost. A call's deadline is the earliest of its own, of the request being served, and of a
+//! `grpc-timeout` that the caller wrote. A call whose time is up is not sent; one whose time ends is dropped with all that
+//! it has under way, so that the endpoint hears that nobody waits any more. A gRPC answer that goes on ends at the deadline
+//! with DEADLINE_EXCEEDED, as a stream of a gRPC client does; an HTTP answer may be streamed for longer, and who reads it
+//! limits that.
+//!
+//! [`AttemptTimeoutLayer`] stands next to the endpoint, so that the breaker and the balancer see an attempt that took too
+//! long. The call's deadline ends an attempt there as well: else an endpoint that never answers would never be at fault.
+//! An attempt's time that is longer than what is left of the call's is no mistake, and has no effect.
+//!
+//! [`announce`] tells the endpoint what is left, just before an attempt is sent: what earlier attempts and waits took is
+//! then gone.
+
+use std::{
+    fmt,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use http::{HeaderMap, HeaderValue, Request, Response};
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+use tokio::time::{Instant, Sleep};
+use tower_layer::Layer;
+use tower_service::Service;
+
+use super::{body::RequestBody, call::CallInfo, error::NotSent, facts::Facts, outcome::TimedOut};
+use crate::{
+    cause::Cause,
+    context::{Protocol, RequestContext},
+    deadline::{GRPC_TIMEOUT, TIMEOUT_HEADER, grpc_timeout}, // floor: one name and one grammar for both ends
+    error::BoxError,
+};
+
+/// The longest time that [`TIMEOUT_HEADER`] can say: ten digits of milliseconds, 115 days.
+const MAX_ANNOUNCED_MILLIS: u128 = 9_999_999_999;
+/// As many digits as `grpc-timeout` may have (gRPC over HTTP/2, "Timeout").
+const MAX_GRPC_DIGITS: u128 = 99_999_999;
+
+/// Tells the endpoint how much time it has: `grpc-timeout` or `x-request-timeout-ms`.
+///
+/// Rounded down, so that it never works longer than it is waited for: gRPC to the smallest unit that has room, HTTP to
+/// the millisecond.
+///
+/// # Errors
+///
+/// [`Cause::DeadlineExceeded`]: nothing is left, or less than the header can say. Nobody would wait for the answer.
+pub fn announce(headers: &mut HeaderMap, protocol: Protocol, left: Duration) -> Result<(), NotSent> {
+    match protocol {
+        Protocol::Http => {
+            let millis = left.as_millis().min(MAX_ANNOUNCED_MILLIS);
+            if millis == 0 {
+                return Err(expired());
+            }
+            headers.insert(TIMEOUT_HEADER, HeaderValue::from(u64::try_from(millis).unwrap_or(u64::MAX)));
+        }
+        Protocol::Grpc | Protocol::GrpcWeb => {
+            if left.is_zero() {
+                return Err(expired());
+            }
+            headers.insert(GRPC_TIMEOUT, grpc_value(left));
+        }
+    }
+    Ok(())
+}
+
+/// The finest unit in which the time has no more than eight digits.
+fn grpc_value(left: Duration) -> HeaderValue {
+    const UNITS: [(u128, char); 6] = [
+        (1, 'n'),
+        (1_000, 'u'),
+        (1_000_000, 'm'),
+        (1_000_000_000, 'S'),
+        (60_000_000_000, 'M'),
+        (3_600_000_000_000, 'H'),
+    ];
+    let nanos = left.as_nanos();
+    let (number, unit) = UNITS
+        .iter()
+        .map(|(scale, unit)| (nanos / scale, *unit))
+        .find(|(number, _)| *number <= MAX_GRPC_DIGITS)
+        .unwrap_or((MAX_GRPC_DIGITS, 'H'));
+    let mut text = [0u8; 9];
+    let mut rest = &mut text[..];
+    // Nine bytes hold eight digits and the unit.
+    let _ = std::io::Write::write_fmt(&mut rest, format_args!("{number}{unit}"));
+    let unused = rest.len();
+    HeaderValue::from_bytes(&text[..9 - unused]).unwrap_or_else(|_| HeaderValue::from_static("0n"))
+}
+
+#[cold]
+fn expired() -> NotSent {
+    NotSent::new(Cause::DeadlineExceeded).detail("the time was up before the call was sent")
+}
+
+/// The time of whole calls. See the [module](self).
+#[derive(Debug, Clone, Copy, Default)]
+#[non_exhaustive]
+pub struct DeadlineLayer;
+
+impl DeadlineLayer {
+    /// The layer; it has no settings, since each call brings its own deadline.
+    #[must_use]
+    pub fn new() -> Self {
+        Self
+    }
+}
+
+impl<S> Layer<S> for DeadlineLayer {
+    type Service = Deadline<S>;
+
+    fn layer(&self, inner: S) -> Deadline<S> {
+        Deadline { inner }
+    }
+}
+
+/// See [`DeadlineLayer`].
+#[derive(Debug, Clone)]
+pub struct Deadline<S> {
+    inner: S,
+}
+
+impl<S, B> Service<Request<RequestBody>> for Deadline<S>
+where
+    S: Service<Request<RequestBody>, Response = Response<B>, Error = BoxError>,
+    B: Body,
+{
+    type Response = Response<DeadlineBody<B>>;
+    type Error = BoxError;
+    type Future = DeadlineFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<RequestBody>) -> Self::Future {
+        let facts = Facts::of(&request);
+        let now = Instant::now();
+        let inherited = RequestContext::with_current(|context| context.and_then(RequestContext::deadline));
+        // A time beyond what the clock can say is no limit.
+        let written = match facts.protocol {
+            Protocol::Http => None,
+            Protocol::Grpc | Protocol::GrpcWeb => {
+                request.headers().get(GRPC_TIMEOUT).and_then(|value| grpc_timeout(value.as_bytes()))
+            }
+        };
+        let written = written.and_then(|timeout| now.checked_add(timeout));
+        let deadline = facts.deadline.into_iter().chain(inherited.map(Instant::from_std)).chain(written).min();
+        if deadline.is_some_and(|deadline| deadline <= now) {
+            return DeadlineFuture::new(None, deadline, facts.protocol);
+        }
+        limit(&mut request, facts, deadline);
+        DeadlineFuture::new(Some(self.inner.call(request)), deadline, facts.protocol)
+    }
+}
+
+/// Lets the layers inside know the deadline.
+fn limit(request: &mut Request<RequestBody>, facts: Facts, deadline: Option<Instant>) {
+    if deadline == facts.deadline {
+        return;
+    }
+    if let Some(info) = request.extensions_mut().get_mut::<CallInfo>() {
+        info.deadline = deadline;
+    } else {
+        let Facts { idempotent, protocol, .. } = facts;
+        request.extensions_mut().insert(CallInfo { template: "".into(), idempotent, deadline, protocol });
+    }
+}
+
+pin_project! {
+    /// The answer, or [`TimedOut`]; [`NotSent`] when the time was up before. Dropped, the call ends.
+    pub struct DeadlineFuture<F> {
+        #[pin]
+        inner: Option<F>,
+        deadline: Option<Instant>,
+        protocol: Protocol,
+        // Not before the first wait: a call that is answered at once registers no timer.
+        #[pin]
+        sleep: Option<Sleep>,
+    }
+}
+
+impl<F> DeadlineFuture<F> {
+    fn new(inner: Option<F>, deadline: Option<Instant>, protocol: Protocol) -> Self {
+        Self { inner, deadline, protocol, sleep: None }
+    }
+}
+
+impl<F, B> Future for DeadlineFuture<F>
+where
+    F: Future<Output = Result<Response<B>, BoxError>>,
+    B: Body,
+{
+    type Output = Result<Response<DeadlineBody<B>>, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        let Some(inner) = this.inner.as_mut().as_pin_mut() else { return Poll::Ready(Err(Box::new(expired()))) };
+        // The inside first: it knows better what the time went to.
+        if let Poll::Ready(result) = inner.poll(cx) {
+            let covered = this.deadline.filter(|_| *this.protocol != Protocol::Http);
+            return Poll::Ready(result.map(|response| response.map(|body| DeadlineBody::new(body, covered))));
+        }
+        if !has_passed(*this.deadline, this.sleep, cx) {
+            return Poll::Pending;
+        }
+        // What is under way ends here, before the error is looked at.
+        this.inner.set(None);
+        Poll::Ready(Err(Box::new(TimedOut)))
+    }
+}
+
+impl<F> fmt::Debug for DeadlineFuture<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DeadlineFuture").field("deadline", &self.deadline).finish_non_exhaustive()
+    }
+}
+
+/// Whether the time is up; if not, the task is woken when it is.
+///
+/// The clock is asked and not the timer alone: of several timers that end together the outermost may be the first to wake
+/// the task, and the inner layers have to see that theirs is up too.
+fn has_passed(deadline: Option<Instant>, mut sleep: Pin<&mut Option<Sleep>>, cx: &mut Context<'_>) -> bool {
+    let Some(deadline) = deadline else { return false };
+    if Instant::now() >= deadline {
+        return true;
+    }
+    if sleep.is_none() {
+        sleep.set(Some(tokio::time::sleep_until(deadline)));
+    }
+    sleep.as_pin_mut().is_some_and(|sleep| sleep.poll(cx).is_ready())
+}
+
+pin_project! {
+    /// The body of an answer that ends at the deadline, if it is gRPC's.
+    pub struct DeadlineBody<B> {
+        #[pin]
+        inner: Option<B>,
+        deadline: Option<Instant>,
+        // Boxed, because the body of an HTTP answer has none, and few others live until they need it.
+        sleep: Option<Pin<Box<Sleep>>>,
+    }
+}
+
+impl<B: Body> DeadlineBody<B> {
+    fn new(inner: B, deadline: Option<Instant>) -> Self {
+        Self { inner: Some(inner), deadline, sleep: None }
+    }
+}
+
+impl<B: Body> Body for DeadlineBody<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        let mut this = self.project();
+        let Some(inner) = this.inner.as_mut().as_pin_mut() else { return Poll::Ready(None) };
+        let Some(deadline) = *this.deadline else { return inner.poll_frame(cx) };
+        // The time first: a stream that always has something to tell would never meet its deadline.
+        let over = Instant::now() >= deadline;
+        if !over {
+            let polled = inner.poll_frame(cx);
+            if polled.is_ready() {
+                return polled;
+            }
+            let sleep = this.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+            if sleep.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+        }
+        // The stream ends here, and the endpoint hears of it.
+        this.inner.set(None);
+        Poll::Ready(Some(Ok(Frame::trailers(deadline_exceeded()))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+    }
+}
+
+fn deadline_exceeded() -> HeaderMap {
+    let mut trailers = HeaderMap::with_capacity(2);
+    trailers.insert("grpc-status", HeaderValue::from_static("4"));
+    trailers.insert("grpc-message", HeaderValue::from_static("the time of the call was up within the answer"));
+    trailers
+}
+
+impl<B: fmt::Debug> fmt::Debug for DeadlineBody<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DeadlineBody").field("inner", &self.inner).field("deadline", &self.deadline).finish()
+    }
+}
+
+/// How long an attempt may take until the head of its answer; shared by all endpoints of a destination, changed while in
+/// use.
+#[derive(Debug, Clone)]
+pub struct AttemptTimeout(Arc<AtomicU64>);
+
+/// No limit.
+const NONE: u64 = u64::MAX;
+
+impl AttemptTimeout {
+    /// This long; `None` for as long as the call may take.
+    #[must_use]
+    pub fn new(timeout: Option<Duration>) -> Self {
+        let this = Self(Arc::new(AtomicU64::new(NONE)));
+        this.configure(timeout);
+        this
+    }
+
+    /// This long from the next attempt on.
+    pub fn configure(&self, timeout: Option<Duration>) {
+        let nanos = timeout.map_or(NONE, |timeout| u64::try_from(timeout.as_nanos()).unwrap_or(NONE));
+        self.0.store(nanos, Relaxed);
+    }
+
+    /// How long it is now.
+    #[must_use]
+    pub fn get(&self) -> Option<Duration> {
+        let nanos = self.0.load(Relaxed);
+        (nanos != NONE).then(|| Duration::from_nanos(nanos))
+    }
+}
+
+/// The time of one attempt. See the [module](self).
+#[derive(Debug, Clone)]
+pub struct AttemptTimeoutLayer(AttemptTimeout);
+
+impl AttemptTimeoutLayer {
+    /// With the time that this holds.
+    #[must_use]
+    pub fn new(timeout: AttemptTimeout) -> Self {
+        Self(timeout)
+    }
+}
+
+impl<S> Layer<S> for AttemptTimeoutLayer {
+    type Service = AttemptTimeoutService<S>;
+
+    fn layer(&self, inner: S) -> AttemptTimeoutService<S> {
+        AttemptTimeoutService { inner, timeout: self.0.clone() }
+    }
+}
+
+/// See [`AttemptTimeoutLayer`].
+#[derive(Debug, Clone)]
+pub struct AttemptTimeoutService<S> {
+    inner: S,
+    timeout: AttemptTimeout,
+}
+
+impl<S, B> Service<Request<RequestBody>> for AttemptTimeoutService<S>
+where
+    S: Service<Request<RequestBody>, Response = Response<B>, Error = BoxError>,
+{
+    type Response = Response<B>;
+    type Error = BoxError;
+    type Future = AttemptFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<RequestBody>) -> Self::Future {
+        let facts = Facts::of(&request);
+        let own = self.timeout.get().and_then(|timeout| Instant::now().checked_add(timeout));
+        let deadline = own.into_iter().chain(facts.deadline).min();
+        // The endpoint is told of the attempt's time, when that ends first.
+        limit(&mut request, facts, deadline);
+        AttemptFuture { inner: Some(self.inner.call(request)), deadline, sleep: None }
+    }
+}
+
+pin_project! {
+    /// The answer of an attempt, or [`TimedOut`]. Dropped, the attempt ends.
+    pub struct AttemptFuture<F> {
+        #[pin]
+        inner: Option<F>,
+        deadline: Option<Instant>,
+        #[pin]
+        sleep: Option<Sleep>,
+    }
+}
+
+impl<F, B> Future for AttemptFuture<F>
+where
+    F: Future<Output = Result<Response<B>, BoxError>>,
+{
+    type Output = Result<Response<B>, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        let polled = this.inner.as_mut().as_pin_mut().map(|inner| inner.poll(cx));
+        match polled {
+            Some(Poll::Ready(result)) => return Poll::Ready(result),
+            Some(Poll::Pending) if !has_passed(*this.deadline, this.sleep, cx) => return Poll::Pending,
+            _ => {}
+        }
+        this.inner.set(None);
+        Poll::Ready(Err(Box::new(TimedOut)))
+    }
+}
+
+impl<F> fmt::Debug for AttemptFuture<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AttemptFuture").field("deadline", &self.deadline).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

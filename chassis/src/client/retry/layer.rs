@@ -1,0 +1,448 @@
+//! The layer: keeps a copy of the request, looks at what came of an attempt, and makes the next.
+
+use std::{
+    fmt,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+    },
+    task::{Context, Poll, ready},
+    time::{Duration, SystemTime},
+};
+
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
+use http_body::Body;
+use pin_project_lite::pin_project;
+use tokio::time::Instant;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use super::{
+    budget::Budget,
+    config::RetryConfig,
+    drain::drop_or_drain,
+    policy::{Asked, Reason, Rules, Standing, Verdict, decide},
+};
+use crate::{
+    client::{
+        Attempt,
+        body::{RequestBody, clone_request},
+        facts::{Facts, UpstreamAttempt},
+        outcome::Outcome,
+    },
+    context::Protocol,
+    error::BoxError,
+};
+
+/// The HTTP header in which an endpoint is told how often the call was tried before: `x-previous-attempts: 1`. No standard
+/// names one; this is gRPC's, for HTTP.
+pub const PREVIOUS_ATTEMPTS_HEADER: HeaderName = HeaderName::from_static("x-previous-attempts");
+/// The same for gRPC (gRFC A6).
+pub const GRPC_PREVIOUS_ATTEMPTS: HeaderName = HeaderName::from_static("grpc-previous-rpc-attempts");
+
+/// The retries of one destination: its numbers and its counts. A clone is the same.
+#[derive(Debug, Clone)]
+pub struct Retry(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    budget: Budget,
+    attempts: AtomicU32,
+    /// Nanoseconds.
+    backoff: AtomicU64,
+    max_backoff: AtomicU64,
+    counters: Counters,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    failed: AtomicU64,
+    timed_out: AtomicU64,
+    throttled: AtomicU64,
+    unreachable: AtomicU64,
+    given_up: AtomicU64,
+    too_late: AtomicU64,
+    budget_exhausted: AtomicU64,
+}
+
+/// How often what was done about failed attempts, since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RetryCounts {
+    /// Retries after a failure of the endpoint.
+    pub failed: u64,
+    /// Retries after an attempt that took too long.
+    pub timed_out: u64,
+    /// Retries after the wait that an endpoint with too much to do asked for.
+    pub throttled: u64,
+    /// Retries of what was never sent.
+    pub unreachable: u64,
+    /// Failures without a retry: all attempts made, or not idempotent, or the endpoint said no.
+    pub given_up: u64,
+    /// Failures without a retry, since it would have come after the deadline.
+    pub too_late: u64,
+    /// Failures without a retry, since the budget was spent.
+    pub budget_exhausted: u64,
+}
+
+impl RetryCounts {
+    /// All retries.
+    #[must_use]
+    pub const fn retries(&self) -> u64 {
+        self.failed + self.timed_out + self.throttled + self.unreachable
+    }
+}
+
+impl Retry {
+    /// With these settings, from this budget; the budget takes its own numbers from the same settings.
+    #[must_use]
+    pub fn new(config: &RetryConfig, budget: Budget) -> Self {
+        let retry = Self(Arc::new(Shared {
+            budget,
+            attempts: AtomicU32::new(1),
+            backoff: AtomicU64::new(0),
+            max_backoff: AtomicU64::new(0),
+            counters: Counters::default(),
+        }));
+        retry.configure(config);
+        retry
+    }
+
+    /// Other settings from now on, the budget's included. What was counted stays; a call under way goes on with the new.
+    pub fn configure(&self, config: &RetryConfig) {
+        self.0.budget.configure(config);
+        self.0.attempts.store(config.attempts.max(1), Relaxed);
+        self.0.backoff.store(nanos(config.backoff.get()), Relaxed);
+        self.0.max_backoff.store(nanos(config.max_backoff.get()), Relaxed);
+    }
+
+    /// What pays for retries.
+    #[must_use]
+    pub fn budget(&self) -> &Budget {
+        &self.0.budget
+    }
+
+    /// What was counted, for metrics.
+    #[must_use]
+    pub fn counts(&self) -> RetryCounts {
+        let counters = &self.0.counters;
+        RetryCounts {
+            failed: counters.failed.load(Relaxed),
+            timed_out: counters.timed_out.load(Relaxed),
+            throttled: counters.throttled.load(Relaxed),
+            unreachable: counters.unreachable.load(Relaxed),
+            given_up: counters.given_up.load(Relaxed),
+            too_late: counters.too_late.load(Relaxed),
+            budget_exhausted: counters.budget_exhausted.load(Relaxed),
+        }
+    }
+
+    fn rules(&self) -> Rules {
+        Rules {
+            attempts: self.0.attempts.load(Relaxed),
+            backoff: Duration::from_nanos(self.0.backoff.load(Relaxed)),
+            max_backoff: Duration::from_nanos(self.0.max_backoff.load(Relaxed)),
+        }
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// How many attempts of one call were made, by all of its legs; in the extensions when the call may be hedged.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Made(Arc<AtomicU32>);
+
+impl Made {
+    /// Counts one more, and gives how many there were before.
+    pub(crate) fn add(&self) -> u32 {
+        self.0.fetch_add(1, Relaxed)
+    }
+
+    pub(crate) fn get(&self) -> u32 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// Says, to the layers inside and to the endpoint, which attempt this is.
+pub(crate) fn mark(request: &mut Request<RequestBody>, previous: u32, hedge: bool, protocol: Protocol) {
+    request.extensions_mut().insert(Attempt { previous, hedge });
+    if previous > 0 {
+        let name = match protocol {
+            Protocol::Http => PREVIOUS_ATTEMPTS_HEADER,
+            Protocol::Grpc | Protocol::GrpcWeb => GRPC_PREVIOUS_ATTEMPTS,
+        };
+        request.headers_mut().insert(name, HeaderValue::from(previous));
+    }
+}
+
+/// Retries. See the [module](super).
+#[derive(Debug, Clone)]
+pub struct RetryLayer(Retry);
+
+impl RetryLayer {
+    /// With the numbers and the counts of this.
+    #[must_use]
+    pub fn new(retry: Retry) -> Self {
+        Self(retry)
+    }
+}
+
+impl<S> Layer<S> for RetryLayer {
+    type Service = RetryService<S>;
+
+    fn layer(&self, inner: S) -> RetryService<S> {
+        RetryService { inner, retry: self.0.clone() }
+    }
+}
+
+/// See [`RetryLayer`].
+#[derive(Debug, Clone)]
+pub struct RetryService<S> {
+    inner: S,
+    retry: Retry,
+}
+
+impl<S, B> Service<Request<RequestBody>> for RetryService<S>
+where
+    S: Service<Request<RequestBody>, Response = Response<B>, Error = BoxError> + Clone + Send + 'static,
+    S::Future: Send,
+    B: Body + Send + 'static,
+    B::Data: Send,
+{
+    type Response = Response<B>;
+    type Error = BoxError;
+    type Future = RetryFuture<S, S::Future, B>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<RequestBody>) -> Self::Future {
+        let facts = Facts::of(&request);
+        let leg = request.extensions().get::<Attempt>().copied();
+        if leg.is_none() {
+            // The hedge has paid in for its legs.
+            self.retry.0.budget.deposit(Instant::now().into_std());
+        }
+        let shared = request.extensions().get::<Made>().cloned();
+        let made = shared.as_ref().map_or(1, |made| made.add() + 1);
+        // Without another attempt in sight nothing is copied.
+        let may_retry = self.retry.rules().attempts > 1 && !UpstreamAttempt::is_retry(&request);
+        let copy = if may_retry { clone_request(&request) } else { None };
+        // The service that was waited for makes the first attempt, its clones the others.
+        let inner = self.inner.call(request);
+        let plan = copy.map(|request| Plan {
+            service: self.inner.clone(),
+            retry: self.retry.clone(),
+            request,
+            facts,
+            hedge: leg.is_some_and(|leg| leg.hedge),
+            shared,
+            made,
+            step: 0,
+        });
+        RetryFuture { state: State::First { inner, plan } }
+    }
+}
+
+type Boxed<B> = Pin<Box<dyn Future<Output = Result<Response<B>, BoxError>> + Send>>;
+
+pin_project! {
+    /// The answer of the last attempt. Dropped, the attempt under way ends.
+    pub struct RetryFuture<S, F, B> {
+        #[pin]
+        state: State<S, F, B>,
+    }
+}
+
+pin_project! {
+    #[project = StateProjection]
+    enum State<S, F, B> {
+        First { #[pin] inner: F, plan: Option<Plan<S>> },
+        // Boxed, because most calls never get here.
+        Later { future: Boxed<B> },
+    }
+}
+
+impl<S, F, B> Future for RetryFuture<S, F, B>
+where
+    S: Service<Request<RequestBody>, Response = Response<B>, Error = BoxError> + Send + 'static,
+    S::Future: Send,
+    F: Future<Output = Result<Response<B>, BoxError>>,
+    B: Body + Send + 'static,
+    B::Data: Send,
+{
+    type Output = Result<Response<B>, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut state = self.project().state;
+        loop {
+            let (inner, plan) = match state.as_mut().project() {
+                StateProjection::First { inner, plan } => (inner, plan),
+                StateProjection::Later { future } => return future.as_mut().poll(cx),
+            };
+            let result = ready!(inner.poll(cx));
+            let Some(mut plan) = plan.take() else { return Poll::Ready(result) };
+            let Some(wait) = plan.weigh(&result) else { return Poll::Ready(result) };
+            state.set(State::Later { future: Box::pin(plan.carry_on(result, wait)) });
+        }
+    }
+}
+
+impl<S, F, B> fmt::Debug for RetryFuture<S, F, B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RetryFuture").finish_non_exhaustive()
+    }
+}
+
+/// What is kept for further attempts.
+struct Plan<S> {
+    service: S,
+    retry: Retry,
+    request: Request<RequestBody>,
+    facts: Facts,
+    hedge: bool,
+    shared: Option<Made>,
+    made: u32,
+    step: u32,
+}
+
+impl<S> Plan<S> {
+    /// How long to wait for another attempt, which is paid for; `None` when there is none.
+    fn weigh<B>(&mut self, result: &Result<Response<B>, BoxError>) -> Option<Duration> {
+        let protocol = self.facts.protocol;
+        let outcome = match result {
+            // A gRPC answer without a status in its head goes on: the caller has it from here.
+            Ok(response) => Outcome::of_head(protocol, response)?,
+            Err(error) => Outcome::of_error(error),
+        };
+        if outcome == Outcome::Success {
+            return None;
+        }
+        let asked = match result {
+            Ok(response) => Asked::of_head(protocol, response.headers(), SystemTime::now),
+            Err(_) => Asked::Nothing,
+        };
+        let now = Instant::now();
+        let standing = Standing {
+            idempotent: self.facts.idempotent,
+            made: self.shared.as_ref().map_or(self.made, Made::get),
+            step: self.step,
+            left: self.facts.deadline.map(|deadline| deadline.saturating_duration_since(now)),
+        };
+        let counters = &self.retry.0.counters;
+        match decide(self.retry.rules(), standing, outcome, asked, fastrand::f64()) {
+            Verdict::HandOn => None,
+            Verdict::GiveUp => {
+                counters.given_up.fetch_add(1, Relaxed);
+                None
+            }
+            Verdict::TooLate => {
+                counters.too_late.fetch_add(1, Relaxed);
+                None
+            }
+            Verdict::Again { wait, cost, step, reason } => {
+                if !self.retry.0.budget.withdraw(now.into_std(), cost) {
+                    counters.budget_exhausted.fetch_add(1, Relaxed);
+                    return None;
+                }
+                let counter = match reason {
+                    Reason::Failed => &counters.failed,
+                    Reason::TimedOut => &counters.timed_out,
+                    Reason::Throttled => &counters.throttled,
+                    Reason::Unreachable => &counters.unreachable,
+                };
+                counter.fetch_add(1, Relaxed);
+                self.step = step;
+                Some(wait)
+            }
+        }
+    }
+
+    async fn carry_on<B>(
+        mut self,
+        mut last: Result<Response<B>, BoxError>,
+        mut wait: Duration,
+    ) -> Result<Response<B>, BoxError>
+    where
+        S: Service<Request<RequestBody>, Response = Response<B>, Error = BoxError>,
+        B: Body,
+    {
+        let mut before = Before::NotSent;
+        loop {
+            before = before.and(last, Instant::now() + wait).await;
+            let Some(mut request) = clone_request(&self.request) else {
+                // What was copied once can be copied again; still an error and not a panic.
+                return Err("the request cannot be sent again".into());
+            };
+            let previous = self.shared.as_ref().map_or(self.made, Made::add);
+            self.made = previous + 1;
+            mark(&mut request, previous, self.hedge, self.facts.protocol);
+            last = match std::future::poll_fn(|cx| self.service.poll_ready(cx)).await {
+                Ok(()) => self.service.call(request).await,
+                Err(error) => Err(error),
+            };
+            match self.weigh(&last) {
+                Some(next) => wait = next,
+                None => return last.map_err(|error| before.told_with(error)),
+            }
+        }
+    }
+}
+
+/// What the attempts before came to.
+enum Before {
+    NotSent,
+    Failed(BoxError),
+    Answered(StatusCode),
+}
+
+impl Before {
+    /// With one more attempt, once its wait is over; what is left of its answer is read meanwhile.
+    async fn and<B: Body>(self, last: Result<Response<B>, BoxError>, until: Instant) -> Self {
+        let next = match last {
+            Ok(response) => {
+                let status = response.status();
+                drop_or_drain(response.into_body(), until).await;
+                Self::Answered(status)
+            }
+            Err(error) if Outcome::of_error(&error).never_sent() => self,
+            Err(error) => Self::Failed(error),
+        };
+        tokio::time::sleep_until(until).await;
+        next
+    }
+
+    /// The error of the call. A last attempt that was not sent does not make the others unsent.
+    fn told_with(self, error: BoxError) -> BoxError {
+        if !Outcome::of_error(&error).never_sent() {
+            return error;
+        }
+        match self {
+            Self::NotSent => error,
+            Self::Failed(before) => before,
+            Self::Answered(status) => Box::new(RetryNotSent { status, why: error }),
+        }
+    }
+}
+
+/// An endpoint answered with a failure, and the retry was not sent.
+///
+/// Why is told in the text and is not its source: who looks there for [`NotSent`](crate::client::NotSent) would take the
+/// whole call for one that was never sent.
+#[derive(Debug)]
+struct RetryNotSent {
+    status: StatusCode,
+    why: BoxError,
+}
+
+impl fmt::Display for RetryNotSent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the endpoint answered {}, and the retry was not sent: {}", self.status.as_u16(), self.why)
+    }
+}
+
+impl std::error::Error for RetryNotSent {}
