@@ -10,12 +10,69 @@ use std::{
     time::{Duration, Instant},
 };
 
+use http::{HeaderMap, HeaderName, HeaderValue};
 use opentelemetry::{
     Context as OtelContext,
     trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId},
 };
 
 use crate::telemetry::propagation::{self, Baggage, Formats, TraceParent, TraceState};
+
+/// How important a request is to whoever made it first: a word such as `critical`. It is passed on as it came.
+///
+/// At most [`MAX_PRIORITY`] letters, digits and signs of a token (RFC 9110, section 5.6.2); anything else is as good as none.
+pub const PRIORITY_HEADER: HeaderName = HeaderName::from_static("x-request-priority");
+
+/// The name of the service that makes a call. It says who may be asked about the call; it proves nothing.
+pub const CALLER_HEADER: HeaderName = HeaderName::from_static("x-caller-service");
+
+/// How many attempts of the same HTTP call were made before this one; absent on the first. What gRFC A6 has for gRPC.
+pub const PREVIOUS_ATTEMPTS_HEADER: HeaderName = HeaderName::from_static("x-previous-attempts");
+
+/// How many attempts of the same gRPC call were made before this one; absent on the first (gRFC A6).
+pub const GRPC_PREVIOUS_ATTEMPTS_HEADER: HeaderName = HeaderName::from_static("grpc-previous-rpc-attempts");
+
+/// The longest priority that is taken, in bytes. Chosen: a word, not a text.
+pub const MAX_PRIORITY: usize = 32;
+
+/// The longest name of a caller that is taken, in bytes: a DNS label's, which names of services are kept to (RFC 1035).
+pub const MAX_CALLER: usize = 63;
+
+/// What a caller says of its call beyond trace and deadline.
+#[derive(Debug, Default)]
+pub(crate) struct Caller {
+    priority: Option<HeaderValue>,
+    service: Option<HeaderValue>,
+    previous_attempts: u32,
+}
+
+impl Caller {
+    /// Reads the headers of a request; what is not valid is as good as absent.
+    pub(crate) fn read(headers: &HeaderMap, protocol: Protocol) -> Self {
+        let attempts = match protocol {
+            Protocol::Http => &PREVIOUS_ATTEMPTS_HEADER,
+            Protocol::Grpc | Protocol::GrpcWeb => &GRPC_PREVIOUS_ATTEMPTS_HEADER,
+        };
+        Self {
+            priority: token(headers, &PRIORITY_HEADER, MAX_PRIORITY),
+            service: token(headers, &CALLER_HEADER, MAX_CALLER),
+            previous_attempts: headers.get(attempts).map_or(0, number),
+        }
+    }
+}
+
+/// A header that is one token (RFC 9110, section 5.6.2) of at most this length.
+fn token(headers: &HeaderMap, name: &HeaderName, longest: usize) -> Option<HeaderValue> {
+    let sign = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
+    let value = headers.get(name)?;
+    let fits = (1..=longest).contains(&value.len()) && value.as_bytes().iter().all(sign);
+    fits.then(|| value.clone())
+}
+
+/// A count in decimal digits; 0 for anything else.
+fn number(value: &HeaderValue) -> u32 {
+    value.to_str().ok().and_then(|text| text.parse().ok()).unwrap_or(0)
+}
 
 /// The trace identity of one request as this service serves it.
 #[derive(Debug, Clone)]
@@ -91,6 +148,7 @@ pub(crate) struct Inner {
     // floor: the observer keeps its own note here, so that it needs no second lookup; nobody else looks inside
     pub(crate) route: OnceLock<Arc<crate::observe::route::RouteStats>>,
     pub(crate) baggage: Option<Baggage>,
+    pub(crate) caller: Caller,
 }
 
 /// The request being served: its trace, its deadline, its protocol. Cheap to clone.
@@ -140,6 +198,7 @@ impl RequestContext {
             failure: OnceLock::new(),
             route: OnceLock::new(),
             baggage: None,
+            caller: Caller::default(),
         }))
     }
 
@@ -186,6 +245,25 @@ impl RequestContext {
         self.0.baggage.as_ref()
     }
 
+    /// How important the request is to whoever made it first, from [`PRIORITY_HEADER`].
+    #[must_use]
+    pub fn priority(&self) -> Option<&str> {
+        self.0.caller.priority.as_ref().and_then(|value| value.to_str().ok())
+    }
+
+    /// The service that made the call, as it says itself, from [`CALLER_HEADER`].
+    #[must_use]
+    pub fn caller(&self) -> Option<&str> {
+        self.0.caller.service.as_ref().and_then(|value| value.to_str().ok())
+    }
+
+    /// How many attempts of this call its caller made before, from [`PREVIOUS_ATTEMPTS_HEADER`] or
+    /// [`GRPC_PREVIOUS_ATTEMPTS_HEADER`]; 0 on the first.
+    #[must_use]
+    pub fn previous_attempts(&self) -> u32 {
+        self.0.caller.previous_attempts
+    }
+
     /// The address at the other end of the connection; a proxy's when there is one. `None` on a Unix socket.
     #[must_use]
     pub fn peer(&self) -> Option<std::net::SocketAddr> {
@@ -208,16 +286,37 @@ impl RequestContext {
     /// Writes this request's trace and baggage to the headers of a call out, in the configured formats.
     ///
     /// The parent is the innermost span at this point: a handler's own, if it is recorded, or else the request's.
-    pub fn inject(&self, headers: &mut http::HeaderMap) {
+    pub fn inject(&self, headers: &mut HeaderMap) {
+        self.write(headers, &self.innermost());
+    }
+
+    /// As [`inject`](Self::inject), with a span of the caller's own as the parent.
+    pub fn inject_as(&self, headers: &mut HeaderMap, span_id: SpanId) {
+        self.write(headers, &TraceParent { parent_id: span_id, ..self.innermost() });
+    }
+
+    /// The innermost span of this request at this point: a handler's own, if it is recorded, or else the request's.
+    pub(crate) fn innermost(&self) -> TraceParent {
         let own =
             TraceParent { trace_id: self.0.trace.trace_id, parent_id: self.0.trace.span_id, flags: self.0.trace.flags };
-        let parent = OtelContext::map_current(|current| {
+        OtelContext::map_current(|current| {
             let innermost = TraceParent::from_span_context(current.span().span_context());
             innermost.filter(|span| span.trace_id == own.trace_id).unwrap_or(own)
-        });
-        propagation::inject(headers, &parent, self.0.trace.state.as_ref(), self.0.formats);
+        })
+    }
+
+    /// Writes trace and baggage of this request, with this parent.
+    pub(crate) fn write(&self, headers: &mut HeaderMap, parent: &TraceParent) {
+        propagation::inject(headers, parent, self.0.trace.state.as_ref(), self.0.formats);
         if let Some(baggage) = &self.0.baggage {
             propagation::inject_baggage(headers, baggage, self.0.formats);
+        }
+    }
+
+    /// Writes the priority of this request, if it came with one, to the headers of a call out.
+    pub(crate) fn write_priority(&self, headers: &mut HeaderMap) {
+        if let Some(priority) = &self.0.caller.priority {
+            headers.insert(PRIORITY_HEADER, priority.clone());
         }
     }
 
@@ -300,5 +399,58 @@ impl fmt::Debug for RequestContext {
             .field("span_id", &self.0.trace.span_id)
             .field("protocol", &self.0.protocol)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn caller(pairs: &[(&'static str, &str)], protocol: Protocol) -> Caller {
+        let headers = pairs.iter().map(|(name, value)| {
+            (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap_or(HeaderValue::from_static("")))
+        });
+        Caller::read(&headers.collect(), protocol)
+    }
+
+    #[test]
+    fn a_priority_is_a_token_of_at_most_32_bytes_and_anything_else_is_as_good_as_none() {
+        let longest = "x".repeat(MAX_PRIORITY);
+        for good in ["critical", "sheddable-plus", "P0", &longest] {
+            assert_eq!(caller(&[("x-request-priority", good)], Protocol::Http).priority.as_ref().unwrap(), good);
+        }
+        let longer = "x".repeat(MAX_PRIORITY + 1);
+        for bad in ["", "two words", "a,b", "\"quoted\"", &longer] {
+            assert_eq!(caller(&[("x-request-priority", bad)], Protocol::Http).priority, None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn the_attempts_before_are_read_from_the_header_of_the_protocol() {
+        let both = [("x-previous-attempts", "2"), ("grpc-previous-rpc-attempts", "3")];
+        assert_eq!(caller(&both, Protocol::Http).previous_attempts, 2);
+        assert_eq!(caller(&both, Protocol::Grpc).previous_attempts, 3);
+        for none in ["", "-1", "many", "99999999999"] {
+            assert_eq!(caller(&[("x-previous-attempts", none)], Protocol::Http).previous_attempts, 0, "{none:?}");
+        }
+    }
+
+    #[test]
+    fn a_call_may_be_given_a_parent_of_its_own() {
+        let trace = TraceContext {
+            trace_id: TraceId::from(7),
+            span_id: SpanId::from(9),
+            parent_id: None,
+            flags: TraceFlags::SAMPLED,
+            state: None,
+        };
+        let context = RequestContext::of_trace(trace);
+        let parent = |write: &dyn Fn(&mut HeaderMap)| {
+            let mut headers = HeaderMap::new();
+            write(&mut headers);
+            headers["traceparent"].to_str().unwrap_or_default().split('-').nth(2).unwrap_or_default().to_owned()
+        };
+        assert_eq!(parent(&|headers| context.inject(headers)), "0000000000000009");
+        assert_eq!(parent(&|headers| context.inject_as(headers, SpanId::from(0xb))), "000000000000000b");
     }
 }

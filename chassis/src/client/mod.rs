@@ -62,6 +62,7 @@ mod facts;
 pub mod hedge;
 mod http;
 pub mod limit;
+pub mod observe;
 mod outcome;
 mod path;
 pub(crate) mod pool;

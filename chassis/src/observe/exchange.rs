@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, header};
 use opentelemetry::{
     Context as OtelContext, KeyValue,
     trace::{SpanId, SpanKind, Status, TraceId},
@@ -26,11 +26,12 @@ use super::{
 };
 use crate::{
     cause::{Cause, ErrorType, Refusal},
-    context::{Entered, Inner, NO_CODE, Protocol, RequestContext, TraceContext},
+    context::{Caller, Entered, Inner, NO_CODE, Protocol, RequestContext, TraceContext},
     telemetry::{
         log::{AccessLog, AccessOutcome, AccessRecord, AccessStatus},
         metrics::{
-            InFlight, Metrics, RpcSeries, ServerMetrics, code_name, is_server_error, method_label, version_label,
+            InFlight, Metrics, RpcSeries, ServerMetrics, code_name, code_of_status, is_server_error, method_label,
+            version_label,
         },
         names::{OTHER, attribute},
         propagation::{self, Formats},
@@ -234,6 +235,7 @@ impl Exchange {
             failure: OnceLock::new(),
             route: OnceLock::new(),
             baggage: propagation::extract_baggage(headers, observer.formats),
+            caller: Caller::read(headers, protocol),
         }));
         Self {
             observer: observer.clone(),
@@ -562,23 +564,6 @@ pub(super) fn grpc_code(headers: &HeaderMap) -> Option<Code> {
 /// The length that a `content-length` header announces; 0 when it announces none.
 fn announced(value: &HeaderValue) -> u64 {
     value.to_str().ok().and_then(|text| text.parse().ok()).unwrap_or(0)
-}
-
-fn code_of_status(status: u16) -> Code {
-    match StatusCode::from_u16(status) {
-        Ok(StatusCode::OK) => Code::Unknown,
-        Ok(StatusCode::BAD_REQUEST) => Code::Internal,
-        Ok(StatusCode::UNAUTHORIZED) => Code::Unauthenticated,
-        Ok(StatusCode::FORBIDDEN) => Code::PermissionDenied,
-        Ok(StatusCode::NOT_FOUND) => Code::Unimplemented,
-        Ok(
-            StatusCode::TOO_MANY_REQUESTS
-            | StatusCode::BAD_GATEWAY
-            | StatusCode::SERVICE_UNAVAILABLE
-            | StatusCode::GATEWAY_TIMEOUT,
-        ) => Code::Unavailable,
-        _ => Code::Unknown,
-    }
 }
 
 /// A trace id in 32 hexadecimal digits.

@@ -29,6 +29,7 @@ use self::{
     sampling::{Sampler, SamplerKind, SamplingConfig},
 };
 use crate::{
+    client::observe::ClientObserver, // floor: made here, as the observer of requests served
     error::Error,
     identity::Identity,
     observe::Observer, // floor: made here, because only here all of its parts are known
@@ -138,6 +139,12 @@ impl Telemetry {
             self.metrics.clone(),
             self.metrics.server(Scheme::Http),
         )
+    }
+
+    /// What observes the calls to one destination, by its name under `[clients]`; the port when all endpoints have the same.
+    pub(crate) fn client_observer(&self, destination: &str, port: Option<u16>, identity: &Identity) -> ClientObserver {
+        let (sampler, spans) = (self.sampler.clone(), self.providers.sink().clone());
+        ClientObserver::new(destination, port, self.formats, sampler, spans, &self.metrics, identity)
     }
 
     /// Sends what is gathered and writes what is logged, within `timeout`.

@@ -118,10 +118,38 @@ pub(crate) mod attribute {
     pub(crate) const STATUS: &str = "status";
     /// The name of a background task.
     pub(crate) const TASK: &str = "task";
-    /// How an attempt ended: `applied` or `rejected`.
+    /// How something ended: a reload `applied` or `rejected`; a call out, a hedge.
     pub(crate) const OUTCOME: &str = "outcome";
-    /// Why something was dropped: `queue_full` or `export_failed`.
+    /// Why: spans dropped as `queue_full` or `export_failed`, a call tried again after an outcome.
     pub(crate) const REASON: &str = "reason";
+    /// The destination of a call out, its name under `[clients]`.
+    pub(crate) const DESTINATION: &str = "destination";
+    /// What is called: the HTTP method with the path's template, or the gRPC method.
+    pub(crate) const METHOD: &str = "method";
+    /// The state of an endpoint or of its breaker.
+    pub(crate) const STATE: &str = "state";
+    /// The destination of a call out, as the conventions name it.
+    pub(crate) const SERVER_ADDRESS: &str = "server.address";
+    /// The destination's port, when all of its endpoints have the same.
+    pub(crate) const SERVER_PORT: &str = "server.port";
+    /// The path's template, on spans only.
+    pub(crate) const URL_TEMPLATE: &str = "url.template";
+    /// The address that was asked, without the query, on spans only.
+    pub(crate) const URL_FULL: &str = "url.full";
+    /// The endpoint, on spans only.
+    pub(crate) const NETWORK_PEER_ADDRESS: &str = "network.peer.address";
+    /// The endpoint's port, on spans only.
+    pub(crate) const NETWORK_PEER_PORT: &str = "network.peer.port";
+    /// How many times the request was sent before, on spans only.
+    pub(crate) const HTTP_REQUEST_RESEND_COUNT: &str = "http.request.resend_count";
+    /// The destination of a call out, on spans only.
+    pub(crate) const CLIENT_DESTINATION: &str = "chassis.client.destination";
+    /// What a call out came to, on spans only.
+    pub(crate) const CLIENT_OUTCOME: &str = "chassis.client.outcome";
+    /// How many attempts a call out took, on spans only.
+    pub(crate) const CLIENT_ATTEMPTS: &str = "chassis.client.attempts";
+    /// How many attempts of the same gRPC call were made before, on spans only (gRFC A72).
+    pub(crate) const PREVIOUS_RPC_ATTEMPTS: &str = "previous-rpc-attempts";
     /// The listener: `http` (the main port) or `admin`.
     pub(crate) const LISTENER: &str = "listener";
     /// The number of a runtime worker, from 0.
@@ -164,6 +192,33 @@ metrics! {
     RPC_SERVER_CALL_DURATION "rpc.server.call.duration" Histogram "s"
         [RPC_SYSTEM_NAME RPC_METHOD RPC_RESPONSE_STATUS_CODE ERROR_TYPE]
         ReleaseCandidate "Duration of inbound RPC calls, streams to their end."
+
+    HTTP_CLIENT_REQUEST_DURATION "http.client.request.duration" Histogram "s"
+        [HTTP_REQUEST_METHOD SERVER_ADDRESS SERVER_PORT HTTP_RESPONSE_STATUS_CODE ERROR_TYPE NETWORK_PROTOCOL_VERSION]
+        Stable "Duration of single attempts of HTTP calls out, to the head of the answer."
+    RPC_CLIENT_CALL_DURATION "rpc.client.call.duration" Histogram "s"
+        [RPC_SYSTEM_NAME RPC_METHOD SERVER_ADDRESS SERVER_PORT RPC_RESPONSE_STATUS_CODE ERROR_TYPE]
+        ReleaseCandidate "Duration of single attempts of gRPC calls out, streams to their end."
+    CLIENT_CALL_DURATION "chassis.client.call.duration" Histogram "s" [DESTINATION METHOD OUTCOME]
+        Development "What callers waited for a call out: all attempts, the waits between, and the answer to its end."
+    CLIENT_ACTIVE "chassis.client.active" UpDownCounter "{call}" [DESTINATION]
+        Development "Calls out under way."
+    CLIENT_QUEUED "chassis.client.queued" UpDownCounter "{call}" [DESTINATION]
+        Development "Calls out that wait for the concurrency limit of their destination."
+    CLIENT_REFUSED "chassis.client.refused" Counter "{call}" [DESTINATION CAUSE]
+        Development "Calls out that were held back on this side, by the word of the cause."
+    CLIENT_RETRIES "chassis.client.retries" Counter "{attempt}" [DESTINATION REASON]
+        Development "Attempts made again, by the outcome of the one before."
+    CLIENT_RETRY_BUDGET_EXHAUSTED "chassis.client.retry.budget_exhausted" Counter "{attempt}" [DESTINATION]
+        Development "Retries and hedges that were not made because the budget of the destination was used up."
+    CLIENT_HEDGES "chassis.client.hedges" Counter "{attempt}" [DESTINATION OUTCOME]
+        Development "Second attempts sent while the first was under way, by whether their answer was used."
+    CLIENT_ENDPOINTS "chassis.client.endpoints" Gauge "{endpoint}" [DESTINATION STATE]
+        Development "Endpoints of each destination by the state of their breaker; unreachable when the last attempt found no connection."
+    CLIENT_BREAKER_TRANSITIONS "chassis.client.breaker.transitions" Counter "{transition}" [DESTINATION STATE]
+        Development "Changes of circuit breakers, by the state they changed to."
+    DISCOVERY_STALE "chassis.discovery.stale" Gauge "" [DESTINATION]
+        Development "1 while the endpoints of a destination are the last known because their source is away, else 0."
 
     REJECTIONS "chassis.rejections" Counter "{request}" [CAUSE]
         Development "Requests refused or failed by the chassis, by the word it gave as the reason."

@@ -6,6 +6,7 @@
 //! closure by `observe_*`; this module need not know it.
 
 mod cgroup;
+mod client;
 mod exemplars;
 mod expose;
 mod process;
@@ -34,9 +35,12 @@ use opentelemetry_sdk::{
 use serde::{Deserialize, Serialize};
 
 use self::exemplars::Exemplars;
-pub(crate) use self::server::{
-    HttpSeries, InFlight, METHODS, RpcSeries, Scheme, ServerMetrics, code_name, is_server_error, method_index,
-    method_label, version_label,
+pub(crate) use self::{
+    client::{CallSeries, ClientLevels, ClientMetrics, HttpAttempts, RpcAttempts},
+    server::{
+        HttpSeries, InFlight, METHODS, RpcSeries, Scheme, ServerMetrics, code_name, code_of_status, is_server_error,
+        method_index, method_label, version_label,
+    },
 };
 use super::names::{self, MetricDoc, attribute};
 use crate::{cause::Cause, error::Error, identity::Identity};
@@ -120,6 +124,7 @@ struct Inner {
     events: Arc<Events>,
     listeners: Arc<Mutex<Vec<Connections>>>,
     servers: [OnceLock<Arc<ServerMetrics>>; 2],
+    clients: OnceLock<Arc<ClientMetrics>>,
 }
 
 /// Counts of rare events, read when a reader collects. All series exist from the start, at 0, so that a first
@@ -192,6 +197,7 @@ impl Metrics {
             events: Arc::default(),
             listeners: Arc::default(),
             servers: Default::default(),
+            clients: OnceLock::new(),
         }));
         metrics.observe_own(identity);
         process::observe(&metrics);
@@ -276,6 +282,16 @@ impl Metrics {
     pub(crate) fn server(&self, scheme: Scheme) -> Arc<ServerMetrics> {
         let server = || Arc::new(ServerMetrics::new(self, scheme));
         Arc::clone(self.0.servers[scheme as usize].get_or_init(server))
+    }
+
+    /// The metrics of calls out, always the same ones.
+    pub(crate) fn client(&self) -> Arc<ClientMetrics> {
+        Arc::clone(self.0.clients.get_or_init(|| Arc::new(ClientMetrics::new(self))))
+    }
+
+    /// Shows what the destinations of calls out count. Call it once, with a closure that looks at all of them.
+    pub(crate) fn observe_clients(&self, read: impl Fn() -> Vec<ClientLevels> + Send + Sync + 'static) {
+        client::observe(self, read);
     }
 
     /// The connection counts of the listener with this name, always the same ones.

@@ -10,7 +10,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use http::{Method, Version};
+use http::{Method, StatusCode, Version};
 use opentelemetry::{
     KeyValue, StringValue, Value,
     metrics::{BoundHistogram, Histogram},
@@ -110,6 +110,24 @@ pub(crate) fn code_name(code: Code) -> &'static str {
         Code::Unavailable => "UNAVAILABLE",
         Code::DataLoss => "DATA_LOSS",
         Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}
+
+/// What an answer without a `grpc-status` comes to (gRPC over HTTP/2, "HTTP to gRPC status code mapping").
+pub(crate) fn code_of_status(status: u16) -> Code {
+    match StatusCode::from_u16(status) {
+        Ok(StatusCode::OK) => Code::Unknown,
+        Ok(StatusCode::BAD_REQUEST) => Code::Internal,
+        Ok(StatusCode::UNAUTHORIZED) => Code::Unauthenticated,
+        Ok(StatusCode::FORBIDDEN) => Code::PermissionDenied,
+        Ok(StatusCode::NOT_FOUND) => Code::Unimplemented,
+        Ok(
+            StatusCode::TOO_MANY_REQUESTS
+            | StatusCode::BAD_GATEWAY
+            | StatusCode::SERVICE_UNAVAILABLE
+            | StatusCode::GATEWAY_TIMEOUT,
+        ) => Code::Unavailable,
+        _ => Code::Unknown,
     }
 }
 
@@ -302,7 +320,7 @@ impl RpcSeries {
 
 /// A histogram of durations, and where the exemplars of its series are kept.
 #[derive(Debug, Clone)]
-struct Durations {
+pub(super) struct Durations {
     histogram: Histogram<f64>,
     scrape_name: Arc<str>,
     boundaries: Arc<[f64]>,
@@ -310,7 +328,7 @@ struct Durations {
 }
 
 impl Durations {
-    fn new(metrics: &Metrics, metric: &names::MetricDoc) -> Self {
+    pub(super) fn new(metrics: &Metrics, metric: &names::MetricDoc) -> Self {
         Self {
             histogram: histogram(&metrics.0.meter, metric),
             scrape_name: metric.scrape_name().into(),
@@ -339,7 +357,7 @@ impl DurationHandle {
 
 /// The bound series of one route, a list that only grows: reading takes no lock, and a node never moves.
 #[derive(Debug)]
-struct SeriesList<K> {
+pub(super) struct SeriesList<K> {
     head: Link<K>,
 }
 
@@ -374,7 +392,7 @@ impl<K: Copy + PartialEq> SeriesList<K> {
     }
 
     /// Records, through a node made for it when the key is new, or unbound when the list is full.
-    fn record(
+    pub(super) fn record(
         &self,
         key: K,
         durations: &Durations,
@@ -414,14 +432,14 @@ impl<K: Copy + PartialEq> SeriesList<K> {
 /// A static word compared by where it is, not by its letters, which is faster. Should the same word be in two places,
 /// it gets two nodes, and these record into the same series.
 #[derive(Debug, Clone, Copy, PartialEq)]
-struct Word {
+pub(super) struct Word {
     address: usize,
     length: usize,
 }
 
 impl Word {
     #[inline]
-    fn of(word: Option<&'static str>) -> Self {
+    pub(super) fn of(word: Option<&'static str>) -> Self {
         word.map_or(Self { address: 0, length: 0 }, |word| Self { address: word.as_ptr().addr(), length: word.len() })
     }
 }
