@@ -3,6 +3,7 @@
 //! Start: signals, configuration, runtime, telemetry, the service's own `main`; then in [`Chassis::serve`] the checks' first
 //! run, the listeners, ready. Stop: not ready, drain delay, no new work, grace, background tasks, hooks, flush.
 
+mod clients;
 mod process;
 mod reload;
 mod serve;
@@ -67,6 +68,7 @@ struct Core {
     phase: PhaseOwner,
     shutdown: Shutdown,
     bound: watch::Sender<Listening>,
+    destinations: clients::Destinations,
 }
 
 /// Whether the service listens, and where.
@@ -213,6 +215,7 @@ where
             phase,
             shutdown,
             bound: watch::Sender::new(Listening::NotYet),
+            destinations: clients::Destinations::default(),
         });
         core.observe();
         Ok(Self {

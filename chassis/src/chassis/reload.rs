@@ -82,6 +82,7 @@ pub(super) async fn apply_reloads<S: DeserializeOwned + JsonSchema>(
                     tracing::error!(%error, "log.filter cannot be taken over");
                 }
                 core.telemetry.sampler.set_ratio(config.telemetry.sampling.ratio);
+                core.destinations.configure(&config);
                 if let Ok(section) = loaded.section::<S>("app") {
                     app.send_replace(Arc::new(section));
                 }

@@ -178,7 +178,7 @@ impl Call {
         };
         let context = self.context.take().or_else(RequestContext::current);
         let inherited = context.as_ref().and_then(RequestContext::deadline).map(Instant::from_std);
-        let time = Time::new(self.timeout.unwrap_or(self.client.0.timeout), inherited, streamed);
+        let time = Time::new(self.timeout.unwrap_or_else(|| self.client.timeout()), inherited, streamed);
         let Ok(announced) = time.announced(Instant::now()) else {
             return Err(CallError::new(&target, What::DeadlineExceeded { sent: false }));
         };

@@ -55,8 +55,11 @@ pub mod balance;
 pub(crate) mod body;
 pub mod breaker;
 mod call;
+mod channel;
 mod config;
+
 pub mod deadline;
+pub(crate) mod destination;
 mod error;
 mod facts;
 pub mod hedge;
@@ -80,7 +83,10 @@ use ::http::{
 use bytes::Bytes;
 use tower_service::Service;
 
-use self::http::{Plain, Tower, Transport};
+use self::{
+    destination::Destination,
+    http::{Plain, Tower, Transport},
+};
 use crate::{
     config::ByteSize,
     error::{BoxError, Error, Result},
@@ -91,6 +97,7 @@ pub use self::{
     answer::{Answer, FromAnswer},
     body::RequestBody,
     call::{Attempt, Call, CallInfo},
+    channel::{Channel, Idempotent},
     config::{ClientConfig, HttpProtocol, PoolConfig},
     error::{CallError, CallErrorKind, NotSent},
     facts::UpstreamAttempt,
@@ -132,8 +139,16 @@ pub struct Client(Arc<Shared>);
 struct Shared {
     base: Base,
     transport: Arc<dyn Transport>,
-    timeout: Duration,
+    timeout: Timeout,
     answer_limit: usize,
+}
+
+/// How long a call may take unless it says otherwise.
+#[derive(Debug)]
+enum Timeout {
+    Fixed(Duration),
+    /// What the settings of the destination say now.
+    Of(Arc<Destination>),
 }
 
 /// Where the calls go.
@@ -185,7 +200,28 @@ impl Client {
     }
 
     fn over(base: Base, transport: Arc<dyn Transport>, timeout: Duration, answer_limit: ByteSize) -> Self {
+        let timeout = Timeout::Fixed(timeout);
         Self(Arc::new(Shared { base, transport, timeout, answer_limit: answer_limit.bytes() }))
+    }
+
+    /// Calls of a destination; its name stands where a host would.
+    pub(crate) fn to(destination: Arc<Destination>) -> Result<Self> {
+        let name = destination.name();
+        let authority = name.parse::<Authority>().map_err(|error| {
+            Error::config(format!("clients.{name}: found the name {name:?}, expected one that a URI can hold: {error}"))
+        })?;
+        let base = Base { https: false, authority, prefix: String::new() };
+        let answer_limit = destination.answer_limit();
+        let timeout = Timeout::Of(Arc::clone(&destination));
+        Ok(Self(Arc::new(Shared { base, transport: destination, timeout, answer_limit })))
+    }
+
+    /// How long a call may take unless it says otherwise.
+    fn timeout(&self) -> Duration {
+        match &self.0.timeout {
+            Timeout::Fixed(timeout) => *timeout,
+            Timeout::Of(destination) => destination.timeout(),
+        }
     }
 
     /// A call of this method on a path template: `/orders/{id}`.

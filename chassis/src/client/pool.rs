@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{
-    HeaderValue, Request, Response, Uri, Version, header,
+    HeaderValue, Request, Response, Version, header,
     uri::{Authority, Scheme},
 };
 use http_body::{Body, Frame, SizeHint};
@@ -69,14 +69,18 @@ impl Pools {
         }))
     }
 
-    /// The connections to this endpoint: none yet.
+    /// The scheme of all requests.
+    pub(crate) fn scheme(&self) -> &Scheme {
+        &self.scheme
+    }
+
+    /// The connections to this endpoint: none yet. Requests come with scheme and authority, as the balancer writes them.
     pub(crate) fn pool(self: &Arc<Self>, endpoint: &Endpoint) -> Pool {
-        let authority = endpoint.authority().parse::<Authority>().map_err(|error| error.to_string());
-        let host = authority.as_ref().ok().and_then(|authority| host(authority, &self.scheme));
+        let authority = endpoint.authority().parse::<Authority>().ok();
+        let host = authority.and_then(|authority| host(&authority, &self.scheme));
         let stopped = CancellationToken::new();
         Pool(Arc::new(Inner {
             pools: self.clone(),
-            authority,
             host,
             http1: OnceLock::new(),
             http2: OnceLock::new(),
@@ -103,7 +107,7 @@ pub(crate) struct Pool(Arc<Inner>);
 
 struct Inner {
     pools: Arc<Pools>,
-    authority: Result<Authority, String>,
+    /// Written once here; hyper would write it for each call.
     host: Option<HeaderValue>,
     http1: OnceLock<Connections>,
     http2: OnceLock<Connections>,
@@ -122,13 +126,7 @@ impl Inner {
             .build(connector.clone())
     }
 
-    fn send(&self, mut request: Request<RequestBody>) -> Result<legacy::ResponseFuture, BoxError> {
-        let authority = self.authority.as_ref().map_err(|error| BadEndpoint(error.clone()))?;
-        let mut parts = std::mem::take(request.uri_mut()).into_parts();
-        parts.scheme = Some(self.pools.scheme.clone());
-        parts.authority = Some(authority.clone());
-        parts.path_and_query.get_or_insert(http::uri::PathAndQuery::from_static("/"));
-        *request.uri_mut() = Uri::from_parts(parts)?;
+    fn send(&self, mut request: Request<RequestBody>) -> legacy::ResponseFuture {
         let grpc = request.extensions().get::<CallInfo>().is_some_and(|info| info.protocol != Protocol::Http);
         match &self.pools.http1 {
             Some(connector) if !grpc => {
@@ -136,11 +134,11 @@ impl Inner {
                 if let Some(host) = &self.host {
                     request.headers_mut().entry(header::HOST).or_insert_with(|| host.clone());
                 }
-                Ok(self.http1.get_or_init(|| self.connections(connector, false)).request(request))
+                self.http1.get_or_init(|| self.connections(connector, false)).request(request)
             }
             _ => {
                 *request.version_mut() = Version::HTTP_2;
-                Ok(self.http2.get_or_init(|| self.connections(&self.pools.http2, true)).request(request))
+                self.http2.get_or_init(|| self.connections(&self.pools.http2, true)).request(request)
             }
         }
     }
@@ -156,38 +154,22 @@ impl Service<Request<RequestBody>> for Pool {
     }
 
     fn call(&mut self, request: Request<RequestBody>) -> PoolFuture {
-        match self.0.send(request) {
-            Ok(sent) => PoolFuture { sent: Some(sent), refused: None, pool: Some(self.clone()) },
-            Err(error) => PoolFuture { sent: None, refused: Some(error), pool: None },
-        }
+        PoolFuture { sent: self.0.send(request), pool: Some(self.clone()) }
     }
 }
 
 impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Pool").field(&self.0.authority).finish()
+        f.debug_tuple("Pool").field(&self.0.host).finish()
     }
 }
-
-/// An endpoint whose address no URI can hold.
-#[derive(Debug)]
-struct BadEndpoint(String);
-
-impl fmt::Display for BadEndpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the address of the endpoint makes no sense: {}", self.0)
-    }
-}
-
-impl std::error::Error for BadEndpoint {}
 
 pin_project! {
     /// A call on a connection. It keeps the connections alive.
     #[derive(Debug)]
     pub(crate) struct PoolFuture {
         #[pin]
-        sent: Option<legacy::ResponseFuture>,
-        refused: Option<BoxError>,
+        sent: legacy::ResponseFuture,
         pool: Option<Pool>,
     }
 }
@@ -197,10 +179,7 @@ impl Future for PoolFuture {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let Some(sent) = this.sent.as_pin_mut() else {
-            return this.refused.take().map_or(Poll::Pending, |error| Poll::Ready(Err(error)));
-        };
-        sent.poll(cx).map(|answered| match answered {
+        this.sent.poll(cx).map(|answered| match answered {
             Ok(response) => Ok(response.map(|body| PoolBody { body, pool: this.pool.take() })),
             Err(error) => Err(error.into()),
         })

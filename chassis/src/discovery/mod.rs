@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use self::{
-    config::DiscoveryConfig,
+    config::{DiscoveryConfig, RegistryKind},
     endpoint::{Endpoint, EndpointHealth, Freshness, Resolution, Updates},
     memory::{Memory, MemoryResolver},
     static_list::StaticList,

@@ -1,5 +1,7 @@
 //! The order of the layers, and nothing else. Only this folder knows which layer wraps which.
 
 mod inbound;
+mod outbound;
 
 pub(crate) use inbound::{LayerInfo, describe, inbound};
+pub(crate) use outbound::outbound;

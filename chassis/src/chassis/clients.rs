@@ -1,0 +1,152 @@
+//! The destinations of calls out: made when they are first asked for, and shared by all who ask for the same.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+
+use super::Chassis;
+use crate::{
+    client::{Channel, Client, ClientConfig, destination::Destination},
+    discovery::{Memory, RegistryKind, Resolver, StaticList, Target, TargetKind},
+    error::{Error, Result},
+    settings::Settings,
+    stack,
+    tls::TlsConfig,
+};
+
+/// The destinations that were asked for, by name.
+#[derive(Debug, Default)]
+pub(super) struct Destinations(Mutex<BTreeMap<String, Arc<Destination>>>);
+
+impl Destinations {
+    /// The one of this name; made when it is not there.
+    fn get(&self, name: &str, settings: &Settings) -> Result<Arc<Destination>> {
+        let mut made = self.lock();
+        if let Some(destination) = made.get(name) {
+            return Ok(destination.clone());
+        }
+        let destination = make(name, settings)?;
+        made.insert(name.to_owned(), destination.clone());
+        Ok(destination)
+    }
+
+    /// Takes over what may change while the service runs.
+    pub(super) fn configure(&self, settings: &Settings) {
+        for (name, destination) in &*self.lock() {
+            destination.configure(&settings.clients.get(name).cloned().unwrap_or_default());
+        }
+    }
+
+    /// All of them, in the order of their names.
+    pub(super) fn all(&self) -> Vec<Arc<Destination>> {
+        self.lock().values().cloned().collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Destination>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Makes the destination of this name, as the settings have it.
+fn make(name: &str, settings: &Settings) -> Result<Arc<Destination>> {
+    let mut config = match settings.clients.get(name) {
+        Some(config) => config.clone(),
+        None => ClientConfig::default(),
+    };
+    let target = target(name, settings)?;
+    if let TargetKind::Address { tls: true, .. } = target.kind() {
+        config.tls = TlsConfig { enabled: true, ..config.tls };
+    }
+    let named = |error: Error| Error::config(format!("clients.{name}.{error}"));
+    let stack = stack::outbound(&config, settings.discovery.zone.as_deref())
+        .map_err(|error| Error::config(format!("clients.{name}.tls.{error}")))?;
+    let resolver = resolver(&target, settings).map_err(named)?;
+    Ok(Destination::new(name, target, &config, &*resolver, stack))
+}
+
+/// Where the endpoints of this client are found: as it says, or else the registry under its name.
+fn target(name: &str, settings: &Settings) -> Result<Target> {
+    let config = settings.clients.get(name);
+    let text = match (config.and_then(|config| config.target.as_deref()), settings.discovery.register) {
+        (Some(target), _) => target.to_owned(),
+        (None, RegistryKind::Consul) => format!("consul://{name}"),
+        (None, RegistryKind::Memory) => format!("memory://{name}"),
+        (None, RegistryKind::None) if config.is_some() => {
+            return Err(Error::config(format!(
+                "clients.{name}.target: not set, and discovery.register names no registry to ask for {name:?}; \
+                 expected for example target = \"http://{name}:8080\""
+            )));
+        }
+        (None, RegistryKind::None) => return Err(unknown(name, settings)),
+    };
+    text.parse().map_err(|error| Error::config(format!("clients.{name}.target: {error}")))
+}
+
+/// The code asks for a client that the settings do not know.
+fn unknown(name: &str, settings: &Settings) -> Error {
+    let known: Vec<_> = settings.clients.keys().map(String::as_str).collect();
+    let known = match known.is_empty() {
+        true => "there are none".to_owned(),
+        false => format!("known are {}", known.join(", ")),
+    };
+    Error::config(format!(
+        "clients.{name}: not set, and the service asks for the client {name:?} ({known}); expected a section [clients.{name}] \
+         with for example target = \"http://{name}:8080\", or a registry in discovery.register"
+    ))
+}
+
+/// What follows the endpoints of a target.
+fn resolver(target: &Target, _settings: &Settings) -> Result<Box<dyn Resolver>> {
+    Ok(match target.kind() {
+        TargetKind::Static(endpoints) => Box::new(StaticList::new(endpoints.clone())),
+        TargetKind::Address { host, port, .. } => {
+            Box::new(StaticList::new(vec![crate::discovery::Endpoint::at(host, *port)]))
+        }
+        TargetKind::Memory { service } => Box::new(Memory::process().resolver(service)),
+        _ => return Err(Error::config(format!("target: found {target}, and this build has no way to follow it"))),
+    })
+}
+
+impl<S> Chassis<S>
+where
+    S: DeserializeOwned + JsonSchema + Send + Sync + 'static,
+{
+    /// The client of the destination `[clients.<name>]`: its endpoints, balanced, each with a breaker and connections of its
+    /// own; retries, deadline and limit as the settings have them. All clients and channels of one name share them.
+    ///
+    /// Without a section of that name, the registry of `discovery.register` is asked for the name.
+    ///
+    /// ```no_run
+    /// # #[derive(serde::Deserialize, serde::Serialize)] struct Item;
+    /// #[chassis::client]
+    /// trait InventoryApi {
+    ///     #[get("/items/{sku}")]
+    ///     async fn item(&self, sku: &str) -> Result<Item, chassis::client::CallError>;
+    /// }
+    ///
+    /// # fn run(chassis: &chassis::Chassis) -> chassis::Result<()> {
+    /// let inventory = InventoryApiClient::new(chassis.client("inventory")?);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Exit code 78: there is no such section and no registry, or its target or its certificates make no sense.
+    pub fn client(&self, name: &str) -> Result<Client> {
+        Client::to(self.core.destinations.get(name, self.config())?)
+    }
+
+    /// The gRPC channel of the destination `[clients.<name>]`, for a client that tonic has generated. As
+    /// [`client`](Self::client), and over the same endpoints and breakers.
+    ///
+    /// # Errors
+    ///
+    /// As [`client`](Self::client).
+    pub fn channel(&self, name: &str) -> Result<Channel> {
+        Ok(Channel::new(self.core.destinations.get(name, self.config())?))
+    }
+}

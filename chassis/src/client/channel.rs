@@ -1,0 +1,173 @@
+//! gRPC over a destination: what a tonic client is made with.
+
+use std::{
+    borrow::Cow,
+    fmt,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use http::{Request, Response};
+use tokio::time::Instant;
+use tonic::{Code, Status};
+use tower_service::Service;
+
+use super::{
+    body::RequestBody,
+    call::CallInfo,
+    destination::Destination,
+    error::NotSent,
+    outcome::{TimedOut, is_no_connection, is_untouched},
+};
+use crate::{
+    cause::Cause,
+    context::Protocol,
+    deadline::{GRPC_TIMEOUT, grpc_timeout}, // floor: one name and one grammar for both ends
+    error::BoxError,
+    problem::Problem,
+};
+
+/// A way to another service over gRPC: what a client that tonic has generated is made with. Cheap to clone.
+///
+/// ```no_run
+/// # mod pb { pub struct InventoryClient(chassis::client::Channel);
+/// # impl InventoryClient { pub fn new(channel: chassis::client::Channel) -> Self { Self(channel) } } }
+/// # fn run(chassis: &chassis::Chassis) -> chassis::Result<()> {
+/// let inventory = pb::InventoryClient::new(chassis.channel("inventory")?);
+/// # Ok(()) }
+/// ```
+///
+/// The time of a call is what its `grpc-timeout` says (`tonic::Request::set_timeout`), or the destination's `timeout`; and
+/// never more than what is left of the request being served. It covers the whole answer, also of a stream: a stream that is
+/// to live longer says so itself.
+///
+/// A call that comes to nothing is a [`tonic::Status`] like any other. Its `ErrorInfo.reason` is the word of the
+/// [`Cause`], and its `RetryInfo` how long to wait, when that is known:
+///
+/// | what went wrong | code | reason |
+/// | --- | --- | --- |
+/// | no connection, or nobody has looked at the request | UNAVAILABLE | `no_endpoints` |
+/// | held back by a layer | UNAVAILABLE or RESOURCE_EXHAUSTED | `circuit_open`, `bulkhead_full` … |
+/// | the time was up | DEADLINE_EXCEEDED | `deadline_exceeded` |
+/// | the connection broke | UNAVAILABLE | |
+#[derive(Clone)]
+pub struct Channel(Arc<Destination>);
+
+/// In the extensions of a gRPC request: a second call with the same message does no harm, so that it may be retried and
+/// hedged. `clients.….idempotent` says the same of a method.
+///
+/// ```
+/// let mut request = tonic::Request::new(());
+/// request.extensions_mut().insert(chassis::client::Idempotent);
+/// ```
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Idempotent;
+
+impl Channel {
+    pub(crate) fn new(destination: Arc<Destination>) -> Self {
+        Self(destination)
+    }
+
+    /// What the layers are told of a call.
+    fn info(&self, request: &Request<RequestBody>) -> CallInfo {
+        let path = request.uri().path();
+        let (timeout, idempotent) = self.0.rules_of(path);
+        let written = request.headers().get(GRPC_TIMEOUT).and_then(|value| grpc_timeout(value.as_bytes()));
+        CallInfo {
+            template: Cow::Owned(path.to_owned()),
+            idempotent: idempotent || request.extensions().get::<Idempotent>().is_some(),
+            // A time beyond what the clock can say is no limit.
+            deadline: Instant::now().checked_add(written.unwrap_or(timeout)),
+            protocol: Protocol::Grpc,
+        }
+    }
+}
+
+impl Service<Request<tonic::body::Body>> for Channel {
+    type Response = Response<tonic::body::Body>;
+    type Error = Status;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Status>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Status>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<tonic::body::Body>) -> Self::Future {
+        let mut request = request.map(RequestBody::stream);
+        let info = self.info(&request);
+        request.extensions_mut().insert(info);
+        let answered = self.0.stack().send_grpc(request);
+        let destination = Arc::clone(&self.0);
+        Box::pin(async move { answered.await.map_err(|error| status(destination.name(), error)) })
+    }
+}
+
+impl fmt::Debug for Channel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Channel").field(&self.0).finish()
+    }
+}
+
+/// What the caller is told of a call that came to nothing.
+fn status(destination: &str, error: BoxError) -> Status {
+    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(&*error);
+    let mut found = None;
+    while let Some(inner) = source {
+        if let Some(not_sent) = inner.downcast_ref::<NotSent>() {
+            let problem = told(not_sent.cause(), format!("{destination}: {not_sent}"));
+            let problem = not_sent.wait().into_iter().fold(problem, Problem::retry_after);
+            found = Some(problem.into_status());
+        } else if inner.is::<TimedOut>() {
+            found = Some(told(Cause::DeadlineExceeded, format!("{destination}: {inner}")).into_status());
+        } else if is_no_connection(inner) || is_untouched(inner) {
+            found = Some(told(Cause::NoEndpoints, format!("{destination}: {}", with_sources(inner))).into_status());
+        } else if let Some(status) = inner.downcast_ref::<Status>() {
+            // One that a layer of the user's own has made.
+            found = Some(Status::with_details_and_metadata(
+                status.code(),
+                status.message(),
+                bytes::Bytes::copy_from_slice(status.details()),
+                status.metadata().clone(),
+            ));
+        } else if let Some(h2) = inner.downcast_ref::<h2::Error>() {
+            found = Some(Status::new(code_of(h2), format!("{destination}: {h2}")));
+        }
+        if found.is_some() {
+            break;
+        }
+        source = inner.source();
+    }
+    // The connection broke: what became of the call is not known.
+    let mut status = found.unwrap_or_else(|| Status::unavailable(format!("{destination}: {}", with_sources(&*error))));
+    status.set_source(error.into());
+    status
+}
+
+/// It says nothing of a retry of what this service was asked: that is not known to be safe.
+fn told(cause: Cause, detail: String) -> Problem {
+    Problem::from(cause).retry_safe(false).detail(detail)
+}
+
+/// As gRPC over HTTP/2 has it ("Errors").
+fn code_of(error: &h2::Error) -> Code {
+    match error.reason() {
+        Some(h2::Reason::REFUSED_STREAM) => Code::Unavailable,
+        Some(h2::Reason::CANCEL) => Code::Cancelled,
+        Some(h2::Reason::ENHANCE_YOUR_CALM) => Code::ResourceExhausted,
+        Some(h2::Reason::INADEQUATE_SECURITY) => Code::PermissionDenied,
+        Some(_) => Code::Internal,
+        None => Code::Unavailable,
+    }
+}
+
+fn with_sources(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}

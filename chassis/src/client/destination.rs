@@ -1,0 +1,178 @@
+//! One destination of calls out: what its HTTP clients and its gRPC channels share.
+
+use std::{
+    collections::BTreeSet,
+    fmt,
+    pin::Pin,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+
+use axum::body::Body;
+use http::{Request, Response};
+use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::{body::RequestBody, config::ClientConfig, http::Transport};
+use crate::{
+    discovery::{Resolution, Resolver, Target, Updates},
+    error::BoxError,
+};
+
+/// What carries the calls of one destination out; the order inside is the stack's.
+pub(crate) trait Stack: Send + Sync + fmt::Debug {
+    /// One call over HTTP, and all its attempts.
+    fn send(
+        &self,
+        request: Request<RequestBody>,
+    ) -> Pin<Box<dyn Future<Output = Result<Response<Body>, BoxError>> + Send>>;
+
+    /// The same over gRPC.
+    fn send_grpc(
+        &self,
+        request: Request<RequestBody>,
+    ) -> Pin<Box<dyn Future<Output = Result<Response<tonic::body::Body>, BoxError>> + Send>>;
+
+    /// Takes over what may change while the service runs. Counters, breakers and connections stay.
+    fn configure(&self, config: &ClientConfig);
+}
+
+/// One destination of calls out. It ends with its last client: so do its connections, and the watch over its endpoints.
+pub(crate) struct Destination {
+    name: Arc<str>,
+    target: Target,
+    stack: Box<dyn Stack>,
+    live: RwLock<Live>,
+    answer_limit: usize,
+    endpoints: watch::Receiver<Resolution>,
+    /// Follows the endpoints; aborted when this is dropped.
+    _resolver: AbortOnDropHandle<()>,
+}
+
+/// What may change while the service runs, of what is looked at here.
+struct Live {
+    timeout: Duration,
+    idempotent: Idempotents,
+}
+
+impl Destination {
+    /// Begins to follow the endpoints. Must be called inside a tokio runtime.
+    pub(crate) fn new(
+        name: &str,
+        target: Target,
+        config: &ClientConfig,
+        resolver: &dyn Resolver,
+        stack: impl FnOnce(watch::Receiver<Resolution>) -> Box<dyn Stack>,
+    ) -> Arc<Self> {
+        let (updates, endpoints) = Updates::channel();
+        let resolver = AbortOnDropHandle::new(tokio::spawn(resolver.follow(updates)));
+        Arc::new(Self {
+            name: name.into(),
+            target,
+            stack: stack(endpoints.clone()),
+            live: RwLock::new(Live::new(config)),
+            answer_limit: config.answer_limit.bytes(),
+            endpoints,
+            _resolver: resolver,
+        })
+    }
+
+    /// The name under which the service calls it.
+    pub(crate) fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// Where its endpoints are found.
+    pub(crate) fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// What is known of its endpoints.
+    pub(crate) fn endpoints(&self) -> watch::Receiver<Resolution> {
+        self.endpoints.clone()
+    }
+
+    /// Takes over what may change while the service runs. Counters, breakers and connections stay.
+    pub(crate) fn configure(&self, config: &ClientConfig) {
+        *self.live.write().unwrap_or_else(PoisonError::into_inner) = Live::new(config);
+        self.stack.configure(config);
+    }
+
+    /// How long a call may take unless it says otherwise.
+    pub(super) fn timeout(&self) -> Duration {
+        self.live.read().unwrap_or_else(PoisonError::into_inner).timeout
+    }
+
+    /// The same, and whether the gRPC method is declared idempotent.
+    pub(super) fn rules_of(&self, path: &str) -> (Duration, bool) {
+        let live = self.live.read().unwrap_or_else(PoisonError::into_inner);
+        (live.timeout, live.idempotent.has(path))
+    }
+
+    pub(super) fn answer_limit(&self) -> usize {
+        self.answer_limit
+    }
+
+    pub(super) fn stack(&self) -> &dyn Stack {
+        &*self.stack
+    }
+}
+
+impl Live {
+    fn new(config: &ClientConfig) -> Self {
+        Self { timeout: config.timeout.get(), idempotent: Idempotents::new(&config.idempotent) }
+    }
+}
+
+/// The gRPC methods of which a second call does no harm.
+#[derive(Debug, Default)]
+struct Idempotents {
+    all: bool,
+    methods: BTreeSet<String>,
+}
+
+impl Idempotents {
+    fn new(list: &[String]) -> Self {
+        let methods = list.iter().map(|method| method.trim_start_matches('/').to_owned()).collect::<BTreeSet<_>>();
+        Self { all: methods.contains("*"), methods }
+    }
+
+    fn has(&self, path: &str) -> bool {
+        self.all || (!self.methods.is_empty() && self.methods.contains(path.trim_start_matches('/')))
+    }
+}
+
+impl Transport for Destination {
+    fn send(
+        &self,
+        request: Request<RequestBody>,
+    ) -> Pin<Box<dyn Future<Output = Result<Response<Body>, BoxError>> + Send>> {
+        self.stack.send(request)
+    }
+}
+
+impl fmt::Debug for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Destination({}, {})", self.name, self.target)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_method_is_idempotent_when_it_is_listed_with_or_without_the_slash() {
+        let listed = Idempotents::new(&["inventory.v1.Inventory/Get".into(), "/inventory.v1.Inventory/List".into()]);
+        for (path, expected) in [
+            ("/inventory.v1.Inventory/Get", true),
+            ("/inventory.v1.Inventory/List", true),
+            ("/inventory.v1.Inventory/Reserve", false),
+            ("/inventory.v1.Inventory", false),
+        ] {
+            assert_eq!(listed.has(path), expected, "{path}");
+        }
+        assert!(Idempotents::new(&["*".into()]).has("/any.Thing/At"));
+        assert!(!Idempotents::new(&[]).has("/any.Thing/At"));
+    }
+}
