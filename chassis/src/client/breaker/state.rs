@@ -73,6 +73,13 @@ pub(super) struct Ticket {
     role: Role,
 }
 
+#[cfg(test)]
+impl Ticket {
+    pub(super) fn epoch_of_probe(self) -> Option<u64> {
+        matches!(self.role, Role::Probe { .. }).then_some(self.epoch)
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Role {
     /// It counts.
@@ -575,6 +582,7 @@ fn slow_after(config: &BreakerConfig) -> u64 {
     }
 }
 
+/// `as_nanos` has 128 bits, and takes its time.
 fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+    duration.as_secs().saturating_mul(1_000_000_000).saturating_add(u64::from(duration.subsec_nanos()))
 }

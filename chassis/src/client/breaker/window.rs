@@ -62,6 +62,7 @@ impl Window {
     }
 
     /// The tick of this time since the window was made. Ticks are compared by their distance, so they may wrap around.
+    #[inline]
     pub(super) fn tick(&self, elapsed: Duration) -> u32 {
         let pace = self.pace.load(Ordering::Acquire);
         let (shift, length) = (pace >> LENGTH_BITS, pace & !(SHIFT_MASK << LENGTH_BITS));
@@ -69,6 +70,7 @@ impl Window {
     }
 
     /// Counts a call that ended at this tick.
+    #[inline]
     pub(super) fn add(&self, tick: u32, failed: bool, slow: bool) {
         let shard = &self.shards[shard_of_thread() & (self.shards.len() - 1)];
         shard.total.add(tick);
