@@ -50,7 +50,10 @@ impl Census {
         let (mut home, mut away) = (Vec::new(), Vec::with_capacity(usable));
         for place in 0..usable {
             let at = set.usable.at(place);
-            if set.nodes[at].service.is_available(now) {
+            let node = &set.nodes[at];
+            let available = node.service.is_available(now);
+            node.gauge.seen(available);
+            if available {
                 if local(at) { home.push(at as u32) } else { away.push(at as u32) }
             }
         }

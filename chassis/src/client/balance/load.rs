@@ -1,7 +1,7 @@
 //! How busy and how fast one endpoint is: what it costs to send it one more call.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
@@ -53,6 +53,8 @@ pub(super) struct Gauge {
     /// Upper half: the estimate in nanoseconds, as an `f32`; 0 before the first answer. Lower half: as of when, in
     /// milliseconds since the epoch. They wrap after 49 days, at which an estimate that nobody has touched looks new once more.
     estimate: AtomicU64,
+    /// It was seen while it was not available.
+    was_out: AtomicBool,
 }
 
 /// What is known of an endpoint's load, at one moment.
@@ -71,7 +73,13 @@ pub struct Load {
 
 impl Gauge {
     pub(super) fn new(epoch: Instant) -> Self {
-        Self { epoch, flight: AtomicU64::new(0), silent: AtomicU64::new(0), estimate: AtomicU64::new(0) }
+        Self {
+            epoch,
+            flight: AtomicU64::new(0),
+            silent: AtomicU64::new(0),
+            estimate: AtomicU64::new(0),
+            was_out: AtomicBool::new(false),
+        }
     }
 
     /// What one more call costs: max(estimate, silence) × (pending + 1), in nanoseconds. `share` is the endpoint's weight
@@ -93,6 +101,15 @@ impl Gauge {
         let rtt = self.read(now, ewma).map(|nanos| Duration::from_nanos(nanos as u64));
         let silent = Duration::from_nanos(if waiting == 0 { 0 } else { self.silence(now) });
         Load { pending, waiting, rtt, silent }
+    }
+
+    /// The endpoint was seen, available or not. One that is back starts anew: its last failures would keep calls away for
+    /// longer than its breaker does.
+    pub(super) fn seen(&self, available: bool) {
+        let was_out = self.was_out.load(Relaxed);
+        if was_out == available && self.was_out.swap(!available, Relaxed) && available {
+            self.estimate.store(0, Relaxed);
+        }
     }
 
     /// A call is sent.
@@ -178,4 +195,165 @@ impl Gauge {
 /// Lower and upper.
 fn halves(packed: u64) -> (u32, u32) {
     (packed as u32, (packed >> 32) as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const EWMA: Ewma = Ewma { decay: 10_000.0, default_rtt: 30e6, failure_penalty: Duration::from_secs(5) };
+
+    /// A gauge, and the time so many milliseconds after it was made.
+    fn gauge() -> (Gauge, impl Fn(u64) -> Instant) {
+        let epoch = Instant::now();
+        (Gauge::new(epoch), move |millis| epoch + Duration::from_millis(millis))
+    }
+
+    fn millis(gauge: &Gauge, now: Instant) -> f32 {
+        gauge.load(now, &EWMA).rtt.map_or(-1.0, |rtt| (rtt.as_secs_f32() * 1e4).round() / 10.0)
+    }
+
+    const fn ms(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    #[test]
+    fn a_slow_answer_counts_at_once_and_a_fast_one_little_by_little() {
+        let (gauge, at) = gauge();
+        assert_eq!(millis(&gauge, at(0)), -1.0);
+        for (when, rtt, expected) in [
+            // The first takes the place of the default.
+            (0, 10, 10.0),
+            (0, 100, 100.0),
+            // No time has passed, so it says nothing of the time since.
+            (0, 10, 100.0),
+            // 10 + 90/e
+            (10_000, 10, 43.1),
+            (10_000, 50, 50.0),
+            // 10 + 40/e^2
+            (30_000, 10, 15.4),
+        ] {
+            gauge.record(at(when), ms(rtt), &EWMA);
+            assert_eq!(millis(&gauge, at(when)), expected, "after {rtt} ms at {when}");
+        }
+        // 15.4/e
+        assert_eq!(millis(&gauge, at(40_000)), 5.7);
+    }
+
+    #[test]
+    fn one_call_finds_out_how_fast_a_new_endpoint_is() {
+        let (gauge, at) = gauge();
+        assert_eq!(gauge.cost(at(0), &EWMA, 1.0), 0.0);
+        gauge.start(at(0));
+        assert_eq!(gauge.cost(at(0), &EWMA, 1.0), 60e6);
+    }
+
+    #[test]
+    fn cost_grows_with_the_pending_calls_even_when_the_estimate_has_faded() {
+        let (gauge, at) = gauge();
+        gauge.record(at(0), ms(10), &EWMA);
+        let day = at(86_400_000);
+        let idle = gauge.cost(day, &EWMA, 1.0);
+        gauge.start(day);
+        gauge.start(day);
+        assert_eq!((idle, gauge.cost(day, &EWMA, 1.0), gauge.cost(day, &EWMA, 2.0)), (FLOOR, 3.0 * FLOOR, 2.0 * FLOOR));
+        gauge.head(day);
+        gauge.end();
+        assert_eq!(gauge.cost(day, &EWMA, 1.0), 2.0 * FLOOR);
+        assert_eq!((gauge.load(day, &EWMA).pending, gauge.load(day, &EWMA).waiting), (1, 1));
+    }
+
+    #[test]
+    fn an_endpoint_that_owes_answers_gets_more_expensive_while_none_comes() {
+        let (gauge, at) = gauge();
+        gauge.record(at(0), ms(1), &EWMA);
+        gauge.start(at(1_000));
+        gauge.start(at(1_500));
+        assert_eq!(gauge.load(at(3_000), &EWMA).silent, ms(2_000));
+        assert_eq!(gauge.cost(at(3_000), &EWMA, 1.0), 3.0 * 2e9);
+        // A sign of life; the other call still waits.
+        gauge.head(at(3_000));
+        assert_eq!(gauge.load(at(3_100), &EWMA).silent, ms(100));
+        // Nobody waits any more: there is nothing that it owes.
+        gauge.abandon();
+        assert_eq!(gauge.load(at(9_000), &EWMA).silent, ms(0));
+        // What was owed before does not count for the next call.
+        gauge.start(at(10_000));
+        assert_eq!(gauge.load(at(10_001), &EWMA).silent, ms(1));
+    }
+
+    #[test]
+    fn a_call_that_is_given_up_never_makes_an_endpoint_look_better() {
+        let (gauge, at) = gauge();
+        gauge.record_at_least(at(0), ms(1), &EWMA);
+        assert_eq!(millis(&gauge, at(0)), 30.0, "as good as the default at best");
+        gauge.record_at_least(at(0), ms(200), &EWMA);
+        assert_eq!(millis(&gauge, at(0)), 200.0);
+        gauge.record_at_least(at(1_000), ms(5), &EWMA);
+        assert_eq!(millis(&gauge, at(1_000)), 181.0, "it fades as if nothing had come");
+    }
+
+    #[test]
+    fn an_endpoint_that_comes_back_starts_anew() {
+        let (gauge, at) = gauge();
+        gauge.record(at(0), ms(5_000), &EWMA);
+        gauge.seen(true);
+        assert_eq!(millis(&gauge, at(0)), 5_000.0);
+        gauge.seen(false);
+        gauge.seen(false);
+        assert_eq!(millis(&gauge, at(0)), 5_000.0);
+        gauge.seen(true);
+        assert_eq!(millis(&gauge, at(0)), -1.0);
+        gauge.record(at(0), ms(7), &EWMA);
+        gauge.seen(true);
+        assert_eq!(millis(&gauge, at(0)), 7.0);
+    }
+
+    #[test]
+    fn a_clock_reading_of_another_thread_that_is_a_little_earlier_does_no_harm() {
+        let (gauge, at) = gauge();
+        gauge.record(at(100), ms(10), &EWMA);
+        gauge.start(at(100));
+        assert_eq!(gauge.cost(at(90), &EWMA, 1.0), 2.0 * 10e6);
+    }
+
+    proptest! {
+        #[test]
+        fn the_estimate_stays_between_the_shortest_and_the_longest_answer(
+            answers in prop::collection::vec((0_u64..5_000, 1_u64..60_000), 1..50),
+        ) {
+            let (gauge, at) = gauge();
+            let (mut now, mut shortest, mut longest) = (0, u64::MAX, 0);
+            for (wait, rtt) in answers {
+                now += wait;
+                (shortest, longest) = (shortest.min(rtt), longest.max(rtt));
+                gauge.record(at(now), ms(rtt), &EWMA);
+                let estimate = gauge.load(at(now), &EWMA).rtt.unwrap().as_secs_f64() * 1_000.0;
+                prop_assert!(estimate >= rtt as f64 * 0.999);
+                prop_assert!(estimate >= shortest as f64 * 0.999 && estimate <= longest as f64 * 1.001);
+            }
+        }
+
+        #[test]
+        fn pending_calls_are_those_that_started_and_have_not_ended(ends in prop::collection::vec(0_u8..4, 0..100)) {
+            let (gauge, at) = gauge();
+            let mut expected = (0, 0);
+            for end in ends {
+                gauge.start(at(0));
+                expected = (expected.0 + 1, expected.1 + 1);
+                if end > 0 {
+                    if end == 1 { gauge.abandon() } else { gauge.head(at(0)) }
+                    expected.1 -= 1;
+                }
+                if end == 3 {
+                    gauge.end();
+                    expected.0 -= 1;
+                }
+            }
+            let load = gauge.load(at(0), &EWMA);
+            prop_assert_eq!((load.pending, load.waiting), expected);
+        }
+    }
 }

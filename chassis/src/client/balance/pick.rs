@@ -64,47 +64,55 @@ impl<S: Available> Set<S> {
         if self.usable.is_empty() {
             return Err(Nobody::Empty);
         }
-        let tried = tried.filter(|tried| !tried.is_empty());
-        let rules = Rules { now, tried, panic: false };
+        let rules = Rules { now, tried: tried.filter(|tried| !tried.is_empty()), panic: false };
         let mut wrong = false;
+        // As far as anybody knows all are available.
         if !self.degraded.load(Relaxed) {
-            // As far as anybody knows all are available.
-            if let Some(at) = self.choose(self.home.as_ref().unwrap_or(&self.usable), rules, rng, true) {
-                return Ok(self.picked(at, rules));
+            if let Some(picked) = self.picked(self.nearest(), rules, rng, true) {
+                return Ok(picked);
             }
             wrong = true;
         }
-        let mut endpoints = self.usable.len();
-        // Twice: what is known may be as old as the last look.
+        // Twice, for what is known may be as old as the last look.
         for _ in 0..2 {
-            let Some(census) = self.census(now, wrong) else {
-                if let Some(at) = self.choose(self.home.as_ref().unwrap_or(&self.usable), rules, rng, false) {
-                    return Ok(self.picked(at, rules));
-                }
-                wrong = true;
-                continue;
-            };
-            let (pool, panic) = match census.plan(rng) {
-                Plan::Among(pool) => (pool, false),
-                Plan::Panic(pool) => (pool, true),
-                Plan::Nobody => {
+            let census = self.census(now, wrong);
+            let (pool, panic) = match census.as_ref().map(|census| (census.plan(rng), census)) {
+                None => (self.nearest(), false),
+                Some((Plan::Among(pool), _)) => (pool, false),
+                Some((Plan::Panic(pool), _)) => (pool, true),
+                Some((Plan::Nobody, census)) => {
                     let wait = census.reopens.map(|at| at.saturating_duration_since(now));
-                    return Err(Nobody::Held { endpoints, wait });
+                    return Err(Nobody::Held { endpoints: self.usable.len(), wait });
                 }
             };
-            let rules = Rules { panic, ..rules };
-            if let Some(at) = self.choose(pool, rules, rng, false) {
-                return Ok(self.picked(at, rules));
+            if let Some(picked) = self.picked(pool, Rules { panic, ..rules }, rng, false) {
+                return Ok(picked);
             }
-            endpoints = self.usable.len();
             wrong = true;
         }
-        Err(Nobody::Held { endpoints, wait: None })
+        Err(Nobody::Held { endpoints: self.usable.len(), wait: None })
     }
 
-    fn picked(&self, at: usize, rules: Rules<'_>) -> Picked<'_, S> {
+    /// Where calls go when all are available.
+    fn nearest(&self) -> &Pool {
+        self.home.as_ref().unwrap_or(&self.usable)
+    }
+
+    fn picked(&self, pool: &Pool, rules: Rules<'_>, rng: &mut Rng, strict: bool) -> Option<Picked<'_, S>> {
+        let mut at = self.choose(pool, rules, rng, strict)?;
+        // Another endpoint counts for more than the zone.
+        if self.is_tried(at, rules)
+            && pool.len() < self.usable.len()
+            && let Some(other) = self.choose(&self.usable, rules, rng, false)
+        {
+            at = other;
+        }
         let node = &self.nodes[at];
-        Picked { node, bypass: rules.panic && !node.service.is_available(rules.now) }
+        Some(Picked { node, bypass: rules.panic && !node.service.is_available(rules.now) })
+    }
+
+    fn is_tried(&self, at: usize, rules: Rules<'_>) -> bool {
+        rules.tried.is_some_and(|tried| tried.contains(self.nodes[at].number))
     }
 
     /// The better of two that are drawn. `None` when nobody in the pool will do; when `strict`, as soon as one that was drawn
@@ -146,9 +154,11 @@ impl<S: Available> Set<S> {
 
     fn look(&self, at: usize, rules: Rules<'_>, rng: &mut Rng) -> Look {
         let node = &self.nodes[at];
-        if !node.service.is_available(rules.now) && !(rules.panic && !node.service.is_unreachable()) {
+        let available = node.service.is_available(rules.now);
+        node.gauge.seen(available);
+        if !available && !(rules.panic && !node.service.is_unreachable()) {
             Look::Gated
-        } else if rules.tried.is_some_and(|tried| tried.contains(node.number)) || !self.accepts(node, rules.now, rng) {
+        } else if self.is_tried(at, rules) || !self.accepts(node, rules.now, rng) {
             Look::NotFirst
         } else {
             Look::Fits

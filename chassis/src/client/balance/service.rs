@@ -112,11 +112,11 @@ impl<M: MakeEndpoint> Balance<M> {
     where
         M::Service: Available,
     {
-        let (set, now) = (self.current(), now());
+        let set = self.current();
         let usable = set.usable.len();
-        let nodes = (0..usable).map(|place| &set.nodes[set.usable.at(place)]);
-        let available = nodes.filter(|node| node.service.is_available(now)).count();
-        let panic = set.census.load().as_ref().is_some_and(|census| census.panics()) && available < usable;
+        let census = set.census(now(), true);
+        let available = census.as_ref().map_or(usable, |census| census.available);
+        let panic = census.is_some_and(|census| census.panics());
         Standing { endpoints: set.nodes.len(), usable, available, panic }
     }
 
@@ -453,7 +453,12 @@ impl Flight {
                 gauge.record(now, elapsed, &self.ewma);
             }
             Outcome::Failed | Outcome::TimedOut | Outcome::Throttled | Outcome::Unreachable => {
-                gauge.head(now);
+                // No answer in time is no sign of life.
+                if outcome == Outcome::TimedOut {
+                    gauge.abandon()
+                } else {
+                    gauge.head(now)
+                }
                 gauge.record(now, elapsed.max(self.penalty(pushback())), &self.ewma);
             }
         }

@@ -2,10 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    sync::{Arc, atomic::AtomicBool},
     time::{Duration, Instant},
 };
 
@@ -200,10 +197,6 @@ impl<S> Set<S> {
     /// What the registry tells of this node.
     pub(super) fn endpoint(&self, at: usize) -> &Endpoint {
         &self.resolution.endpoints[self.places[at] as usize]
-    }
-
-    pub(super) fn share(&self, at: usize) -> f32 {
-        self.shares.as_ref().map_or(1.0, |shares| shares[at])
     }
 }
 
