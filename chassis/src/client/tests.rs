@@ -1,3 +1,5 @@
+pub(super) mod peer;
+
 use super::*;
 
 fn refused(uri: &str) -> String {

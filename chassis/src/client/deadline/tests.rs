@@ -1,1 +1,254 @@
+use http_body_util::{BodyExt as _, Full, StreamBody};
+use proptest::prelude::*;
 
+use super::*;
+use crate::{
+    client::{
+        Outcome,
+        retry::{Budget, Retry, RetryConfig, RetryLayer},
+        tests::peer::{OK, Peer, Step, after, get, grpc, status},
+    },
+    deadline::http_timeout,
+};
+
+const MS: Duration = Duration::from_millis(1);
+
+async fn send(peer: &Peer, request: Request<RequestBody>) -> Result<u16, Outcome> {
+    let result = DeadlineLayer::new().layer(peer.clone()).call(request).await;
+    result.map(|response| response.status().as_u16()).map_err(|error| Outcome::of_error(&error))
+}
+
+fn announced(protocol: Protocol, left: Duration) -> Option<String> {
+    let mut headers = HeaderMap::new();
+    announce(&mut headers, protocol, left).ok()?;
+    let name = if protocol == Protocol::Http { TIMEOUT_HEADER } else { GRPC_TIMEOUT };
+    Some(headers[name].to_str().unwrap().to_owned())
+}
+
+#[test]
+fn what_is_left_is_told_in_the_finest_unit_that_has_room() {
+    for (left, grpc, http) in [
+        (Duration::ZERO, None, None),
+        (Duration::from_nanos(1), Some("1n"), None),
+        (MS, Some("1000000n"), Some("1")),
+        (Duration::from_nanos(99_999_999), Some("99999999n"), Some("99")),
+        (100 * MS, Some("100000u"), Some("100")),
+        (Duration::from_micros(99_999_999), Some("99999999u"), Some("99999")),
+        (Duration::from_secs(100), Some("100000m"), Some("100000")),
+        (Duration::from_secs(100_000), Some("100000S"), Some("100000000")),
+        (Duration::from_secs(100_000_000), Some("1666666M"), Some("9999999999")),
+        (Duration::from_secs(60 * 100_000_000), Some("1666666H"), Some("9999999999")),
+        (Duration::MAX, Some("99999999H"), Some("9999999999")),
+    ] {
+        assert_eq!(announced(Protocol::Grpc, left).as_deref(), grpc, "{left:?}");
+        assert_eq!(announced(Protocol::Http, left).as_deref(), http, "{left:?}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn an_endpoint_reads_what_is_left_and_never_more(nanos in 1u64..u64::MAX) {
+        let left = Duration::from_nanos(nanos);
+        let read = grpc_timeout(announced(Protocol::Grpc, left).unwrap().as_bytes()).expect("well-formed");
+        prop_assert!(read <= left && read > left.mul_f64(0.999_998), "{read:?} of {left:?}");
+        if let Some(text) = announced(Protocol::Http, left) {
+            let read = http_timeout(text.as_bytes()).expect("well-formed");
+            prop_assert!(read <= left);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_whose_time_is_up_is_not_sent() {
+    let peer = Peer::default();
+    assert_eq!(send(&peer, get(0)).await, Err(Outcome::Refused(Cause::DeadlineExceeded)));
+    let mut written = grpc(true, 100);
+    written.headers_mut().insert(GRPC_TIMEOUT, HeaderValue::from_static("0n"));
+    assert_eq!(send(&peer, written).await, Err(Outcome::Refused(Cause::DeadlineExceeded)));
+    assert_eq!(peer.calls(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_ends_with_its_time_and_so_does_what_it_has_under_way() {
+    let (peer, started) = (Peer::of([Step::Hang]), Instant::now());
+    assert_eq!(send(&peer, get(250)).await, Err(Outcome::TimedOut));
+    assert_eq!((started.elapsed(), peer.under_way()), (250 * MS, 0));
+    assert_eq!(send(&Peer::of([after(249, OK)]), get(250)).await, Ok(200));
+    assert_eq!(send(&Peer::of([after(3_600_000, OK)]), get(None)).await, Ok(200), "without a deadline it waits");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_earliest_of_all_deadlines_counts_and_the_layers_inside_see_it() {
+    for (own, header, expected) in
+        [(Some(300), "200m", 200), (Some(100), "200m", 100), (None, "200m", 200), (Some(300), "soon", 300)]
+    {
+        let (peer, started) = (Peer::of([Step::Hang]), Instant::now());
+        let mut request = grpc(true, own);
+        request.headers_mut().insert(GRPC_TIMEOUT, HeaderValue::from_static(header));
+        assert_eq!(send(&peer, request).await, Err(Outcome::TimedOut));
+        assert_eq!(started.elapsed(), expected * MS, "{own:?} {header}");
+        assert_eq!(peer.seen()[0].deadline, Some(started + expected * MS));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_for_a_request_has_no_more_time_than_the_request() {
+    let trace = crate::context::TraceContext {
+        trace_id: opentelemetry::trace::TraceId::from(1),
+        span_id: opentelemetry::trace::SpanId::from(1),
+        parent_id: None,
+        flags: opentelemetry::trace::TraceFlags::default(),
+        state: None,
+    };
+    let context = RequestContext::of_trace(trace);
+    let started = Instant::now();
+    context.limit(started.into_std() + 80 * MS);
+    let peer = Peer::of([Step::Hang]);
+    // The service alone, so that the call is made inside of the request.
+    let call = async { send(&peer, get(500)).await };
+    assert_eq!(context.scope(call).await, Err(Outcome::TimedOut));
+    let took = started.elapsed();
+    assert!(took >= 79 * MS && took <= 82 * MS, "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_layer_used_alone_makes_the_deadline_known_all_the_same() {
+    let mut request = grpc(true, None);
+    request.extensions_mut().clear();
+    request.headers_mut().insert("content-type", HeaderValue::from_static("application/grpc"));
+    request.headers_mut().insert(GRPC_TIMEOUT, HeaderValue::from_static("50m"));
+    let (peer, started) = (Peer::of([Step::Hang]), Instant::now());
+    assert_eq!(send(&peer, request).await, Err(Outcome::TimedOut));
+    assert_eq!(peer.seen()[0].deadline, Some(started + 50 * MS));
+}
+
+type Frames = Pin<Box<dyn futures_core::Stream<Item = Result<Frame<bytes::Bytes>, BoxError>> + Send>>;
+
+/// Sends without end, as fast as it is read, or never.
+struct Endless(bool);
+
+impl futures_core::Stream for Endless {
+    type Item = Result<Frame<bytes::Bytes>, BoxError>;
+
+    fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.0 { Poll::Ready(Some(Ok(Frame::data("x".into())))) } else { Poll::Pending }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_grpc_stream_ends_at_the_deadline_with_its_status() {
+    for busy in [true, false] {
+        let frames: Frames = Box::pin(Endless(busy));
+        let started = Instant::now();
+        let mut body = Box::pin(DeadlineBody::new(StreamBody::new(frames), Some(started + 40 * MS)));
+        if busy {
+            for _ in 0..3 {
+                assert!(body.frame().await.expect("a frame").expect("no error").is_data());
+            }
+            tokio::time::advance(40 * MS).await;
+        }
+        let end = body.frame().await.expect("the end").expect("no error");
+        assert_eq!(end.trailers_ref().expect("trailers")["grpc-status"], "4");
+        assert_eq!(started.elapsed(), 40 * MS);
+        assert!(body.is_end_stream() && body.frame().await.is_none());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_http_answer_may_be_read_for_longer() {
+    let mut service = DeadlineLayer::new().layer(Peer::of([OK]));
+    let response = service.call(get(50)).await.expect("an answer");
+    tokio::time::advance(100 * MS).await;
+    assert_eq!(response.into_body().collect().await.expect("the body").to_bytes(), "answer 200");
+}
+
+async fn attempt(timeout: Option<u64>, peer: &Peer, request: Request<RequestBody>) -> Result<u16, Outcome> {
+    let timeout = AttemptTimeout::new(timeout.map(|millis| millis as u32 * MS));
+    let result = AttemptTimeoutLayer::new(timeout).layer(peer.clone()).call(request).await;
+    result.map(|response| response.status().as_u16()).map_err(|error| Outcome::of_error(&error))
+}
+
+/// Envoy ignores a per-try time that is longer than the route's without a word.
+#[tokio::test(start_paused = true)]
+async fn an_attempt_ends_with_its_own_time_or_the_calls_whichever_is_first() {
+    for (own, call, expected) in
+        [(Some(30), Some(100), 30), (Some(100), Some(30), 30), (None, Some(40), 40), (Some(50), None, 50)]
+    {
+        let (peer, started) = (Peer::of([Step::Hang]), Instant::now());
+        assert_eq!(attempt(own, &peer, get(call)).await, Err(Outcome::TimedOut));
+        assert_eq!((started.elapsed(), peer.under_way()), (expected * MS, 0), "{own:?} {call:?}");
+        assert_eq!(peer.seen()[0].deadline, Some(started + expected * MS), "what is announced");
+    }
+    assert_eq!(attempt(Some(30), &Peer::of([after(29, OK)]), get(None)).await, Ok(200));
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_time_counts_from_the_next_attempt_on() {
+    let timeout = AttemptTimeout::new(None);
+    let peer = Peer::default().then(after(50, OK));
+    let mut service = AttemptTimeoutLayer::new(timeout.clone()).layer(peer);
+    let before = service.call(get(None));
+    timeout.configure(Some(20 * MS));
+    assert_eq!(timeout.get(), Some(20 * MS));
+    assert!(before.await.is_ok());
+    assert!(service.call(get(None)).await.is_err());
+}
+
+/// The breaker has to hear of an endpoint that never answers, also when the call's deadline ends the attempt: it stands
+/// between the two layers, and a future that is dropped tells nothing.
+#[tokio::test(start_paused = true)]
+async fn layers_between_see_a_time_out_and_no_dropped_call() {
+    let peer = Peer::of([Step::Hang]);
+    let inner = AttemptTimeoutLayer::new(AttemptTimeout::new(None)).layer(peer);
+    let seen = std::sync::Arc::new(std::sync::Mutex::new(None));
+    let note = seen.clone();
+    let between = Between { inner, note };
+    let error = DeadlineLayer::new().layer(between).call(get(100)).await.expect_err("no answer");
+    assert_eq!(Outcome::of_error(&error), Outcome::TimedOut);
+    assert_eq!(*seen.lock().unwrap(), Some(Outcome::TimedOut));
+}
+
+struct Between<S> {
+    inner: S,
+    note: std::sync::Arc<std::sync::Mutex<Option<Outcome>>>,
+}
+
+impl<S> Service<Request<RequestBody>> for Between<S>
+where
+    S: Service<Request<RequestBody>, Response = Response<Full<bytes::Bytes>>, Error = BoxError>,
+    S::Future: Send + 'static,
+{
+    type Response = S::Response;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<S::Response, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<RequestBody>) -> Self::Future {
+        let (call, note) = (self.inner.call(request), self.note.clone());
+        Box::pin(async move {
+            let result = call.await;
+            *note.lock().unwrap() = result.as_ref().err().map(Outcome::of_error);
+            result
+        })
+    }
+}
+
+/// What Envoy documents: the route's time holds for all tries together.
+#[tokio::test(start_paused = true)]
+async fn all_attempts_share_the_time_of_the_call() {
+    let config = RetryConfig { attempts: 5, budget_min: 100, ..RetryConfig::default() };
+    let retry = Retry::new(&config, Budget::new(&config, Instant::now().into_std()));
+    let peer = Peer::default().then(after(40, status(503)));
+    let attempts = AttemptTimeoutLayer::new(AttemptTimeout::new(Some(60 * MS))).layer(peer.clone());
+    let started = Instant::now();
+    let result = DeadlineLayer::new().layer(RetryLayer::new(retry).layer(attempts)).call(get(100)).await;
+    assert!(started.elapsed() <= 100 * MS, "{:?}", started.elapsed());
+    assert!(peer.calls() < 5 && peer.under_way() == 0);
+    let deadlines: Vec<_> = peer.seen().iter().map(|seen| seen.deadline.expect("a deadline") - started).collect();
+    assert!(deadlines.iter().all(|deadline| *deadline <= 100 * MS), "{deadlines:?}");
+    assert_eq!(deadlines[0], 60 * MS, "the first has the attempt's time, what follows what is left");
+    drop(result);
+}

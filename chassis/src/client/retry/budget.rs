@@ -182,3 +182,180 @@ impl fmt::Debug for Budget {
             .finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn config(ratio: f64, minimum: u32) -> RetryConfig {
+        RetryConfig { budget_ratio: ratio, budget_min: minimum, ..RetryConfig::default() }
+    }
+
+    fn budget(ratio: f64, minimum: u32) -> (Budget, Instant) {
+        let now = Instant::now();
+        (Budget::new(&config(ratio, minimum), now), now)
+    }
+
+    /// How many retries it pays for at once.
+    fn drained(budget: &Budget, now: Instant) -> u32 {
+        (0..).take_while(|_| budget.withdraw(now, 1)).count() as u32
+    }
+
+    #[test]
+    fn a_retry_costs_what_five_calls_pay_in() {
+        let (budget, now) = budget(0.2, 0);
+        for _ in 0..4 {
+            budget.deposit(now);
+        }
+        assert!(!budget.withdraw(now, 1), "four calls are not enough");
+        budget.deposit(now);
+        assert!(budget.withdraw(now, 1));
+        assert!(!budget.withdraw(now, 1), "one retry for five calls");
+        assert_eq!((budget.counts(now).withdrawn, budget.counts(now).refused), (1, 2));
+    }
+
+    #[test]
+    fn a_ratio_whose_inverse_is_no_integer_is_kept_exactly() {
+        let (budget, now) = budget(0.3, 0);
+        for _ in 0..1000 {
+            budget.deposit(now);
+        }
+        assert_eq!(drained(&budget, now), 300);
+    }
+
+    #[test]
+    fn a_retry_after_a_time_out_is_paid_twice() {
+        let (budget, now) = budget(0.2, 0);
+        for _ in 0..15 {
+            budget.deposit(now);
+        }
+        assert!(budget.withdraw(now, 2));
+        assert!(!budget.withdraw(now, 2), "only one unit is left");
+        assert!(budget.withdraw(now, 1));
+    }
+
+    #[test]
+    fn the_minimum_is_there_without_a_call_and_comes_back_after_ten_seconds() {
+        let (budget, now) = budget(0.2, 10);
+        assert_eq!(drained(&budget, now), 100);
+        assert_eq!(drained(&budget, now + 9 * SECOND), 0);
+        assert_eq!(drained(&budget, now + 10 * SECOND), 100);
+    }
+
+    #[test]
+    fn the_minimum_is_not_added_to_the_share_of_a_busy_client() {
+        let (budget, now) = budget(0.2, 10);
+        for _ in 0..1000 {
+            budget.deposit(now);
+        }
+        assert_eq!(drained(&budget, now), 200);
+    }
+
+    #[test]
+    fn what_was_paid_in_counts_for_ten_seconds() {
+        let (budget, now) = budget(0.2, 0);
+        for _ in 0..50 {
+            budget.deposit(now);
+        }
+        assert_eq!(budget.counts(now + 9 * SECOND).left.round(), 10.0);
+        assert_eq!(drained(&budget, now + 10 * SECOND), 0);
+        assert_eq!(drained(&budget, now + 3600 * SECOND), 0, "nor after a long pause");
+    }
+
+    #[test]
+    fn other_numbers_count_at_once_for_what_is_there() {
+        let (budget, now) = budget(0.0, 0);
+        for _ in 0..100 {
+            budget.deposit(now);
+        }
+        assert_eq!(drained(&budget, now), 0, "with neither ratio nor minimum there is no retry");
+        budget.configure(&config(0.5, 0));
+        assert_eq!(drained(&budget, now), 50);
+        budget.configure(&config(0.1, 0));
+        assert!(!budget.withdraw(now, 1), "what was spent stays spent");
+    }
+
+    #[test]
+    fn threads_together_spend_no_more_than_one_would() {
+        let (budget, now) = budget(0.2, 0);
+        for _ in 0..5000 {
+            budget.deposit(now);
+        }
+        let paid: u32 = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(|| drained(&budget, now))).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+        });
+        assert!(paid <= 1000, "{paid}");
+        assert_eq!(paid + drained(&budget, now), 1000, "what two refused each other is still there");
+    }
+
+    proptest! {
+        /// Whatever comes when: the sum of all retries never passes the ratio of all calls.
+        #[test]
+        fn amplification_stays_within_the_ratio(
+            ratio in 0.01f64..2.0, events in prop::collection::vec((0u64..3000, 0u32..4, 1u32..3), 1..600),
+        ) {
+            let (budget, mut now) = budget(ratio, 0);
+            let (mut calls, mut spent) = (0u32, 0u32);
+            for (millis, deposits, cost) in events {
+                now += Duration::from_millis(millis);
+                for _ in 0..deposits {
+                    budget.deposit(now);
+                    calls += 1;
+                }
+                if budget.withdraw(now, cost) {
+                    spent += cost;
+                }
+                prop_assert!(f64::from(spent) <= ratio * f64::from(calls) + 1e-3, "{spent} for {calls}");
+            }
+        }
+
+        /// A storm: every attempt fails, and every call asks for two more. At any rate above the minimum the attempts are at
+        /// most `1 + ratio` for each call, over whole windows.
+        #[test]
+        fn a_storm_is_not_amplified_beyond_the_ratio_at_any_rate_above_the_minimum(
+            rate in 50u32..2000, windows in 1u32..5,
+        ) {
+            let (budget, start) = budget(0.2, 10);
+            let (mut calls, mut attempts) = (0u32, 0u32);
+            while calls < rate * 10 * windows {
+                let now = start + SECOND.mul_f64(f64::from(calls) / f64::from(rate));
+                budget.deposit(now);
+                calls += 1;
+                attempts += 1 + u32::from(budget.withdraw(now, 1)) + u32::from(budget.withdraw(now, 1));
+            }
+            prop_assert!(f64::from(attempts) <= 1.2 * f64::from(calls) + 1e-3, "{attempts} for {calls}");
+            prop_assert!(f64::from(attempts) >= 1.19 * f64::from(calls), "and it is used: {attempts} for {calls}");
+        }
+
+        /// The same as a list of what happened, looked through each time.
+        #[test]
+        fn it_pays_when_the_last_ten_seconds_allow_it(
+            ratio in 0.0f64..2.0, minimum in 0u32..3,
+            events in prop::collection::vec((0u64..2500, 0u32..6, 1u32..3), 1..200),
+        ) {
+            let (budget, start) = budget(ratio, minimum);
+            let mut now = start;
+            let (mut calls, mut spent) = (Vec::new(), Vec::new());
+            for (millis, deposits, cost) in events {
+                now += Duration::from_millis(millis);
+                let second = (now - start).as_secs();
+                for _ in 0..deposits {
+                    budget.deposit(now);
+                    calls.push((second, 1));
+                }
+                let sum = |list: &[(u64, u32)]| list.iter().filter(|(at, _)| at + 10 > second).map(|(_, n)| n).sum::<u32>();
+                let limit = (ratio * f64::from(sum(&calls))).max(f64::from(minimum * 10));
+                let expected = f64::from(sum(&spent) + cost) <= limit + 1e-6;
+                prop_assert_eq!(budget.withdraw(now, cost), expected);
+                if expected {
+                    spent.push((second, cost));
+                }
+            }
+        }
+    }
+}

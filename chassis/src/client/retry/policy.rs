@@ -112,16 +112,16 @@ impl Asked {
             && let Some(value) = headers.get(GRPC_PUSHBACK)
         {
             // "Any value that is not a non-negative integer": do not retry.
-            return match value.to_str().ok().and_then(|text| text.parse::<u64>().ok()) {
-                Some(millis) => Self::Exactly(Duration::from_millis(millis)),
-                None => Self::Never,
+            return match value.to_str() {
+                Ok(text) if is_number(text) => Self::Exactly(Duration::from_millis(text.parse().unwrap_or(u64::MAX))),
+                _ => Self::Never,
             };
         }
         let Some(text) = headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()) else {
             return Self::Nothing;
         };
         let text = text.trim();
-        if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        if is_number(text) {
             // More digits than fit are a time beyond every deadline.
             return Self::NotBefore(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
         }
@@ -130,5 +130,170 @@ impl Asked {
         // The answer's own date, if it has one: clocks differ between machines.
         let now = headers.get(header::DATE).and_then(|value| value.to_str().ok()).and_then(date).unwrap_or_else(now);
         Self::NotBefore(then.duration_since(now).unwrap_or_default())
+    }
+}
+
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::cause::Cause;
+
+    const MS: Duration = Duration::from_millis(1);
+    const RULES: Rules =
+        Rules { attempts: 3, backoff: Duration::from_millis(25), max_backoff: Duration::from_millis(250) };
+    const FIRST: Standing = Standing { idempotent: true, made: 1, step: 0, left: None };
+    const ONCE: Standing = Standing { idempotent: false, ..FIRST };
+
+    fn again(wait: Duration, cost: u32, step: u32, reason: Reason) -> Verdict {
+        Verdict::Again { wait, cost, step, reason }
+    }
+
+    #[test]
+    fn every_outcome_has_its_rule() {
+        use Verdict::{GiveUp, HandOn};
+        let half = Duration::from_micros(12_500);
+        let asked = Asked::NotBefore(100 * MS);
+        for (outcome, asked, idempotent, otherwise) in [
+            (Outcome::Success, Asked::Nothing, HandOn, HandOn),
+            (Outcome::Success, asked, HandOn, HandOn),
+            (Outcome::Refused(Cause::CircuitOpen), Asked::Nothing, HandOn, HandOn),
+            (Outcome::Refused(Cause::NoEndpoints), Asked::Nothing, HandOn, HandOn),
+            (Outcome::Refused(Cause::DeadlineExceeded), Asked::Nothing, HandOn, HandOn),
+            (Outcome::Failed, Asked::Nothing, again(half, 1, 1, Reason::Failed), GiveUp),
+            (Outcome::Failed, asked, again(100 * MS + half, 1, 1, Reason::Failed), GiveUp),
+            (Outcome::TimedOut, Asked::Nothing, again(half, 2, 1, Reason::TimedOut), GiveUp),
+            (Outcome::Throttled, Asked::Nothing, GiveUp, GiveUp),
+            (Outcome::Throttled, asked, again(100 * MS + half, 1, 1, Reason::Throttled), GiveUp),
+            (
+                Outcome::Unreachable,
+                Asked::Nothing,
+                again(half, 1, 1, Reason::Unreachable),
+                again(half, 1, 1, Reason::Unreachable),
+            ),
+            (Outcome::Failed, Asked::Never, GiveUp, GiveUp),
+            (Outcome::Throttled, Asked::Never, GiveUp, GiveUp),
+        ] {
+            assert_eq!(decide(RULES, FIRST, outcome, asked, 0.5), idempotent, "{outcome:?}, idempotent");
+            assert_eq!(decide(RULES, ONCE, outcome, asked, 0.5), otherwise, "{outcome:?}, not idempotent");
+        }
+    }
+
+    #[test]
+    fn the_last_attempt_is_the_last() {
+        for (attempts, made, more) in [(1, 1, false), (2, 1, true), (3, 2, true), (3, 3, false), (3, 4, false)] {
+            let verdict =
+                decide(Rules { attempts, ..RULES }, Standing { made, ..FIRST }, Outcome::Failed, Asked::Nothing, 0.5);
+            assert_eq!(matches!(verdict, Verdict::Again { .. }), more, "{made} of {attempts}");
+        }
+    }
+
+    #[test]
+    fn a_retry_past_the_deadline_is_not_made() {
+        let asked = Asked::Exactly(100 * MS);
+        for (left, made) in [(99, false), (100, false), (101, true)] {
+            let standing = Standing { left: Some(left * MS), ..FIRST };
+            let verdict = decide(RULES, standing, Outcome::Failed, asked, 0.5);
+            assert_eq!(verdict != Verdict::TooLate, made, "{left} ms are left");
+        }
+        let over = Standing { left: Some(Duration::ZERO), ..FIRST };
+        assert_eq!(decide(RULES, over, Outcome::TimedOut, Asked::Nothing, 0.0), Verdict::TooLate);
+    }
+
+    #[test]
+    fn an_endpoint_cannot_make_a_call_without_a_deadline_wait_for_an_hour() {
+        for asked in [Asked::NotBefore(Duration::from_secs(3600)), Asked::Exactly(Duration::from_secs(3600))] {
+            assert_eq!(decide(RULES, FIRST, Outcome::Failed, asked, 0.0), Verdict::TooLate);
+        }
+    }
+
+    #[test]
+    fn the_back_off_doubles_up_to_its_longest_and_starts_anew_after_a_push_back() {
+        let ceilings = [25, 50, 100, 200, 250, 250];
+        for (step, millis) in (0..).zip(ceilings) {
+            assert_eq!(backoff_ceiling(RULES, step), millis * MS, "step {step}");
+        }
+        assert_eq!(backoff_ceiling(RULES, u32::MAX), 250 * MS);
+        let late = Standing { step: 3, ..FIRST };
+        assert_eq!(
+            decide(RULES, late, Outcome::Failed, Asked::Exactly(7 * MS), 0.9),
+            again(7 * MS, 1, 0, Reason::Failed)
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn a_wait_is_between_nothing_and_the_ceiling(step in 0u32..40, chance in 0.0f64..1.0) {
+            let standing = Standing { step, ..FIRST };
+            match decide(RULES, standing, Outcome::Failed, Asked::Nothing, chance) {
+                Verdict::Again { wait, .. } => prop_assert!(wait <= backoff_ceiling(RULES, step)),
+                other => prop_assert!(false, "{other:?}"),
+            }
+        }
+
+        #[test]
+        fn whatever_headers_say_nothing_panics(value in "[ -~]{0,30}") {
+            let Ok(value) = HeaderValue::from_str(&value) else { return Ok(()) };
+            for name in [GRPC_PUSHBACK, header::RETRY_AFTER, header::DATE] {
+                let headers = HeaderMap::from_iter([(name, value.clone()), (header::RETRY_AFTER, value.clone())]);
+                let _ = Asked::of_head(Protocol::Grpc, &headers, SystemTime::now);
+            }
+        }
+    }
+
+    fn asked(protocol: Protocol, headers: &[(HeaderName, &'static str)]) -> Asked {
+        let headers = headers.iter().map(|(name, value)| (name.clone(), HeaderValue::from_static(value))).collect();
+        // Fri, 31 Dec 1999 23:59:00 GMT
+        Asked::of_head(protocol, &headers, || SystemTime::UNIX_EPOCH + Duration::from_secs(946_684_740))
+    }
+
+    #[test]
+    fn retry_after_is_read_in_seconds_and_as_a_date() {
+        let seconds = |n| Asked::NotBefore(Duration::from_secs(n));
+        for (value, expected) in [
+            ("0", seconds(0)),
+            (" 5 ", seconds(5)),
+            ("99999999999999999999999", seconds(u64::MAX)),
+            ("Fri, 31 Dec 1999 23:59:59 GMT", seconds(59)),
+            ("Fri, 31 Dec 1999 23:58:59 GMT", seconds(0)),
+            ("", Asked::Nothing),
+            ("soon", Asked::Nothing),
+            ("-1", Asked::Nothing),
+            ("1.5", Asked::Nothing),
+        ] {
+            assert_eq!(asked(Protocol::Http, &[(header::RETRY_AFTER, value)]), expected, "{value:?}");
+            assert_eq!(asked(Protocol::Grpc, &[(header::RETRY_AFTER, value)]), expected, "{value:?}, from a proxy");
+        }
+    }
+
+    #[test]
+    fn a_date_is_taken_against_the_clock_of_who_wrote_it() {
+        let headers =
+            [(header::RETRY_AFTER, "Sat, 01 Jan 2000 08:00:10 GMT"), (header::DATE, "Sat, 01 Jan 2000 08:00:00 GMT")];
+        assert_eq!(asked(Protocol::Http, &headers), Asked::NotBefore(Duration::from_secs(10)));
+    }
+
+    #[test]
+    fn a_push_back_is_milliseconds_and_anything_else_forbids_the_retry() {
+        for (value, expected) in [
+            ("0", Asked::Exactly(Duration::ZERO)),
+            ("250", Asked::Exactly(250 * MS)),
+            ("-1", Asked::Never),
+            ("-0", Asked::Never),
+            ("+5", Asked::Never),
+            ("", Asked::Never),
+            ("soon", Asked::Never),
+            ("1.5", Asked::Never),
+        ] {
+            assert_eq!(asked(Protocol::Grpc, &[(GRPC_PUSHBACK, value)]), expected, "{value:?}");
+            assert_eq!(asked(Protocol::Http, &[(GRPC_PUSHBACK, value)]), Asked::Nothing, "{value:?}, not over HTTP");
+        }
+        assert_eq!(asked(Protocol::Grpc, &[(GRPC_PUSHBACK, "7"), (header::RETRY_AFTER, "1")]), Asked::Exactly(7 * MS));
     }
 }
