@@ -86,6 +86,8 @@ pub struct ReceivedSpan {
     pub end_time: SystemTime,
     /// What the span says of the work.
     pub attributes: Attributes,
+    /// What happened on the way, and when, in the order it was sent.
+    pub events: Vec<(String, SystemTime)>,
     /// How the work ended.
     pub status: Status,
     /// The instrumentation scope: who made the span.
@@ -379,6 +381,7 @@ fn received_span(span: Span, scope: String, resource: Attributes) -> ReceivedSpa
         start_time: time(span.start_time_unix_nano),
         end_time: time(span.end_time_unix_nano),
         attributes: attributes(span.attributes),
+        events: span.events.into_iter().map(|event| (event.name, time(event.time_unix_nano))).collect(),
         status: match status.code() {
             status::StatusCode::Unset => Status::Unset,
             status::StatusCode::Ok => Status::Ok,

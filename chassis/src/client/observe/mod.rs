@@ -29,6 +29,8 @@ mod endpoint;
 mod line;
 mod note;
 mod span;
+#[cfg(all(test, feature = "testing"))]
+mod tests;
 mod timing;
 
 use std::{

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::identity::BuildInfo;
 
-fn identity() -> Identity {
+pub(crate) fn identity() -> Identity {
     let build =
         BuildInfo { name: "orders", version: "1.2.3", git_commit: Some("abc1234"), built_at: "2026-11-21T00:00:00Z" };
     Identity {
@@ -64,6 +64,22 @@ fn series(scrape: &str, name: &str) -> usize {
     scrape.lines().filter(|line| line.split(['{', ' ']).next() == Some(name)).count()
 }
 
+/// A destination of which everything is counted.
+fn levels() -> ClientLevels {
+    ClientLevels {
+        destination: "inventory".into(),
+        active: 3,
+        queued: 1,
+        endpoints: vec![("closed", 2), ("unreachable", 1)],
+        stale: true,
+        refused: vec![("circuit_open", 5)],
+        retries: vec![("failed", 4)],
+        budget_exhausted: 2,
+        hedges: vec![("won", 1), ("lost", 2)],
+        transitions: vec![("open", 1)],
+    }
+}
+
 /// Uses every metric of the table once, so that a scrape shows all of them.
 fn everything(runtime: &tokio::runtime::Handle) -> (Metrics, cgroup::tests::Fake) {
     let metrics = metrics();
@@ -75,6 +91,18 @@ fn everything(runtime: &tokio::runtime::Handle) -> (Metrics, cgroup::tests::Fake
     let method = server.rpc_series("/orders.v1.Orders/GetOrder");
     method.record(Code::Ok, None, 0.003);
     method.record(Code::Unavailable, Some("draining"), 0.003);
+    let client = metrics.client();
+    client.calls("inventory", "GET /items/{id}").record("success", 0.004, None);
+    let attempts = client.http_attempts("inventory", Some(8080), &Method::GET);
+    attempts.record(200, Version::HTTP_11, None, 0.003, None);
+    attempts.record(0, Version::HTTP_11, Some("unreachable"), 0.3, Some((TraceId::from(7), SpanId::from(9))));
+    client.rpc_attempts("inventory", Some(8080), "inventory.v1.Inventory/Reserve").record(
+        Code::Unavailable,
+        None,
+        0.003,
+        None,
+    );
+    metrics.observe_clients(|| vec![levels()]);
     let _open = metrics.connections("main").accept();
     metrics.connections("main").ended("closed");
     metrics.reject(Cause::Draining);
@@ -469,6 +497,54 @@ fn two_readers_see_the_same_values() {
         assert_eq!(pushed["chassis.rejections"], 1);
         assert_eq!(sample(&scrape, "chassis_rejections_total", &["overloaded"]), 1.0);
     }
+}
+
+#[test]
+fn what_a_destination_counts_is_in_the_scrape_under_its_name() {
+    let metrics = metrics();
+    metrics.observe_clients(|| vec![levels()]);
+    let scrape = text(&metrics);
+    let of = |name: &str, label: &str| sample(&scrape, name, &["destination=\"inventory\"", label]);
+    assert_eq!((of("chassis_client_active", ""), of("chassis_client_queued", "")), (3.0, 1.0));
+    assert_eq!(of("chassis_client_endpoints", "state=\"closed\""), 2.0);
+    assert_eq!(of("chassis_client_endpoints", "state=\"unreachable\""), 1.0);
+    assert_eq!(of("chassis_client_endpoints", "state=\"half_open\""), 0.0, "a state without endpoints is there, too");
+    assert_eq!(of("chassis_client_refused_total", "cause=\"circuit_open\""), 5.0);
+    assert_eq!(of("chassis_client_retries_total", "reason=\"failed\""), 4.0);
+    assert_eq!(of("chassis_client_retry_budget_exhausted_total", ""), 2.0);
+    assert_eq!(of("chassis_client_hedges_total", "outcome=\"lost\""), 2.0);
+    assert_eq!(of("chassis_client_breaker_transitions_total", "state=\"open\""), 1.0);
+    assert_eq!(of("chassis_discovery_stale", ""), 1.0);
+}
+
+#[test]
+fn an_attempt_is_an_error_from_400_on_and_with_any_code_but_ok() {
+    let metrics = metrics();
+    let client = metrics.client();
+    let http = client.http_attempts("inventory", None, &Method::GET);
+    for status in [200, 399, 404, 503] {
+        http.record(status, Version::HTTP_2, None, 0.003, None);
+    }
+    http.record(0, Version::HTTP_11, Some("timed_out"), 0.003, None);
+    let rpc = client.rpc_attempts("inventory", None, "inventory.v1.Inventory/Reserve");
+    for code in [Code::Ok, Code::NotFound] {
+        rpc.record(code, None, 0.003, None);
+    }
+    rpc.record(Code::DeadlineExceeded, Some("timed_out"), 0.003, None);
+    let scrape = text(&metrics);
+    let error = |family: &str, label: &str| {
+        let found =
+            scrape.lines().find(|line| line.starts_with(&format!("{family}_seconds_count{{")) && line.contains(label));
+        let line = found.unwrap_or_else(|| panic!("{label} in\n{scrape}"));
+        line.split("error_type=\"").nth(1).map(|rest| rest.split('"').next().unwrap().to_owned())
+    };
+    let of_status = |status: &str| error("http_client_request_duration", &format!("status_code=\"{status}\""));
+    assert_eq!([of_status("200"), of_status("399")], [None, None]);
+    assert_eq!([of_status("404"), of_status("503")].map(Option::unwrap), ["404", "503"]);
+    assert_eq!(error("http_client_request_duration", "timed_out").unwrap(), "timed_out");
+    let of_code = |code: &str| error("rpc_client_call_duration", &format!("status_code=\"{code}\""));
+    assert_eq!((of_code("OK"), of_code("NOT_FOUND").unwrap()), (None, "NOT_FOUND".to_owned()));
+    assert_eq!(of_code("DEADLINE_EXCEEDED").unwrap(), "timed_out");
 }
 
 #[test]

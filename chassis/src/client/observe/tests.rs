@@ -1,0 +1,648 @@
+#![allow(clippy::unwrap_used)]
+
+use std::{
+    collections::VecDeque,
+    convert::Infallible,
+    future::{Future, pending, ready},
+    net::{Ipv4Addr, SocketAddr},
+    pin::Pin,
+    sync::Mutex,
+    task::{Context, Poll},
+    time::{Duration, SystemTime},
+};
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::{Method, Response, StatusCode, Uri};
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
+use hyper_util::{
+    client::legacy::{
+        self,
+        connect::{HttpConnector, dns::GaiResolver},
+    },
+    rt::TokioExecutor,
+};
+use opentelemetry::{
+    Context as OtelContext,
+    trace::{SpanContext, SpanKind, Status, TraceContextExt as _, TraceFlags, TraceId},
+};
+use tokio::{
+    net::TcpListener,
+    time::{Instant, advance},
+};
+use tokio_util::task::AbortOnDropHandle;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use super::*;
+use crate::{
+    client::{Attempt, NotSent, RequestBody, TimedOut, body::clone_request},
+    context::{Entered, RequestContext, TraceContext},
+    error::BoxError,
+    telemetry::{
+        log::{LogConfig, tests::Captured},
+        metrics::{MetricsConfig, tests::identity},
+        otlp::OtlpSettings,
+        provider::Providers,
+        sampling::{SamplerKind, SamplingConfig},
+    },
+    testing::{OtlpReceiver, ReceivedSpan},
+};
+
+/// Longer than anything here takes; only a broken promise waits for it.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+type Answer = Result<Response<Body>, BoxError>;
+type Answering = Pin<Box<dyn Future<Output = Answer> + Send>>;
+
+/// A way out that answers what it is told to, and keeps what it was asked.
+#[derive(Clone, Default)]
+struct Script {
+    answers: Arc<Mutex<VecDeque<Answering>>>,
+    asked: Arc<Mutex<Vec<HeaderMap>>>,
+}
+
+impl Script {
+    fn of(answers: impl IntoIterator<Item = Answer>) -> Self {
+        let script = Self::default();
+        script.answers.lock().unwrap().extend(answers.into_iter().map(|answer| Box::pin(ready(answer)) as Answering));
+        script
+    }
+
+    fn silent() -> Self {
+        let script = Self::default();
+        script.answers.lock().unwrap().push_back(Box::pin(pending()));
+        script
+    }
+
+    fn asked(&self, name: &str) -> Vec<Option<String>> {
+        let asked = self.asked.lock().unwrap();
+        asked.iter().map(|headers| headers.get(name).map(|value| value.to_str().unwrap().to_owned())).collect()
+    }
+}
+
+impl Service<Request<RequestBody>> for Script {
+    type Response = Response<Body>;
+    type Error = BoxError;
+    type Future = Answering;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<RequestBody>) -> Answering {
+        self.asked.lock().unwrap().push(request.headers().clone());
+        self.answers.lock().unwrap().pop_front().unwrap()
+    }
+}
+
+/// Makes a second attempt when the first is answered with 503.
+#[derive(Clone)]
+struct Twice<S>(S);
+
+impl<S, B> Service<Request<RequestBody>> for Twice<S>
+where
+    S: Service<Request<RequestBody>, Response = Response<B>, Error = BoxError> + Clone + Send + 'static,
+    S::Future: Send,
+    B: Send + 'static,
+{
+    type Response = Response<B>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<B>, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<RequestBody>) -> Self::Future {
+        let mut inner = self.0.clone();
+        Box::pin(async move {
+            let mut again = clone_request(&request).unwrap();
+            let first = inner.call(request).await;
+            if first.as_ref().is_ok_and(|answer| answer.status() != StatusCode::SERVICE_UNAVAILABLE) {
+                return first;
+            }
+            again.extensions_mut().insert(Attempt { previous: 1, hedge: false });
+            inner.call(again).await
+        })
+    }
+}
+
+/// One destination, whose spans go to a receiver.
+struct Fixture {
+    receiver: OtlpReceiver,
+    providers: Providers,
+    metrics: Metrics,
+    observer: Arc<ClientObserver>,
+}
+
+impl Fixture {
+    async fn new(kind: SamplerKind) -> Self {
+        let receiver = OtlpReceiver::start().await.unwrap();
+        let env = [
+            ("OTEL_EXPORTER_OTLP_ENDPOINT".to_owned(), receiver.http_endpoint()),
+            ("OTEL_EXPORTER_OTLP_PROTOCOL".to_owned(), "grpc".to_owned()),
+            ("OTEL_METRICS_EXPORTER".to_owned(), "none".to_owned()),
+        ];
+        let sampler = Sampler::new(&SamplingConfig { sampler: kind, ratio: 1.0 });
+        let providers = Providers::new(&OtlpSettings::from_env(&env).unwrap(), &identity(), sampler.clone()).unwrap();
+        let metrics =
+            Metrics::new(MetricsConfig::default(), providers.resource().clone(), &identity(), |builder| builder);
+        let metrics = metrics.unwrap();
+        let observer = ClientObserver::new(
+            "inventory",
+            None,
+            Formats::default(),
+            sampler,
+            providers.sink().clone(),
+            &metrics,
+            &identity(),
+        );
+        Self { receiver, providers, metrics, observer: Arc::new(observer) }
+    }
+
+    async fn sampled() -> Self {
+        Self::new(SamplerKind::ParentBasedAlwaysOn).await
+    }
+
+    async fn unsampled() -> Self {
+        Self::new(SamplerKind::ParentBasedAlwaysOff).await
+    }
+
+    /// The whole of what is observed around a way out, which is tried twice.
+    fn around<S>(&self, out: S, endpoint: &Arc<EndpointStats>) -> CallService<Twice<AttemptService<S>>>
+    where
+        S: Service<Request<RequestBody>>,
+    {
+        let attempt = AttemptLayer::new(Arc::clone(&self.observer), Arc::clone(endpoint)).layer(out);
+        CallLayer::new(Arc::clone(&self.observer)).layer(Twice(attempt))
+    }
+
+    /// All that was exported, in the order in which it ended.
+    async fn spans(self) -> Vec<ReceivedSpan> {
+        assert!(self.providers.shutdown(PATIENCE).await);
+        self.receiver.spans()
+    }
+
+    fn scrape(&self) -> String {
+        String::from_utf8(self.metrics.render(None).1.to_vec()).unwrap()
+    }
+
+    /// The sum of the samples of this name with all of these labels.
+    fn count(&self, name: &str, labels: &[&str]) -> f64 {
+        let scrape = self.scrape();
+        let of = |line: &&str| {
+            line.split(['{', ' ']).next() == Some(name) && labels.iter().all(|label| line.contains(label))
+        };
+        scrape.lines().filter(of).map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+    }
+}
+
+fn endpoint(address: SocketAddr) -> Arc<EndpointStats> {
+    Arc::new(EndpointStats::new(&Endpoint::at(&address.ip().to_string(), address.port())))
+}
+
+fn nowhere() -> Arc<EndpointStats> {
+    endpoint(SocketAddr::from((Ipv4Addr::LOCALHOST, 9)))
+}
+
+fn get(uri: &str) -> Request<RequestBody> {
+    let mut request = Request::get(uri).body(RequestBody::default()).unwrap();
+    request.extensions_mut().insert(CallInfo {
+        template: "/items/{id}".into(),
+        idempotent: true,
+        deadline: None,
+        protocol: Protocol::Http,
+    });
+    request
+}
+
+fn rpc() -> Request<RequestBody> {
+    let request = Request::post("http://inventory/inventory.v1.Inventory/Reserve");
+    request.header("content-type", "application/grpc").body(RequestBody::default()).unwrap()
+}
+
+fn status(status: u16) -> Answer {
+    Ok(Response::builder().status(status).body(Body::empty()).unwrap())
+}
+
+/// An answer over gRPC with a message and, perhaps, trailers.
+fn message(trailers: Option<&'static str>) -> Answer {
+    let data = Ok::<_, Infallible>(Frame::data(Bytes::from_static(b"\0\0\0\0\0")));
+    let trailers = trailers.map(|code| {
+        Ok(Frame::trailers(HeaderMap::from_iter([(
+            http::HeaderName::from_static("grpc-status"),
+            HeaderValue::from_static(code),
+        )])))
+    });
+    Ok(Response::new(Body::new(StreamBody::new(tokio_stream_of([Some(data), trailers])))))
+}
+
+fn tokio_stream_of<T, const N: usize>(items: [Option<T>; N]) -> impl futures_core::Stream<Item = T> {
+    struct Items<T>(VecDeque<T>);
+    impl<T> Unpin for Items<T> {}
+    impl<T> futures_core::Stream for Items<T> {
+        type Item = T;
+        fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<T>> {
+            Poll::Ready(self.0.pop_front())
+        }
+    }
+    Items(items.into_iter().flatten().collect())
+}
+
+fn served(flags: TraceFlags) -> RequestContext {
+    RequestContext::of_trace(TraceContext {
+        trace_id: TraceId::from(7),
+        span_id: SpanId::from(9),
+        parent_id: None,
+        flags,
+        state: None,
+    })
+}
+
+fn parent_sent(traceparent: &Option<String>) -> String {
+    traceparent.as_ref().unwrap().split('-').nth(2).unwrap().to_owned()
+}
+
+/// A server that answers 503 first, then 200, over HTTP/2 in cleartext; and the traceparents that it saw.
+async fn flaky_server() -> (SocketAddr, Arc<Mutex<Vec<Option<String>>>>, AbortOnDropHandle<()>) {
+    let seen: Arc<Mutex<Vec<Option<String>>>> = Arc::default();
+    let keep = Arc::clone(&seen);
+    let answer = move |headers: HeaderMap| {
+        let mut seen = keep.lock().unwrap();
+        seen.push(headers.get("traceparent").map(|value| value.to_str().unwrap().to_owned()));
+        let status = if seen.len() == 1 { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+        ready(status)
+    };
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let router = axum::Router::new().fallback(answer);
+    let serving = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    (address, seen, AbortOnDropHandle::new(serving))
+}
+
+type Pool = legacy::Client<Timed<HttpConnector<Timed<GaiResolver>>>, RequestBody>;
+
+/// One connection for all.
+fn pool() -> Pool {
+    let connector = HttpConnector::new_with_resolver(Timed::new(Phase::Dns, GaiResolver::new()));
+    legacy::Client::builder(TokioExecutor::new()).http2_only(true).build(Timed::new(Phase::Connect, connector))
+}
+
+#[derive(Clone)]
+struct Boxed<S>(S);
+
+impl<S> Service<Request<RequestBody>> for Boxed<S>
+where
+    S: Service<Request<RequestBody>, Error: Into<BoxError>>,
+    S::Future: Send + 'static,
+{
+    type Response = S::Response;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<S::Response, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.0.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, request: Request<RequestBody>) -> Self::Future {
+        let future = self.0.call(request);
+        Box::pin(async move { future.await.map_err(Into::into) })
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_is_tried_twice_is_one_span_with_a_child_for_each_time_on_the_wire() {
+    let (address, seen, _serving) = flaky_server().await;
+    let fixture = Fixture::sampled().await;
+    let endpoint = Arc::new(EndpointStats::new(&Endpoint::at("localhost", address.port())));
+    let mut service = fixture.around(Boxed(pool()), &endpoint);
+    let request = get(&format!("http://localhost:{}/items/7?secret=x", address.port()));
+    let answer = service.call(request).await.unwrap();
+    assert_eq!(answer.status(), 200);
+    answer.into_body().collect().await.unwrap();
+    let spans = fixture.spans().await;
+    let [first, second, call] = &spans[..] else { panic!("{spans:#?}") };
+
+    assert_eq!((call.name.as_str(), &call.kind), ("inventory GET /items/{id}", &SpanKind::Internal));
+    assert_eq!((call.parent_span_id, &call.status), (None, &Status::Unset), "it starts the trace");
+    assert_eq!(call.attributes["chassis.client.destination"], "inventory");
+    assert_eq!(call.attributes["chassis.client.outcome"], "success");
+    assert_eq!(call.attributes["chassis.client.attempts"], 2);
+
+    for attempt in [first, second] {
+        assert_eq!((attempt.name.as_str(), &attempt.kind), ("GET /items/{id}", &SpanKind::Client));
+        assert_eq!((attempt.trace_id, attempt.parent_span_id), (call.trace_id, Some(call.span_id)));
+        assert_eq!(attempt.attributes["server.address"], "inventory");
+        assert_eq!(attempt.attributes["url.template"], "/items/{id}");
+        let url = format!("http://localhost:{}/items/7", address.port());
+        assert_eq!(attempt.attributes["url.full"], url, "without the query");
+        assert_eq!(attempt.attributes["network.peer.address"], "127.0.0.1", "the address that was reached");
+        assert_eq!(attempt.attributes["network.peer.port"], i64::from(address.port()));
+        assert!(call.start_time <= attempt.start_time && attempt.end_time <= call.end_time);
+    }
+    assert_eq!((first.status.clone(), &first.attributes["error.type"]), (Status::error(""), &"503".into()));
+    assert_eq!(first.attributes.get("http.request.resend_count"), None);
+    assert_eq!((&second.status, second.attributes.get("error.type")), (&Status::Unset, None));
+    assert_eq!(second.attributes["http.request.resend_count"], 1);
+    assert_eq!(second.attributes["network.protocol.version"], "2");
+
+    // Each server span becomes the child of the attempt that reached it.
+    let seen = seen.lock().unwrap().clone();
+    let parents: Vec<_> = seen.iter().map(parent_sent).collect();
+    assert_eq!(parents, [first.span_id.to_string(), second.span_id.to_string()]);
+    assert!(seen.iter().flatten().all(|parent| parent.contains(&call.trace_id.to_string())));
+
+    let names = |span: &ReceivedSpan| span.events.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+    let made = ["http.connect.start", "http.dns.start", "http.dns.done", "http.connect.done", "http.receive.start"];
+    assert_eq!(names(first), made);
+    assert_eq!(names(second), ["http.receive.start"], "it found a connection");
+    let times: Vec<SystemTime> = first.events.iter().map(|(_, at)| *at).collect();
+    assert!(times.is_sorted() && first.start_time <= times[0] && times[4] <= first.end_time);
+}
+
+#[tokio::test]
+async fn one_call_of_two_attempts_is_counted_as_one_call_and_two_attempts() {
+    let fixture = Fixture::unsampled().await;
+    let endpoint = nowhere();
+    let mut service = fixture.around(Script::of([status(503), status(200)]), &endpoint);
+    service.call(get("http://inventory/items/7")).await.unwrap();
+    let calls = |labels: &[&str]| fixture.count("chassis_client_call_duration_seconds_count", labels);
+    let method = "method=\"GET /items/{id}\"";
+    assert_eq!(calls(&[]), 1.0);
+    assert_eq!(calls(&["destination=\"inventory\"", method, "outcome=\"success\""]), 1.0);
+    let attempts = |labels: &[&str]| fixture.count("http_client_request_duration_seconds_count", labels);
+    assert_eq!(attempts(&["server_address=\"inventory\""]), 2.0);
+    assert_eq!(attempts(&["status_code=\"503\"", "error_type=\"503\""]), 1.0);
+    let counts = endpoint.counts();
+    assert_eq!((counts.attempts, counts.active, counts.failed, counts.success), (2, 0, 1, 1));
+    assert!(endpoint.latency().is_some());
+}
+
+#[tokio::test]
+async fn the_last_error_of_an_endpoint_leads_to_its_trace() {
+    let fixture = Fixture::unsampled().await;
+    let endpoint = nowhere();
+    let script = Script::of([status(503), Err("the peer hung up".into())]);
+    let _entered = Entered::enter(served(TraceFlags::default()));
+    fixture.around(script, &endpoint).call(get("http://inventory/items/7")).await.unwrap_err();
+    let error = endpoint.last_error().unwrap();
+    assert_eq!((error.message.as_str(), error.trace_id), ("the peer hung up", TraceId::from(7)));
+    endpoint.failed("é".repeat(1000), TraceId::from(7));
+    let message = endpoint.last_error().unwrap().message;
+    assert!(message.len() <= 243 && message.ends_with("é…"), "{message}");
+}
+
+#[tokio::test]
+async fn a_call_that_is_not_sampled_makes_no_span_and_its_parent_is_the_request_being_served() {
+    let fixture = Fixture::sampled().await;
+    let script = Script::of([status(200)]);
+    {
+        let _entered = Entered::enter(served(TraceFlags::default()));
+        fixture.around(script.clone(), &nowhere()).call(get("http://inventory/items/7")).await.unwrap();
+    }
+    assert_eq!(script.asked("traceparent"), [Some(format!("00-{:032x}-{:016x}-00", 7, 9))]);
+    assert_eq!(fixture.spans().await, []);
+}
+
+#[tokio::test]
+async fn what_came_with_the_request_being_served_travels_on() {
+    let fixture = Fixture::unsampled().await;
+    let script = Script::of([status(200), status(200)]);
+    let came = HeaderMap::from_iter([
+        (http::HeaderName::from_static("x-request-priority"), HeaderValue::from_static("critical")),
+        (http::HeaderName::from_static("x-caller-service"), HeaderValue::from_static("shop")),
+        (http::HeaderName::from_static("baggage"), HeaderValue::from_static("tenant=blue")),
+    ]);
+    let mut context = served(TraceFlags::default());
+    let inner = Arc::get_mut(&mut context.0).unwrap();
+    inner.caller = crate::context::Caller::read(&came, Protocol::Http);
+    inner.baggage = propagation::extract_baggage(&came, Formats::default());
+    inner.trace.state = Some(crate::telemetry::propagation::TraceState::parse(b"rojo=1").unwrap());
+    let mut service = fixture.around(script.clone(), &nowhere());
+    let mut with_agent = get("http://inventory/items/7");
+    with_agent.headers_mut().insert("user-agent", HeaderValue::from_static("mine/1"));
+    // In the request's extensions it is found in any task.
+    with_agent.extensions_mut().insert(context.clone());
+    service.call(with_agent).await.unwrap();
+    let _entered = Entered::enter(context);
+    service.call(get("http://inventory/items/7")).await.unwrap();
+    for (header, value) in [
+        ("x-request-priority", "critical"),
+        ("baggage", "tenant=blue"),
+        ("tracestate", "rojo=1"),
+        ("x-caller-service", "orders"),
+    ] {
+        assert_eq!(script.asked(header), [Some(value.to_owned()), Some(value.to_owned())], "{header}");
+    }
+    assert_eq!(script.asked("user-agent"), [Some("mine/1".to_owned()), Some("orders/1.2.3".to_owned())]);
+}
+
+#[tokio::test]
+async fn a_call_of_background_work_starts_a_trace_as_the_sampler_says_or_goes_on_with_the_span_around_it() {
+    let fixture = Fixture::unsampled().await;
+    let script = Script::of([status(200), status(200)]);
+    let mut service = fixture.around(script.clone(), &nowhere());
+    service.call(get("http://inventory/items/7")).await.unwrap();
+    let sent = script.asked("traceparent")[0].clone().unwrap();
+    assert!(sent.len() == 55 && sent.ends_with("-02"), "a random trace that nobody records: {sent}");
+
+    let around = SpanContext::new(TraceId::from(5), SpanId::from(6), TraceFlags::SAMPLED, false, Default::default());
+    {
+        let _attached = OtelContext::new().with_remote_span_context(around).attach();
+        service.call(get("http://inventory/items/7")).await.unwrap();
+    }
+    let spans = fixture.spans().await;
+    let [attempt, call] = &spans[..] else { panic!("{spans:#?}") };
+    assert_eq!((call.trace_id, call.parent_span_id), (TraceId::from(5), Some(SpanId::from(6))));
+    assert_eq!(parent_sent(&script.asked("traceparent")[1]), attempt.span_id.to_string());
+}
+
+#[tokio::test(start_paused = true)]
+async fn over_grpc_an_attempt_and_its_call_last_until_the_trailers_and_are_what_these_say() {
+    let fixture = Fixture::sampled().await;
+    let endpoint = nowhere();
+    for (trailers, code, outcome) in
+        [(Some("0"), "OK", "success"), (Some("5"), "NOT_FOUND", "success"), (Some("14"), "UNAVAILABLE", "failed")]
+    {
+        let answer = fixture.around(Script::of([message(trailers)]), &endpoint).call(rpc()).await.unwrap();
+        advance(Duration::from_secs(3)).await;
+        assert_eq!(endpoint.counts().active, 1, "the head is not the end");
+        answer.into_body().collect().await.unwrap();
+        assert_eq!(endpoint.counts().active, 0);
+        let label = format!("rpc_response_status_code=\"{code}\"");
+        let took = fixture.count("rpc_client_call_duration_seconds_sum", &["Inventory/Reserve", &label]);
+        assert!((3.0..3.1).contains(&took), "{code}: {took}");
+        let label = format!("outcome=\"{outcome}\"");
+        let method = "method=\"inventory.v1.Inventory/Reserve\"";
+        assert!(fixture.count("chassis_client_call_duration_seconds_sum", &[method, &label]) >= 3.0, "{code}");
+    }
+    let spans = fixture.spans().await;
+    let attempt = spans.iter().find(|span| span.attributes["rpc.response.status_code"] == "NOT_FOUND").unwrap();
+    assert_eq!((attempt.name.as_str(), &attempt.kind), ("inventory.v1.Inventory/Reserve", &SpanKind::Client));
+    assert_eq!(attempt.attributes["rpc.system.name"], "grpc");
+    assert_eq!(attempt.attributes["error.type"], "NOT_FOUND", "to the one who asked, it is an error");
+}
+
+#[tokio::test]
+async fn a_stream_over_grpc_that_ends_without_trailers_has_failed() {
+    let fixture = Fixture::unsampled().await;
+    let endpoint = nowhere();
+    let answer = fixture.around(Script::of([message(None)]), &endpoint).call(rpc()).await.unwrap();
+    answer.into_body().collect().await.unwrap();
+    let labels = ["rpc_response_status_code=\"UNKNOWN\"", "error_type=\"broken_off\""];
+    assert_eq!(fixture.count("rpc_client_call_duration_seconds_count", &labels), 1.0);
+    assert_eq!(fixture.count("chassis_client_call_duration_seconds_count", &["outcome=\"failed\""]), 1.0);
+    assert_eq!(endpoint.counts().failed, 1);
+}
+
+#[tokio::test]
+async fn an_attempt_that_finds_no_connection_says_how_far_it_came() {
+    let closed = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap();
+    let fixture = Fixture::sampled().await;
+    let endpoint = endpoint(closed);
+    let attempt = AttemptLayer::new(Arc::clone(&fixture.observer), Arc::clone(&endpoint)).layer(Boxed(pool()));
+    let mut service = CallLayer::new(Arc::clone(&fixture.observer)).layer(attempt);
+    service.call(get(&format!("http://{closed}/items/7"))).await.unwrap_err();
+    assert_eq!(endpoint.counts().unreachable, 1);
+    assert!(endpoint.last_error().unwrap().message.contains("refused"), "{:?}", endpoint.last_error());
+    let spans = fixture.spans().await;
+    let [attempt, call] = &spans[..] else { panic!("{spans:#?}") };
+    assert_eq!((&attempt.attributes["error.type"], &attempt.status), (&"unreachable".into(), &Status::error("")));
+    assert_eq!(attempt.attributes.get("http.response.status_code"), None);
+    assert_eq!(attempt.events.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["http.connect.start"]);
+    assert_eq!(call.attributes["chassis.client.outcome"], "unreachable");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_dropped_was_cancelled_unless_its_time_was_up() {
+    let fixture = Fixture::unsampled().await;
+    let endpoint = nowhere();
+    let count = |outcome: &str| {
+        fixture.count("chassis_client_call_duration_seconds_count", &[&format!("outcome=\"{outcome}\"")])
+    };
+    drop(fixture.around(Script::silent(), &endpoint).call(get("http://inventory/items/7")));
+    // The attempt was never begun: its layer was not reached.
+    assert_eq!((count("cancelled"), endpoint.counts().attempts), (1.0, 0));
+
+    let mut late = get("http://inventory/items/7");
+    late.extensions_mut().get_mut::<CallInfo>().unwrap().deadline = Some(Instant::now() + Duration::from_secs(1));
+    let call = fixture.around(Script::silent(), &endpoint).call(late);
+    tokio::time::timeout(Duration::from_secs(1), call).await.unwrap_err();
+    assert_eq!((count("cancelled"), count("timed_out")), (1.0, 1.0));
+    assert_eq!((endpoint.counts().cancelled, endpoint.counts().active), (1, 0));
+    assert_eq!(endpoint.last_error(), None, "whoever gives up says nothing of the endpoint");
+}
+
+#[tokio::test]
+async fn an_answer_dropped_half_read_is_what_its_head_said_and_one_that_broke_off_has_failed() {
+    let fixture = Fixture::unsampled().await;
+    let body = |items| Ok(Response::new(Body::new(StreamBody::new(tokio_stream_of(items)))));
+    let data = || Some(Ok::<_, BoxError>(Frame::data(Bytes::from_static(b"x"))));
+    let count = |outcome: &str| {
+        fixture.count("chassis_client_call_duration_seconds_count", &[&format!("outcome=\"{outcome}\"")])
+    };
+    let script = Script::of([body([data(), data()]), body([data(), Some(Err("reset".into()))])]);
+    let mut service = fixture.around(script, &nowhere());
+    drop(service.call(get("http://inventory/items/7")).await.unwrap());
+    assert_eq!(count("success"), 1.0);
+    service.call(get("http://inventory/items/7")).await.unwrap().into_body().collect().await.unwrap_err();
+    assert_eq!((count("success"), count("failed")), (1.0, 1.0));
+    // The conventions' metric ends with the head.
+    assert_eq!(fixture.count("http_client_request_duration_seconds_count", &["status_code=\"200\""]), 2.0);
+}
+
+#[tokio::test]
+async fn what_is_held_back_is_counted_by_its_cause_and_no_attempt_is() {
+    let fixture = Fixture::unsampled().await;
+    let refused = Script::of([Err(NotSent::new(Cause::CircuitOpen).into())]);
+    let mut service = CallLayer::new(Arc::clone(&fixture.observer)).layer(refused);
+    service.call(get("http://inventory/items/7")).await.unwrap_err();
+    let levels = fixture.observer.levels();
+    assert_eq!(&*levels.destination, "inventory");
+    let shown = [("deadline_exceeded", 0), ("circuit_open", 1), ("bulkhead_full", 0), ("no_endpoints", 0)];
+    assert_eq!(levels.refused, shown);
+    assert_eq!(fixture.count("chassis_client_call_duration_seconds_count", &["outcome=\"circuit_open\""]), 1.0);
+    assert_eq!(fixture.count("http_client_request_duration_seconds_count", &[]), 0.0);
+}
+
+/// Runs a future on a runtime of its own, its lines captured.
+fn lines_of(act: impl Future<Output = ()>) -> Vec<serde_json::Value> {
+    let log = Captured::new(&LogConfig::default());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    log.run(|| runtime.block_on(act));
+    let ours = |line: &serde_json::Value| line["target"].as_str().is_some_and(|target| target.contains("client"));
+    log.lines().into_iter().filter(ours).collect()
+}
+
+#[test]
+fn a_call_that_fails_is_one_line_with_all_that_is_known_of_it() {
+    let lines = lines_of(async {
+        let fixture = Fixture::unsampled().await;
+        let script = Script::of([status(503), Err(TimedOut.into()), status(200), status(404)]);
+        let mut service = fixture.around(script, &nowhere());
+        let _entered = Entered::enter(served(TraceFlags::default()));
+        service.call(get("http://inventory/items/7")).await.unwrap_err();
+        service.call(get("http://inventory/items/7")).await.unwrap();
+        service.call(get("http://inventory/items/7")).await.unwrap();
+    });
+    let [line] = &lines[..] else { panic!("{lines:#?}") };
+    assert_eq!((&line["level"], &line["message"]), (&"WARN".into(), &"a call out failed".into()));
+    for (field, value) in [
+        ("destination", "inventory"),
+        ("method", "GET /items/{id}"),
+        ("outcome", "timed_out"),
+        ("peer", "127.0.0.1:9"),
+        ("error", "no answer within the time"),
+        ("trace_id", "00000000000000000000000000000007"),
+    ] {
+        assert_eq!(line[field], value, "{field}");
+    }
+    assert_eq!((&line["attempts"], line["duration_seconds"].is_number()), (&2.into(), true));
+}
+
+#[test]
+fn a_storm_of_failures_is_ten_lines_a_second_and_the_next_says_how_many_were_left_out() {
+    let lines = lines_of(async {
+        let fixture = Fixture::unsampled().await;
+        let refuse = || Err(NotSent::new(Cause::NoEndpoints).into());
+        let script = Script::of((0..26).map(|_| refuse()));
+        let mut service = CallLayer::new(Arc::clone(&fixture.observer)).layer(script);
+        for _ in 0..25 {
+            service.call(get("http://inventory/items/7")).await.unwrap_err();
+        }
+        advance(Duration::from_secs(1)).await;
+        service.call(get("http://inventory/items/7")).await.unwrap_err();
+    });
+    assert_eq!(lines.len(), 11);
+    assert_eq!((&lines[9]["held_back"], &lines[10]["held_back"]), (&serde_json::Value::Null, &15.into()));
+}
+
+#[test]
+fn a_breaker_that_changes_is_one_line_and_one_count() {
+    let lines = lines_of(async {
+        let fixture = Fixture::unsampled().await;
+        fixture.observer.breaker_changed(&Endpoint::at("10.0.0.1", 80), "open", "5 of 5 failed");
+        fixture.observer.breaker_changed(&Endpoint::at("10.0.0.1", 80), "closed", "a probe succeeded");
+        let transitions = fixture.observer.levels().transitions;
+        assert_eq!(transitions.iter().filter(|(_, count)| *count == 1).count(), 2);
+    });
+    let shown: Vec<_> = lines.iter().map(|line| (line["level"].as_str(), line["peer"].as_str())).collect();
+    assert_eq!(shown, [(Some("WARN"), Some("10.0.0.1:80")), (Some("INFO"), Some("10.0.0.1:80"))]);
+}
+
+#[tokio::test]
+async fn methods_beyond_the_limit_share_one_series() {
+    let fixture = Fixture::unsampled().await;
+    let call = |path: String| {
+        let uri: Uri = path.parse().unwrap();
+        let request = Request::builder().method(Method::POST).uri(uri).header("content-type", "application/grpc");
+        fixture.observer.called(&request.body(()).unwrap())
+    };
+    for method in 0..MAX_METHODS {
+        assert_eq!(&*call(format!("http://inventory/a.B/M{method}")).name, format!("a.B/M{method}"));
+    }
+    assert_eq!(&*call("http://inventory/a.B/One".to_owned()).name, "_OTHER");
+    assert!(Arc::ptr_eq(&call("http://inventory/a.B/M0".to_owned()), &call("http://inventory/a.B/M0".to_owned())));
+}
