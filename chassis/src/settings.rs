@@ -77,12 +77,24 @@ pub struct RuntimeConfig {
 }
 
 /// Standard variables of the ecosystem and the keys they set.
-pub(crate) const STANDARD_VARIABLES: [(&str, &str); 5] = [
+///
+/// `….file` of a secret names the file that it is read from. Of two variables for one key the later counts.
+pub(crate) const STANDARD_VARIABLES: [(&str, &str); 15] = [
     ("RUST_LOG", "log.filter"),
     ("OTEL_SERVICE_NAME", "service.name"),
     ("OTEL_TRACES_SAMPLER", "telemetry.sampling.sampler"),
     ("OTEL_TRACES_SAMPLER_ARG", "telemetry.sampling.ratio"),
     ("OTEL_PROPAGATORS", "telemetry.propagators"),
+    ("CONSUL_HTTP_ADDR", "consul.address"),
+    ("CONSUL_HTTP_TOKEN", "consul.token"),
+    ("CONSUL_HTTP_TOKEN_FILE", "consul.token.file"),
+    ("CONSUL_HTTP_SSL", "consul.tls.enabled"),
+    ("CONSUL_CACERT", "consul.tls.ca"),
+    ("CONSUL_CLIENT_CERT", "consul.tls.cert"),
+    ("CONSUL_CLIENT_KEY", "consul.tls.key"),
+    ("CONSUL_TLS_SERVER_NAME", "consul.tls.server_name"),
+    ("CONSUL_NAMESPACE", "consul.namespace"),
+    ("CONSUL_PARTITION", "consul.partition"),
 ];
 
 /// What the values are before any file is read.

@@ -12,7 +12,7 @@ use std::{
     any::type_name,
     fmt,
     pin::Pin,
-    sync::{Arc, atomic::AtomicBool},
+    sync::{Arc, OnceLock, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -34,6 +34,7 @@ use crate::{
     cli::{self, Command},
     coherence::{self, Conflict, GrpcSource},
     config::{Loaded, Sources},
+    discovery::{Progress, ProgressState},
     error::{Error, Result},
     health::{Check, CheckOptions, Registry},
     identity::{BuildInfo, Identity},
@@ -69,6 +70,8 @@ struct Core {
     shutdown: Shutdown,
     bound: watch::Sender<Listening>,
     destinations: clients::Destinations,
+    /// How the registration goes, once there is one.
+    registration: Arc<OnceLock<watch::Receiver<Progress>>>,
 }
 
 /// Whether the service listens, and where.
@@ -216,6 +219,7 @@ where
             shutdown,
             bound: watch::Sender::new(Listening::NotYet),
             destinations: clients::Destinations::default(),
+            registration: Arc::default(),
         });
         core.observe();
         Ok(Self {
@@ -404,6 +408,11 @@ where
 }
 
 impl Core {
+    /// Shows how the registration goes in the metrics from now on.
+    fn observe_registration(&self, progress: watch::Receiver<Progress>) {
+        let _ = self.registration.set(progress);
+    }
+
     /// Shows the state of health and tasks in the metrics.
     fn observe(&self) {
         let metrics = &self.telemetry.metrics;
@@ -411,6 +420,20 @@ impl Core {
         let health = self.health.clone();
         metrics.observe_health(move || {
             health.report().checks.into_iter().map(|(name, check)| (name, check.status.as_str())).collect()
+        });
+        let progress = self.registration.clone();
+        metrics.observe_gauge(&names::REGISTRATION_REGISTERED, move || {
+            let registered = progress.get().is_some_and(|now| now.borrow().state == ProgressState::Registered);
+            vec![(vec![], f64::from(registered))]
+        });
+        let progress = self.registration.clone();
+        metrics.observe_counter(&names::REGISTRATION_CALLS, move || {
+            let (succeeded, failed) = progress.get().map_or((0, 0), |now| {
+                let now = now.borrow();
+                (now.succeeded, now.failed)
+            });
+            let outcome = |outcome| vec![KeyValue::new(attribute::OUTCOME, outcome)];
+            vec![(outcome("succeeded"), succeeded), (outcome("failed"), failed)]
         });
         let tasks = self.tasks.clone();
         metrics.observe_counter(&names::BACKGROUND_RESTARTS, move || {
@@ -421,6 +444,8 @@ impl Core {
                 .collect()
         });
         metrics.observe_counter(&names::PANICS, || vec![(vec![], log::panics())]);
+        let destinations = self.destinations.clone();
+        metrics.observe_clients(move || destinations.all().iter().map(|destination| destination.levels()).collect());
     }
 }
 

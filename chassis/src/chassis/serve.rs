@@ -1,6 +1,6 @@
 //! From ready to stopped: listeners up, then the orderly stop.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
 use schemars::JsonSchema;
@@ -15,7 +15,12 @@ use crate::{
     cli::{self, Command},
     coherence::{self, Conflict, Facts, GrpcSource},
     config::Watcher,
+    consul::{CheckKind, Consul, ConsulRegistrar, agent},
     deadline::DeadlineLayer,
+    discovery::{
+        Registrar, RegistryKind,
+        registration::{self, Host, LEAVE, Registering},
+    },
     error::{Error, Result},
     grpc_only::GrpcOnlyLayer,
     health,
@@ -129,6 +134,14 @@ where
             }
         };
 
+        let registering = match self.registrar(&config, &bound) {
+            Ok(registering) => registering,
+            Err(refusal) => {
+                self.end_work(Instant::now() + LAST_STEPS).await;
+                return Err(refusal);
+            }
+        };
+
         let on_panic = core.health.clone();
         let policies = Arc::new(Policies::new(&self.routes));
         let shown = policies.clone();
@@ -189,6 +202,12 @@ where
             version = core.identity.version,
             "serving"
         );
+        let registering = registering.map(|(registrar, host)| {
+            let port = config.discovery.port.or(bound.http.tcp().map(|address| address.port())).unwrap_or_default();
+            let entry = registration::registration(&config.discovery, &core.identity, port, self.protocols());
+            core.observe_registration(registrar.progress());
+            Registering::start(registrar, host, entry, &core.health)
+        });
         core.bound.send_replace(Listening::At(bound));
 
         let failed = match unwritten {
@@ -203,7 +222,7 @@ where
             },
         };
         drop(ready_file);
-        self.drain(&mut stop, &connections, &streams_end).await;
+        self.drain(&mut stop, registering, &connections, &streams_end).await;
 
         admin_phase.advance(Phase::Stopping);
         admin_phase.advance(Phase::Cutting);
@@ -219,6 +238,7 @@ where
     async fn drain(
         &mut self,
         stop: &mut watch::Receiver<Option<bool>>,
+        registering: Option<Registering>,
         connections: &TaskTracker,
         streams_end: &CancellationToken,
     ) {
@@ -227,6 +247,13 @@ where
         let config = self.settings_in_effect.borrow().value().shutdown.clone();
         core.health.set_draining();
         core.phase.advance(Phase::Draining);
+        // First of all: callers learn of it while the delay runs. A second signal does not wait for it.
+        if let Some(registering) = registering {
+            tokio::select! {
+                () = registering.leave() => {}
+                _ = stop.wait_for(|stop| *stop == Some(true)) => {}
+            }
+        }
         let delay = config.drain_delay.get();
         tracing::info!(?delay, "draining: not ready, still serving");
         tokio::select! {
@@ -286,6 +313,10 @@ where
                 }
             }
         }
+        if let Err(error) = self.check_registration(config) {
+            told.push(Conflict::new("discovery.register", error.to_string()));
+        }
+        let leave = if config.discovery.register == RegistryKind::None { Duration::ZERO } else { LEAVE };
         let facts = Facts {
             routes: &self.routes,
             grpc: &self.grpc_sources,
@@ -293,7 +324,7 @@ where
             own_grpc: self.own_grpc_services(),
             http: &config.http,
             shutdown: &config.shutdown,
-            last_steps: last_steps(self.hooks.len()),
+            last_steps: last_steps(self.hooks.len()) + leave,
         };
         if let Some(refusal) = coherence::refusal(&coherence::check(&facts, &told)) {
             return Err(refusal);
@@ -303,6 +334,48 @@ where
             tracing::warn!("{warning}");
         }
         Ok(())
+    }
+
+    /// What Consul would refuse, or what this service cannot answer to it.
+    fn check_registration(&self, config: &Settings) -> Result<()> {
+        if config.discovery.register != RegistryKind::Consul {
+            return Ok(());
+        }
+        registration::check_metadata(&config.discovery)?;
+        agent::check_names(&self.core.identity.service, &config.discovery.metadata)?;
+        if config.consul.check.kind == CheckKind::Grpc && self.grpc_names.is_empty() {
+            return Err(Error::config(
+                "consul.check.kind: found grpc, and no gRPC service is served; expected ttl or http",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Who registers this instance, and where others reach it.
+    fn registrar(&self, config: &Settings, bound: &Bound) -> Result<Option<(Arc<dyn Registrar>, Host)>> {
+        let (listens, discovery) = (bound.http.tcp(), &config.discovery);
+        match discovery.register {
+            RegistryKind::None => Ok(None),
+            RegistryKind::Consul => {
+                let consul = Consul::new(&config.consul)?;
+                let host = discovery.host.as_deref();
+                let host = registration::host(host, listens.map(|address| address.ip()), consul.host())?;
+                if listens.is_none() && discovery.port.is_none() {
+                    return Err(Error::config(
+                        "discovery.port: found none, expected the port that others reach this \
+                         instance at, since http.address is a Unix socket",
+                    ));
+                }
+                Ok(Some((Arc::new(ConsulRegistrar::new(consul, config.consul.check.clone())), host)))
+            }
+            // The place of the registrar of `memory://` targets.
+            RegistryKind::Memory => Err(Error::config("discovery.register: memory is not there yet")),
+        }
+    }
+
+    /// What the main port speaks, for callers that find this instance in a registry.
+    fn protocols(&self) -> &'static [&'static str] {
+        if self.grpc_names.is_empty() { &["http"] } else { &["http", "grpc"] }
     }
 
     /// Whether a tonic server of this name is there.

@@ -1,7 +1,7 @@
 //! Environment variables and `--set` as layers. Values stay the text they are; the schema decides their type later, so
 //! that a text key fed `00123` or `true` keeps it.
 
-use figment::value::{Tag, Value};
+use figment::value::{Dict, Tag, Value};
 
 use super::{
     error::{ConfigProblem, Origin},
@@ -25,8 +25,15 @@ pub(crate) fn standard(sources: &Sources, root: &Node, problems: &mut Vec<Config
     let mut layer = Layer::new(Origin::Environment("variables".into()));
     for (name, key) in &sources.standard {
         if let Some(text) = sources.variable(name).filter(|text| !text.is_empty()) {
-            let path: Vec<_> = key.split('.').map(str::to_owned).collect();
-            insert(&mut layer, root, &path, text, name, Origin::Environment(name.clone()), problems);
+            let (path, origin) =
+                (|key: &str| key.split('.').map(str::to_owned).collect::<Vec<_>>(), Origin::Environment(name.clone()));
+            match key.rsplit_once('.') {
+                Some((secret, from)) if root.find(secret).is_some_and(|node| matches!(node.kind, Kind::Secret)) => {
+                    let text = Value::String(Tag::Default, text.to_owned());
+                    layer.set(&path(secret), Value::Dict(Tag::Default, Dict::from([(from.to_owned(), text)])), origin);
+                }
+                _ => insert(&mut layer, root, &path(key), text, name, origin, problems),
+            }
         }
     }
     layer

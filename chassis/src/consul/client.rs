@@ -37,6 +37,8 @@ pub struct Consul(Arc<Inner>);
 
 struct Inner {
     address: String,
+    /// The host and port of it.
+    host: (String, u16),
     /// Datacenter, namespace and partition, ready to be put behind a query.
     scope: String,
     token: Option<HeaderValue>,
@@ -91,7 +93,10 @@ impl Consul {
     /// An address, a token or a certificate that makes no sense.
     pub fn new(config: &ConsulConfig) -> Result<Self> {
         let address = config.address.trim_end_matches('/');
-        let address = if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
+        // `CONSUL_HTTP_ADDR` may lack the scheme, which `CONSUL_HTTP_SSL` then says.
+        let scheme = if config.tls.enabled { "https" } else { "http" };
+        let address = if address.contains("://") { address.to_owned() } else { format!("{scheme}://{address}") };
+        let host = host_and_port(&address)?;
         let mut token = match &config.token {
             Some(token) if !token.expose().is_empty() => Some(HeaderValue::from_str(token.expose()).map_err(|_| {
                 Error::config("consul.token: found a text that no header can hold, expected a Consul ACL token")
@@ -112,11 +117,13 @@ impl Consul {
         tcp.enforce_http(false);
         tcp.set_connect_timeout(Some(CALL_TIMEOUT));
         tcp.set_nodelay(true);
+        // A held query says nothing for a minute: the connection is asked whether the other end is still there. Default as Go's.
+        tcp.set_keepalive(Some(Duration::from_secs(15)));
         let http = legacy::Client::builder(TokioExecutor::new())
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
             .build(tls::connector(tcp, &config.tls)?);
-        Ok(Self(Arc::new(Inner { address, scope, token, http })))
+        Ok(Self(Arc::new(Inner { address, host, scope, token, http })))
     }
 
     /// One call: `path` with its query (`/v1/health/service/orders?passing`), at most `limit` for all of the answer.
@@ -201,11 +208,29 @@ impl Consul {
         }
     }
 
+    /// The host and port of the agent's address.
+    pub(crate) fn host(&self) -> (&str, u16) {
+        (&self.0.host.0, self.0.host.1)
+    }
+
     /// The agent's address, with its scheme.
     #[must_use]
     pub fn address(&self) -> &str {
         &self.0.address
     }
+}
+
+fn host_and_port(address: &str) -> Result<(String, u16)> {
+    let uri: Option<http::Uri> = address.parse().ok();
+    let port = |uri: &http::Uri| match (uri.port_u16(), uri.scheme_str()) {
+        (Some(port), Some("http" | "https")) => Some(port),
+        (None, Some("http")) => Some(80),
+        (None, Some("https")) => Some(443),
+        _ => None,
+    };
+    let parts = uri.as_ref().and_then(|uri| Some((uri.host()?.to_owned(), port(uri)?)));
+    let expected = "expected http://host:port or https://host:port of a Consul agent";
+    parts.ok_or_else(|| Error::config(format!("consul.address: found {address:?}, {expected}")))
 }
 
 /// The monotonic clock; tokio's, so that a paused clock in a test moves it.

@@ -1,11 +1,19 @@
 //! Consul: registration, discovery, settings, leadership.
 
+pub(crate) mod agent;
 mod client;
 pub(crate) mod config;
 mod cursor;
+mod health;
+mod memory;
+mod registrar;
+mod resolver;
 
 pub use self::{
+    agent::{AgentCheck, AgentCheckKind, AgentService, Weights},
     client::{Consul, ConsulAnswer, ConsulError},
     config::{CheckConfig, CheckKind, ConsulConfig, KvConfig},
     cursor::Cursor,
+    registrar::ConsulRegistrar,
+    resolver::{ConsulQuery, ConsulResolver},
 };

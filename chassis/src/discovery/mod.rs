@@ -5,9 +5,13 @@
 //! [`Registrar`] keeps this instance's own entry true. Both are small, so that another registry is an adapter.
 
 mod config;
+#[cfg(feature = "dns")]
+mod dns;
 mod endpoint;
 mod memory;
 mod static_list;
+mod progress;
+pub(crate) mod registration;
 mod target;
 
 use std::{fmt, pin::Pin};
@@ -15,11 +19,14 @@ use std::{fmt, pin::Pin};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+#[cfg(feature = "dns")]
+pub use self::dns::DnsResolver;
 pub use self::{
     config::{DiscoveryConfig, RegistryKind},
     endpoint::{Endpoint, EndpointHealth, Freshness, Resolution, Updates},
     memory::{Memory, MemoryResolver},
     static_list::StaticList,
+    progress::{Progress, ProgressState},
     target::{NameServer, Target, TargetError, TargetKind},
 };
 
@@ -42,6 +49,11 @@ pub trait Registrar: fmt::Debug + Send + Sync + 'static {
     ///
     /// It registers again by itself when the registry has forgotten the instance. The future spawns nothing.
     fn keep(&self, registration: Registration, standing: watch::Receiver<Standing>, stop: CancellationToken) -> Task;
+
+    /// How that goes, to be shown as a health check and as metrics. One that cannot fail need not say it.
+    fn progress(&self) -> watch::Receiver<Progress> {
+        watch::channel(Progress { state: ProgressState::Registered, ..Progress::default() }).1
+    }
 }
 
 /// What an instance is registered as.
@@ -51,7 +63,7 @@ pub struct Registration {
     pub service: String,
     /// The instance's own id, unique for each start.
     pub id: String,
-    /// Where others reach it: a host or an address, and a port.
+    /// Where others reach it: a host or an address. Empty: at the address of the node that the registry's agent runs on.
     pub host: String,
     /// The port of the main listener.
     pub port: u16,

@@ -118,7 +118,7 @@ pub(crate) mod attribute {
     pub(crate) const STATUS: &str = "status";
     /// The name of a background task.
     pub(crate) const TASK: &str = "task";
-    /// How something ended: a reload `applied` or `rejected`; a call out, a hedge.
+    /// How something ended: a reload `applied` or `rejected`; a registration's call `succeeded` or `failed`; a call out, a hedge.
     pub(crate) const OUTCOME: &str = "outcome";
     /// Why: spans dropped as `queue_full` or `export_failed`, a call tried again after an outcome.
     pub(crate) const REASON: &str = "reason";
@@ -239,6 +239,10 @@ metrics! {
         Development "Health of each check: 1 for the status it has, 0 for each status it has not."
     BACKGROUND_RESTARTS "chassis.background.restarts" Counter "{restart}" [TASK]
         Development "Restarts of background tasks after an error, a panic or an early end."
+    REGISTRATION_REGISTERED "chassis.registration.registered" Gauge "" []
+        Development "1 while the registry has this instance, as far as is known; 0 otherwise, and without a registry."
+    REGISTRATION_CALLS "chassis.registration.calls" Counter "{call}" [OUTCOME]
+        Development "Calls of the registry to register this instance, to renew its entry and to take it out."
     CONFIG_RELOADS "chassis.config.reloads" Counter "{reload}" [OUTCOME]
         Development "Configuration changes seen while running; a rejected one left the last good values in force."
     LOG_DROPPED_LINES "chassis.log.dropped_lines" Counter "{line}" [STREAM]

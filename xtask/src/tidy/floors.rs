@@ -38,6 +38,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("drain", 2),
     ("discovery/dns", 2),
     ("discovery/memory", 2),
+    ("discovery/registration", 2),
     ("discovery/static_list", 2),
     ("fallback", 2),
     ("grpc_only", 2),

@@ -1,0 +1,229 @@
+//! Keeps this instance's entry with the agent true.
+
+use std::time::Duration;
+
+use tokio::{sync::watch, time::sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    agent::{AgentCheck, AgentCheckKind, AgentService, Weights},
+    client::{Consul, ConsulError},
+    config::{CheckConfig, CheckKind},
+};
+use crate::{
+    discovery::{Progress, ProgressState, Registrar, Registration, Standing, Task},
+    tasks::Backoff, // floor: a pure rule of waiting
+};
+
+/// Instances that were forgotten together do not come back as one: each waits up to this long. Chosen: Kratos takes 5 s, and
+/// an agent has the instances of one machine only.
+const JITTER: Duration = Duration::from_secs(1);
+/// How often the way out is tried, and the rest between: a dropped connection must not leave an entry behind.
+const LEAVE_TRIES: u32 = 3;
+const LEAVE_REST: Duration = Duration::from_millis(100);
+
+/// Registers this instance with the Consul agent.
+///
+/// With a TTL check the readiness is pushed at once when it changes, and again after each third of the TTL. That an agent was
+/// restarted empty, or was told by somebody else to take the entry out, is noticed at the next renewal; it registers again
+/// then. While the agent is away it tries on, at least once for each renewal.
+#[derive(Debug, Clone)]
+pub struct ConsulRegistrar {
+    consul: Consul,
+    check: CheckConfig,
+    progress: watch::Sender<Progress>,
+}
+
+impl ConsulRegistrar {
+    /// Registers with this agent.
+    #[must_use]
+    pub fn new(consul: Consul, check: CheckConfig) -> Self {
+        Self { consul, check, progress: watch::Sender::new(Progress::default()) }
+    }
+
+    /// How often the entry is renewed.
+    fn renewal(&self) -> Duration {
+        self.check.ttl.get() / 3
+    }
+
+    async fn run(self, registration: Registration, mut standing: watch::Receiver<Standing>, stop: CancellationToken) {
+        let mut entry = self.entry(&registration);
+        let renewal = self.renewal();
+        let backoff = Backoff { first: Duration::from_millis(100), longest: renewal, stable_after: Duration::ZERO };
+        let mut attempt = Attempt { held: false, told: false };
+        let mut failures = 0;
+        // A call is never cut off by the stop: one that the agent carries out later would undo the way out.
+        while !stop.is_cancelled() {
+            let now = standing.borrow_and_update().clone();
+            let (wait, changes) = match self.attempt(&mut attempt, &mut entry, &now).await {
+                Ok(Outcome::Held) => {
+                    failures = 0;
+                    self.succeeded(&entry);
+                    (renewal, true)
+                }
+                Ok(Outcome::Forgotten) => {
+                    attempt.held = false;
+                    self.failed(&entry, (u8::MAX, 0), "the agent has forgotten this instance; registering again");
+                    (JITTER.min(renewal).mul_f64(fastrand::f64()), false)
+                }
+                Err(error) => {
+                    failures += 1;
+                    self.failed(&entry, error.kind(), &error.to_string());
+                    (backoff.wait(failures, fastrand::f64()), false)
+                }
+            };
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = sleep(wait) => {}
+                () = changed(&mut standing), if changes => {}
+            }
+        }
+        if attempt.told {
+            self.leave(&entry, attempt.held).await;
+        }
+    }
+
+    /// Registers, or renews what is registered.
+    async fn attempt(
+        &self,
+        attempt: &mut Attempt,
+        entry: &mut AgentService,
+        now: &Standing,
+    ) -> Result<Outcome, ConsulError> {
+        let ttl = self.check.kind == CheckKind::Ttl;
+        if attempt.held && !ttl {
+            return Ok(match self.consul.holds_service(&entry.id).await? {
+                true => Outcome::Held,
+                false => Outcome::Forgotten,
+            });
+        }
+        if !attempt.held {
+            // The truth from the first moment on: nobody is sent here before this instance is ready.
+            entry.check.status = now.health.as_str();
+            attempt.told = true;
+            self.consul.register(entry).await?;
+        }
+        if ttl {
+            match self.consul.update_check(&entry.check.id, now.health, &now.note).await {
+                Err(error) if error.is_unknown() => return Ok(Outcome::Forgotten),
+                other => other?,
+            }
+        }
+        attempt.held = true;
+        Ok(Outcome::Held)
+    }
+
+    async fn leave(&self, entry: &AgentService, held: bool) {
+        // When the agent was away, this is for the case that it heard and could not answer.
+        let tries = if held { LEAVE_TRIES } else { 1 };
+        for left in (0..tries).rev() {
+            match self.consul.deregister(&entry.id).await {
+                Ok(()) => {
+                    tracing::info!(service = entry.name, id = entry.id, "deregistered");
+                    self.progress.send_modify(|progress| {
+                        progress.succeeded += 1;
+                        progress.state = ProgressState::Left;
+                    });
+                    return;
+                }
+                Err(error) => {
+                    self.progress.send_modify(|progress| progress.failed += 1);
+                    if left == 0 {
+                        let after = self.check.deregister_after;
+                        tracing::warn!(%error, %after, "not deregistered: consul takes it out by itself after that time");
+                        return;
+                    }
+                    sleep(LEAVE_REST).await;
+                }
+            }
+        }
+    }
+
+    fn succeeded(&self, entry: &AgentService) {
+        self.progress.send_modify(|progress| {
+            if progress.state != ProgressState::Registered {
+                tracing::info!(service = entry.name, id = entry.id, agent = self.consul.address(), "registered");
+            }
+            progress.succeeded += 1;
+            progress.state = ProgressState::Registered;
+        });
+    }
+
+    /// Said once for each change, not for each try.
+    fn failed(&self, entry: &AgentService, kind: (u8, u16), reason: &str) {
+        self.progress.send_modify(|progress| {
+            let same = matches!(progress.state, ProgressState::Failing { kind: before, .. } if before == kind);
+            if !same {
+                tracing::warn!(service = entry.name, id = entry.id, reason, "not registered");
+                progress.state = ProgressState::Failing { kind, reason: reason.into() };
+            }
+            progress.failed += 1;
+        });
+    }
+
+    /// The entry as Consul takes it.
+    fn entry(&self, registration: &Registration) -> AgentService {
+        let Registration { service, id, host, port, tags, metadata, weight } = registration;
+        let check = &self.check;
+        let text = |duration: crate::config::Duration| format!("{}ms", duration.get().as_millis());
+        // The agent on this machine reaches what the node's own address stands for.
+        let asked = match host.as_str() {
+            "" => "127.0.0.1".to_owned(),
+            host if host.contains(':') => format!("[{host}]"),
+            host => host.to_owned(),
+        };
+        let (interval, timeout) = (text(check.interval), text(check.timeout));
+        let kind = match check.kind {
+            CheckKind::Ttl => AgentCheckKind::Ttl { ttl: text(check.ttl) },
+            CheckKind::Http => AgentCheckKind::Http { url: format!("http://{asked}:{port}/readyz"), interval, timeout },
+            CheckKind::Grpc => AgentCheckKind::Grpc { target: format!("{asked}:{port}"), interval, timeout },
+        };
+        AgentService {
+            id: id.clone(),
+            name: service.clone(),
+            address: host.clone(),
+            port: *port,
+            tags: tags.clone(),
+            meta: metadata.clone(),
+            // An instance that warns works: traffic keeps coming, as much as before.
+            weights: Weights { passing: *weight, warning: *weight },
+            check: AgentCheck {
+                id: format!("service:{id}"),
+                name: "readiness".to_owned(),
+                status: "critical",
+                deregister_critical_service_after: text(check.deregister_after),
+                kind,
+            },
+        }
+    }
+}
+
+impl Registrar for ConsulRegistrar {
+    fn keep(&self, registration: Registration, standing: watch::Receiver<Standing>, stop: CancellationToken) -> Task {
+        Box::pin(self.clone().run(registration, standing, stop))
+    }
+
+    fn progress(&self) -> watch::Receiver<Progress> {
+        self.progress.subscribe()
+    }
+}
+
+/// What is known of the entry.
+struct Attempt {
+    /// The agent has it, as far as is known.
+    held: bool,
+    /// The agent was told of it, whether or not it heard.
+    told: bool,
+}
+
+enum Outcome {
+    Held,
+    Forgotten,
+}
+
+/// Waits for a change; for ever when there can be none.
+async fn changed(standing: &mut watch::Receiver<Standing>) {
+    if standing.changed().await.is_err() {
+        std::future::pending().await
+    }
+}

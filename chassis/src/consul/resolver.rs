@@ -1,0 +1,131 @@
+//! Follows the instances of a service by blocking queries.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+
+use super::{
+    agent::Segment,
+    client::Consul,
+    cursor::Cursor,
+    health,
+    memory::{Answer, Recollection},
+};
+use crate::discovery::{Resolver, Task, Updates};
+
+/// How long Consul holds a query in which nothing changes. Default as Kratos'. A dead connection that nobody closed is noticed
+/// after this, a sixteenth of it and 2 s.
+const WAIT: Duration = Duration::from_secs(55);
+
+/// Which instances of which service.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ConsulQuery {
+    /// The service's name.
+    pub service: String,
+    /// Tags that an instance must all have.
+    pub tags: Vec<String>,
+    /// The datacenter; that of `[consul]`, or the agent's own, when unset.
+    pub datacenter: Option<String>,
+    /// The node that the list is sorted from; `_agent` for the agent's own. The order means nothing to the balancer.
+    pub near: Option<String>,
+    /// The namespace (Consul Enterprise); that of `[consul]` when unset.
+    pub namespace: Option<String>,
+    /// The admin partition (Consul Enterprise); that of `[consul]` when unset.
+    pub partition: Option<String>,
+}
+
+/// Follows a service in Consul.
+///
+/// Instances of every state are asked for: which of them are used is the balancer's decision. While Consul is away or
+/// fails, the last list stays ([`Updates::lost`]). When it comes back empty, as a development agent does, instances that it has
+/// not yet heard of again are kept for a while: they are about to register themselves.
+#[derive(Debug, Clone)]
+pub struct ConsulResolver {
+    consul: Consul,
+    service: Arc<str>,
+    path: Arc<str>,
+}
+
+impl ConsulResolver {
+    /// Follows what the query asks for.
+    #[must_use]
+    pub fn new(consul: Consul, query: &ConsulQuery) -> Self {
+        let mut path = format!("/v1/health/service/{}", Segment(&query.service));
+        let mut mark = '?';
+        let mut add = |key: &str, value: &str| {
+            path.push(mark);
+            mark = '&';
+            path.push_str(key);
+            path.push('=');
+            path.extend(utf8_percent_encode(value, NON_ALPHANUMERIC));
+        };
+        query.tags.iter().for_each(|tag| add("tag", tag));
+        // Before those of the client, so that these count.
+        for (key, value) in [
+            ("dc", &query.datacenter),
+            ("near", &query.near),
+            ("ns", &query.namespace),
+            ("partition", &query.partition),
+        ] {
+            if let Some(value) = value {
+                add(key, value);
+            }
+        }
+        Self { consul, service: query.service.as_str().into(), path: path.into() }
+    }
+
+    async fn run(self, updates: Updates) {
+        let mut cursor = Cursor::new();
+        let mut memory = Recollection::default();
+        let mut away = None;
+        loop {
+            let wait = memory.wait(now()).map_or(WAIT, |left| left.min(WAIT));
+            let answered = self.consul.blocking(&self.path, &mut cursor, wait).await;
+            let lost = match answered {
+                Ok(Some(answer)) => match health::endpoints(&answer.body) {
+                    Ok(endpoints) => {
+                        updates.set(memory.take(Answer { endpoints, index: answer.index.unwrap_or(0) }, now()));
+                        None
+                    }
+                    Err(error) => {
+                        cursor.failed(now(), fastrand::f64());
+                        Some(((u8::MAX, 0), format!("GET {}{}: {error}", self.consul.address(), self.path)))
+                    }
+                },
+                Ok(None) => {
+                    if let Some(endpoints) = memory.forget(now()) {
+                        updates.set(endpoints);
+                    }
+                    None
+                }
+                Err(error) => Some((error.kind(), error.to_string())),
+            };
+            // Said once for each change, not for each try.
+            match (&lost, away) {
+                (Some((kind, reason)), before) if before != Some(*kind) => {
+                    tracing::warn!(service = &*self.service, reason, "consul cannot be followed; the last list stays");
+                }
+                (None, Some(_)) => tracing::info!(service = &*self.service, "consul is followed again"),
+                _ => {}
+            }
+            away = lost.as_ref().map(|(kind, _)| *kind);
+            if let Some((_, reason)) = lost {
+                updates.lost(now(), reason);
+            }
+        }
+    }
+}
+
+impl Resolver for ConsulResolver {
+    fn follow(&self, updates: Updates) -> Task {
+        Box::pin(self.clone().run(updates))
+    }
+}
+
+/// The monotonic clock; tokio's, so that a paused clock in a test moves it.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
