@@ -56,6 +56,8 @@ pub mod shutdown;
 
 // Floors 1 and 2: decisions, and what touches tower, files or the network.
 pub mod body_limit;
+#[cfg(feature = "cache")]
+pub mod cache;
 pub mod catch_panic;
 pub mod client;
 pub mod config;

@@ -3,11 +3,13 @@
 
 mod audit_log;
 mod client_process;
+mod client_stack;
 mod config_identity;
 mod config_reload;
 mod consul_blocking;
 mod deadline_grpc;
 mod deadline_http;
+mod discovery_dns;
 mod docs_readme;
 mod grpc_foreign_client;
 mod grpc_stack;

@@ -146,7 +146,7 @@ fn python_client() -> Result<PathBuf> {
     let folder = cache().join("py");
     let python = folder.join("bin/python");
     let stamp = folder.join("requirements.txt");
-    let imports = "import grpc, grpc_health.v1.health_pb2, grpc_reflection.v1alpha.reflection_pb2, openapi_spec_validator, schemathesis";
+    let imports = "import dnslib, grpc, grpc_health.v1.health_pb2, grpc_reflection.v1alpha.reflection_pb2, openapi_spec_validator, schemathesis";
     let current = fs::read_to_string(&stamp).is_ok_and(|installed| installed == PYTHON_REQUIREMENTS);
     if current && succeeds(command(&python).args(["-c", imports])) {
         return Ok(python);

@@ -257,6 +257,15 @@ impl CallError {
         self.kind() == CallErrorKind::Undecodable
     }
 
+    pub(crate) fn to_problem(&self) -> Problem {
+        let problem = self.as_told();
+        let problem = match self.retry_after() {
+            Some(wait) if problem.status() == StatusCode::SERVICE_UNAVAILABLE => problem.retry_after(wait),
+            _ => problem,
+        };
+        problem.explained_by(self)
+    }
+
     /// The problem of a failed call, without its explanation.
     fn as_told(&self) -> Problem {
         match &self.0.what {
@@ -295,12 +304,7 @@ fn dependency_failed(status: StatusCode) -> Problem {
 /// A 404 of a dependency is no 404 of this service: the thing that this service's caller asked for may well exist.
 impl IntoProblem for CallError {
     fn into_problem(self) -> Problem {
-        let problem = self.as_told();
-        let problem = match self.retry_after() {
-            Some(wait) if problem.status() == StatusCode::SERVICE_UNAVAILABLE => problem.retry_after(wait),
-            _ => problem,
-        };
-        problem.explained_by(&self)
+        self.to_problem()
     }
 
     fn describe() -> Vec<ProblemInfo> {

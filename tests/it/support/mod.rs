@@ -2,6 +2,7 @@
 
 pub mod catalogue;
 pub mod consul;
+pub mod dns;
 pub mod echo;
 pub mod h2;
 pub mod http1;

@@ -24,6 +24,13 @@ fn python() -> Command {
     python
 }
 
+/// A script of `foreign/` that goes on until it is killed.
+pub(super) fn server(script: &str) -> Command {
+    let mut python = python();
+    python.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("it/foreign").join(script));
+    python
+}
+
 /// Runs a script of `foreign/`; gives the JSON that it prints.
 pub async fn run(script: &str, arguments: &[&str]) -> Value {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("it/foreign").join(script);

@@ -29,6 +29,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("stack", 3),
     // 2: touches tower, files, tasks or the network.
     ("body_limit", 2),
+    ("cache", 2),
     ("catch_panic", 2),
     ("client", 2),
     ("consul", 2),
