@@ -8,7 +8,7 @@ use std::{
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
-use super::Chassis;
+use super::{Chassis, Core};
 use crate::{
     client::{Channel, Client, ClientConfig, destination::Destination},
     discovery::{Memory, RegistryKind, Resolver, StaticList, Target, TargetKind},
@@ -19,17 +19,17 @@ use crate::{
 };
 
 /// The destinations that were asked for, by name.
-#[derive(Debug, Default)]
-pub(super) struct Destinations(Mutex<BTreeMap<String, Arc<Destination>>>);
+#[derive(Debug, Clone, Default)]
+pub(super) struct Destinations(Arc<Mutex<BTreeMap<String, Arc<Destination>>>>);
 
 impl Destinations {
     /// The one of this name; made when it is not there.
-    fn get(&self, name: &str, settings: &Settings) -> Result<Arc<Destination>> {
+    fn get(&self, name: &str, core: &Core, settings: &Settings) -> Result<Arc<Destination>> {
         let mut made = self.lock();
         if let Some(destination) = made.get(name) {
             return Ok(destination.clone());
         }
-        let destination = make(name, settings)?;
+        let destination = make(name, core, settings)?;
         made.insert(name.to_owned(), destination.clone());
         Ok(destination)
     }
@@ -52,7 +52,7 @@ impl Destinations {
 }
 
 /// Makes the destination of this name, as the settings have it.
-fn make(name: &str, settings: &Settings) -> Result<Arc<Destination>> {
+fn make(name: &str, core: &Core, settings: &Settings) -> Result<Arc<Destination>> {
     let mut config = match settings.clients.get(name) {
         Some(config) => config.clone(),
         None => ClientConfig::default(),
@@ -62,7 +62,8 @@ fn make(name: &str, settings: &Settings) -> Result<Arc<Destination>> {
         config.tls = TlsConfig { enabled: true, ..config.tls };
     }
     let named = |error: Error| Error::config(format!("clients.{name}.{error}"));
-    let stack = stack::outbound(&config, settings.discovery.zone.as_deref())
+    let observer = Arc::new(core.telemetry.client_observer(name, port(&target), &core.identity));
+    let stack = stack::outbound(&config, settings.discovery.zone.as_deref(), observer)
         .map_err(|error| Error::config(format!("clients.{name}.tls.{error}")))?;
     let resolver = resolver(&target, settings).map_err(named)?;
     Ok(Destination::new(name, target, &config, &*resolver, stack))
@@ -99,6 +100,14 @@ fn unknown(name: &str, settings: &Settings) -> Error {
     ))
 }
 
+/// The port, when all endpoints have the same.
+fn port(target: &Target) -> Option<u16> {
+    match target.kind() {
+        TargetKind::Address { port, .. } | TargetKind::Dns { port, .. } => Some(*port),
+        _ => None,
+    }
+}
+
 /// What follows the endpoints of a target.
 fn resolver(target: &Target, _settings: &Settings) -> Result<Box<dyn Resolver>> {
     Ok(match target.kind() {
@@ -107,8 +116,28 @@ fn resolver(target: &Target, _settings: &Settings) -> Result<Box<dyn Resolver>> 
             Box::new(StaticList::new(vec![crate::discovery::Endpoint::at(host, *port)]))
         }
         TargetKind::Memory { service } => Box::new(Memory::process().resolver(service)),
+        #[cfg(feature = "dns")]
+        TargetKind::Dns { name, port, server } => Box::new(dns(name, Some(*port), server.as_ref())?),
+        #[cfg(feature = "dns")]
+        TargetKind::Srv { name, server } => Box::new(dns(name, None, server.as_ref())?),
+        #[cfg(not(feature = "dns"))]
+        TargetKind::Dns { .. } | TargetKind::Srv { .. } => {
+            return Err(Error::config(format!(
+                "target: found {target}, and this build cannot follow it; build chassis with its feature \"dns\""
+            )));
+        }
         _ => return Err(Error::config(format!("target: found {target}, and this build has no way to follow it"))),
     })
+}
+
+#[cfg(feature = "dns")]
+fn dns(
+    name: &str,
+    port: Option<u16>,
+    server: Option<&crate::discovery::NameServer>,
+) -> Result<crate::discovery::DnsResolver> {
+    let server = server.map(|server| (server.address, server.port).into());
+    crate::discovery::DnsResolver::new(name, port, server).map_err(|error| Error::config(format!("target: {error}")))
 }
 
 impl<S> Chassis<S>
@@ -137,7 +166,7 @@ where
     ///
     /// Exit code 78: there is no such section and no registry, or its target or its certificates make no sense.
     pub fn client(&self, name: &str) -> Result<Client> {
-        Client::to(self.core.destinations.get(name, self.config())?)
+        Client::to(self.core.destinations.get(name, &self.core, self.config())?)
     }
 
     /// The gRPC channel of the destination `[clients.<name>]`, for a client that tonic has generated. As
@@ -147,6 +176,6 @@ where
     ///
     /// As [`client`](Self::client).
     pub fn channel(&self, name: &str) -> Result<Channel> {
-        Ok(Channel::new(self.core.destinations.get(name, self.config())?))
+        Ok(Channel::new(self.core.destinations.get(name, &self.core, self.config())?))
     }
 }

@@ -47,6 +47,11 @@ pub struct Attempt {
     pub hedge: bool,
 }
 
+/// In the extensions of a request whose answer may outlive the time until its head, so that its service must not be told of
+/// that.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Streamed;
+
 /// One call, made by [`Client::call`]: its arguments, then [`json`](Self::json) or [`answer`](Self::answer) to send it.
 ///
 /// An argument that cannot be written is told when the call is sent, so that the arguments can be given in a row.
@@ -192,7 +197,8 @@ impl Call {
         if let Some(millis) = announced {
             headers.insert(TIMEOUT_HEADER, HeaderValue::from(millis));
         }
-        if let Some(context) = &context {
+        let layered = self.client.0.transport.writes_context();
+        if let Some(context) = context.as_ref().filter(|_| !layered) {
             context.inject(headers);
         }
         for (name, value) in &self.headers {
@@ -210,6 +216,14 @@ impl Call {
             protocol: Protocol::Http,
         };
         request.extensions_mut().insert(info);
+        if layered {
+            if let Some(context) = context {
+                request.extensions_mut().insert(context);
+            }
+            if streamed {
+                request.extensions_mut().insert(Streamed);
+            }
+        }
 
         let transport = Arc::clone(&self.client.0.transport);
         let sent = transport.send(request);

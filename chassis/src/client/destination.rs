@@ -10,13 +10,20 @@ use std::{
 
 use axum::body::Body;
 use http::{Request, Response};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{body::RequestBody, config::ClientConfig, http::Transport};
+use super::{
+    body::RequestBody,
+    breaker::BreakerMode,
+    config::ClientConfig,
+    dependency::{StackReport, Standing, standing},
+    http::Transport,
+};
 use crate::{
-    discovery::{Resolution, Resolver, Target, Updates},
+    discovery::{Freshness, Resolution, Resolver, Target, Updates},
     error::BoxError,
+    telemetry::metrics::ClientLevels,
 };
 
 /// What carries the calls of one destination out; the order inside is the stack's.
@@ -35,6 +42,16 @@ pub(crate) trait Stack: Send + Sync + fmt::Debug {
 
     /// Takes over what may change while the service runs. Counters, breakers and connections stay.
     fn configure(&self, config: &ClientConfig);
+
+    /// What is known now.
+    fn report(&self) -> StackReport;
+
+    /// The same for the metrics.
+    fn levels(&self) -> ClientLevels;
+
+    /// The operator's lever: sets the mode of the breaker of this endpoint, or of all of them and of those to come; `None`
+    /// gives it back to the settings. How many were set.
+    fn force(&self, mode: Option<BreakerMode>, endpoint: Option<&str>) -> usize;
 }
 
 /// One destination of calls out. It ends with its last client: so do its connections, and the watch over its endpoints.
@@ -42,6 +59,8 @@ pub(crate) struct Destination {
     name: Arc<str>,
     target: Target,
     stack: Box<dyn Stack>,
+    /// Woken when a breaker changes.
+    changed: Arc<Notify>,
     live: RwLock<Live>,
     answer_limit: usize,
     endpoints: watch::Receiver<Resolution>,
@@ -62,14 +81,16 @@ impl Destination {
         target: Target,
         config: &ClientConfig,
         resolver: &dyn Resolver,
-        stack: impl FnOnce(watch::Receiver<Resolution>) -> Box<dyn Stack>,
+        stack: impl FnOnce(watch::Receiver<Resolution>, Arc<Notify>) -> Box<dyn Stack>,
     ) -> Arc<Self> {
         let (updates, endpoints) = Updates::channel();
         let resolver = AbortOnDropHandle::new(tokio::spawn(resolver.follow(updates)));
+        let changed = Arc::new(Notify::new());
         Arc::new(Self {
             name: name.into(),
             target,
-            stack: stack(endpoints.clone()),
+            stack: stack(endpoints.clone(), Arc::clone(&changed)),
+            changed,
             live: RwLock::new(Live::new(config)),
             answer_limit: config.answer_limit.bytes(),
             endpoints,
@@ -113,8 +134,24 @@ impl Destination {
         self.answer_limit
     }
 
-    pub(super) fn stack(&self) -> &dyn Stack {
+    pub(crate) fn stack(&self) -> &dyn Stack {
         &*self.stack
+    }
+
+    /// How it stands now, and why.
+    pub(crate) fn standing(&self) -> (Standing, String) {
+        standing(&self.stack.report().endpoints, &self.freshness(), tokio::time::Instant::now().into_std())
+    }
+
+    /// Whether the list of its endpoints still holds.
+    pub(crate) fn freshness(&self) -> Freshness {
+        self.endpoints.borrow().freshness.clone()
+    }
+
+    /// The levels that its metrics show.
+    pub(crate) fn levels(&self) -> ClientLevels {
+        let stale = matches!(self.freshness(), Freshness::Lost { .. });
+        ClientLevels { stale, ..self.stack.levels() }
     }
 }
 
@@ -143,6 +180,10 @@ impl Idempotents {
 }
 
 impl Transport for Destination {
+    fn writes_context(&self) -> bool {
+        true
+    }
+
     fn send(
         &self,
         request: Request<RequestBody>,

@@ -26,6 +26,11 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
 
 /// What carries a request out.
 pub(super) trait Transport: Send + Sync + fmt::Debug {
+    /// Whether its layers write what travels with a call: trace context, baggage, what time is left.
+    fn writes_context(&self) -> bool {
+        false
+    }
+
     fn send(
         &self,
         request: Request<RequestBody>,
@@ -73,6 +78,7 @@ impl Plain {
     pub(super) fn new(connect_timeout: Duration, http2: bool, tls: &TlsConfig) -> Result<Self> {
         let stopped = CancellationToken::new();
         let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
         tcp.set_connect_timeout(Some(connect_timeout));
         // Requests are written whole: to wait for more only costs time.
         tcp.set_nodelay(true);

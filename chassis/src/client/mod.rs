@@ -59,6 +59,7 @@ mod channel;
 mod config;
 
 pub mod deadline;
+pub(crate) mod dependency;
 pub(crate) mod destination;
 mod error;
 mod facts;

@@ -9,23 +9,30 @@ use std::{
 
 use bytes::Bytes;
 use http::{
-    HeaderValue, Request, Response, Version, header,
+    HeaderValue, Request, Response, Uri, Version, header,
     uri::{Authority, Scheme},
 };
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper_util::{
-    client::legacy::{self, connect::HttpConnector},
+    client::legacy::{
+        self,
+        connect::{HttpConnector, dns::GaiResolver},
+    },
     rt::TokioTimer,
 };
 use pin_project_lite::pin_project;
+use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tower_service::Service;
 
 use super::{
     body::RequestBody,
-    call::CallInfo,
+    call::{CallInfo, Streamed},
     config::{HttpProtocol, PoolConfig},
+    deadline::announce,
+    error::NotSent,
+    observe::{Phase, Timed},
 };
 use crate::{
     context::Protocol,
@@ -34,7 +41,17 @@ use crate::{
     tls::{self, Alpn, Connector, TlsConfig},
 };
 
-type Connections = legacy::Client<Connector, RequestBody>;
+/// Every look-up and every connection is an event of the attempt that asked for it.
+type Tcp = Timed<HttpConnector<Timed<GaiResolver>>>;
+type Secured = Timed<Connector<Tcp>>;
+type Connections = legacy::Client<Way, RequestBody>;
+
+/// With or without TLS; only where there is TLS it has a time.
+#[derive(Debug, Clone)]
+enum Way {
+    Plain(Connector<Tcp>),
+    Tls(Secured),
+}
 
 /// Makes the pools of one destination: what all its endpoints have in common.
 #[derive(Debug)]
@@ -42,8 +59,8 @@ pub(crate) struct Pools {
     config: PoolConfig,
     scheme: Scheme,
     /// For HTTP calls, when they are not HTTP/2.
-    http1: Option<Connector>,
-    http2: Connector,
+    http1: Option<Way>,
+    http2: Way,
 }
 
 impl Pools {
@@ -52,11 +69,18 @@ impl Pools {
     /// Exit code 78: a certificate or key that cannot be read.
     pub(crate) fn new(config: &PoolConfig, protocol: HttpProtocol, tls: &TlsConfig) -> Result<Arc<Self>> {
         let connector = |alpn| {
-            let mut tcp = HttpConnector::new();
+            let mut tcp = HttpConnector::new_with_resolver(Timed::new(Phase::Dns, GaiResolver::new()));
+            tcp.enforce_http(false);
             tcp.set_connect_timeout(Some(config.connect_timeout.get()));
             // Requests are written whole: to wait for more only costs time.
             tcp.set_nodelay(true);
-            Ok::<_, Error>(tls::connector_for(tcp, tls, alpn)?.within(config.connect_timeout.get()))
+            let connector = tls::connector_for(Timed::new(Phase::Connect, tcp), tls, alpn)?;
+            let connector = connector.within(config.connect_timeout.get());
+            Ok::<_, Error>(if tls.enabled {
+                Way::Tls(Timed::new(Phase::Tls, connector))
+            } else {
+                Way::Plain(connector)
+            })
         };
         Ok(Arc::new(Self {
             config: config.clone(),
@@ -90,6 +114,26 @@ impl Pools {
     }
 }
 
+impl Service<Uri> for Way {
+    type Response = <Connector<Tcp> as Service<Uri>>::Response;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        match self {
+            Self::Plain(connector) => connector.poll_ready(cx),
+            Self::Tls(connector) => connector.poll_ready(cx),
+        }
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        match self {
+            Self::Plain(connector) => connector.call(uri),
+            Self::Tls(connector) => Box::pin(connector.call(uri)),
+        }
+    }
+}
+
 /// What a `host` header says: the port is left out when it is the scheme's own (RFC 9110, section 7.2).
 fn host(authority: &Authority, scheme: &Scheme) -> Option<HeaderValue> {
     let own = if *scheme == Scheme::HTTPS { 443 } else { 80 };
@@ -116,7 +160,7 @@ struct Inner {
 }
 
 impl Inner {
-    fn connections(&self, connector: &Connector, http2: bool) -> Connections {
+    fn connections(&self, connector: &Way, http2: bool) -> Connections {
         legacy::Client::builder(Tasks(self.stopped.clone()))
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
@@ -126,9 +170,20 @@ impl Inner {
             .build(connector.clone())
     }
 
-    fn send(&self, mut request: Request<RequestBody>) -> legacy::ResponseFuture {
-        let grpc = request.extensions().get::<CallInfo>().is_some_and(|info| info.protocol != Protocol::Http);
-        match &self.pools.http1 {
+    /// # Errors
+    ///
+    /// No time is left.
+    fn send(&self, mut request: Request<RequestBody>) -> Result<legacy::ResponseFuture, NotSent> {
+        let info = request.extensions().get::<CallInfo>();
+        let protocol = info.map_or(Protocol::Http, |info| info.protocol);
+        // The last moment: what earlier attempts and waits took is gone.
+        let deadline = info.and_then(|info| info.deadline).filter(|_| request.extensions().get::<Streamed>().is_none());
+        if let Some(deadline) = deadline {
+            let left = deadline.saturating_duration_since(Instant::now());
+            announce(request.headers_mut(), protocol, left)?;
+        }
+        let grpc = protocol != Protocol::Http;
+        Ok(match &self.pools.http1 {
             Some(connector) if !grpc => {
                 *request.version_mut() = Version::HTTP_11;
                 if let Some(host) = &self.host {
@@ -140,7 +195,7 @@ impl Inner {
                 *request.version_mut() = Version::HTTP_2;
                 self.http2.get_or_init(|| self.connections(&self.pools.http2, true)).request(request)
             }
-        }
+        })
     }
 }
 
@@ -154,7 +209,10 @@ impl Service<Request<RequestBody>> for Pool {
     }
 
     fn call(&mut self, request: Request<RequestBody>) -> PoolFuture {
-        PoolFuture { sent: self.0.send(request), pool: Some(self.clone()) }
+        match self.0.send(request) {
+            Ok(sent) => PoolFuture { sent: Some(sent), not_sent: None, pool: Some(self.clone()) },
+            Err(not_sent) => PoolFuture { sent: None, not_sent: Some(not_sent), pool: None },
+        }
     }
 }
 
@@ -169,7 +227,8 @@ pin_project! {
     #[derive(Debug)]
     pub(crate) struct PoolFuture {
         #[pin]
-        sent: legacy::ResponseFuture,
+        sent: Option<legacy::ResponseFuture>,
+        not_sent: Option<NotSent>,
         pool: Option<Pool>,
     }
 }
@@ -179,7 +238,10 @@ impl Future for PoolFuture {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        this.sent.poll(cx).map(|answered| match answered {
+        let Some(sent) = this.sent.as_pin_mut() else {
+            return this.not_sent.take().map_or(Poll::Pending, |not_sent| Poll::Ready(Err(not_sent.into())));
+        };
+        sent.poll(cx).map(|answered| match answered {
             Ok(response) => Ok(response.map(|body| PoolBody { body, pool: this.pool.take() })),
             Err(error) => Err(error.into()),
         })

@@ -1,6 +1,6 @@
 //! What a request passes on its way in, outermost first.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use axum::Router;
 use tower::ServiceBuilder;
@@ -55,7 +55,7 @@ pub(crate) fn inbound(
 pub(crate) struct LayerInfo {
     pub(crate) name: &'static str,
     pub(crate) does: &'static str,
-    pub(crate) settings: Vec<(&'static str, String)>,
+    pub(crate) settings: Vec<(Cow<'static, str>, String)>,
 }
 
 /// The effective order with its resolved numbers. A test compares it with the type of the stack.
@@ -68,10 +68,10 @@ pub(crate) fn describe(config: &HttpConfig) -> Vec<LayerInfo> {
         layer(
             "deadline",
             "the caller's, the route's or the server's time limit",
-            vec![("http.request_timeout", config.request_timeout.to_string())],
+            vec![("http.request_timeout".into(), config.request_timeout.to_string())],
         ),
         layer("host", "400 for HTTP/1.1 without exactly one host", vec![]),
-        layer("body_limit", "413 above the limit", vec![("http.body_limit", config.body_limit.to_string())]),
+        layer("body_limit", "413 above the limit", vec![("http.body_limit".into(), config.body_limit.to_string())]),
         layer("fallback", "404 and 405 in the caller's protocol", vec![]),
         layer("router", "axum matches the route", vec![]),
         layer("route", "its timeout, accept, body limit, concurrency", vec![]),

@@ -4,4 +4,4 @@ mod inbound;
 mod outbound;
 
 pub(crate) use inbound::{LayerInfo, describe, inbound};
-pub(crate) use outbound::outbound;
+pub(crate) use outbound::{describe as describe_outbound, outbound};

@@ -1,63 +1,95 @@
 //! What a call passes on its way out, outermost first.
 
-use std::{fmt, pin::Pin, sync::Arc, task::Poll};
+use std::{
+    fmt,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use axum::body::Body;
 use http::{Request, Response};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
+use tower::ServiceBuilder;
 use tower_service::Service;
 
+use super::inbound::LayerInfo;
 use crate::{
     client::{
-        ClientConfig, RequestBody,
-        balance::{Available, Balance, MakeEndpoint},
+        ClientConfig, RequestBody, UpstreamAttempt,
+        balance::{Balance, MakeEndpoint, Tried},
+        breaker::{Breaker, BreakerConfig, BreakerLayer, BreakerMode, BreakerService, BreakerState},
+        deadline::{AttemptTimeout, AttemptTimeoutLayer, AttemptTimeoutService, Deadline, DeadlineLayer},
+        dependency::{BreakerReport, EndpointReport, StackReport},
         destination::Stack,
+        hedge::{Hedge, HedgeLayer, HedgeService},
+        limit::{Limit, LimitLayer, LimitService},
+        observe::{AttemptLayer, AttemptService, CallLayer, CallService, ClientObserver, EndpointStats},
         pool::{Pool, Pools},
+        retry::{Budget, Retry, RetryLayer, RetryService},
     },
+    context::RequestContext,
     discovery::{Endpoint, Resolution},
     error::{BoxError, Result},
+    telemetry::metrics::ClientLevels,
 };
 
 /// The whole stack of one destination.
-pub(crate) type Outbound = Balance<Endpoints>;
+pub(crate) type Outbound = CallService<Deadline<LimitService<HedgeService<RetryService<Balance<Endpoints>>>>>>;
 
 /// What each endpoint has for itself.
-pub(crate) type PerEndpoint = Always<Pool>;
+pub(crate) type PerEndpoint = BreakerService<AttemptService<AttemptTimeoutService<Pool>>>;
 
 /// Makes the inner part of the stack, for each endpoint its own.
-#[derive(Debug)]
 pub(crate) struct Endpoints {
     pools: Arc<Pools>,
+    observer: Arc<ClientObserver>,
+    attempt_timeout: AttemptTimeout,
+    breakers: Arc<Mutex<Breakers>>,
+    /// Woken when a breaker changes.
+    changed: Arc<Notify>,
+}
+
+/// What breakers are made with.
+#[derive(Debug)]
+struct Breakers {
+    config: BreakerConfig,
+    /// What an operator has set for all.
+    forced: Option<BreakerMode>,
+}
+
+impl Endpoints {
+    fn breaker(&self, endpoint: &Endpoint) -> Breaker {
+        let breaker = {
+            let breakers = self.breakers.lock().unwrap_or_else(PoisonError::into_inner);
+            let breaker = Breaker::new(&breakers.config);
+            breaker.force(breakers.forced);
+            breaker
+        };
+        let (observer, changed) = (Arc::clone(&self.observer), Arc::clone(&self.changed));
+        let endpoint = endpoint.clone();
+        breaker.on_transition(Arc::new(move |transition| {
+            let reason = transition.reason.map_or("", |reason| reason.as_str());
+            observer.breaker_changed(&endpoint, transition.to.as_str(), reason);
+            changed.notify_one();
+        }));
+        breaker
+    }
 }
 
 impl MakeEndpoint for Endpoints {
     type Service = PerEndpoint;
 
     fn make(&self, endpoint: &Endpoint) -> PerEndpoint {
-        Always(self.pools.pool(endpoint))
-    }
-}
-
-#[derive(Debug, Clone)]
-pub(crate) struct Always<S>(S);
-
-impl<S> Available for Always<S> {
-    fn is_available(&self, _: std::time::Instant) -> bool {
-        true
-    }
-}
-
-impl<S: Service<Request<RequestBody>>> Service<Request<RequestBody>> for Always<S> {
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = S::Future;
-
-    fn poll_ready(&mut self, cx: &mut std::task::Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.0.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request<RequestBody>) -> S::Future {
-        self.0.call(request)
+        let stats = Arc::new(EndpointStats::new(endpoint));
+        ServiceBuilder::new()
+            // Next to the balancer, which passes over an endpoint that it holds back. Sees what an attempt came to.
+            .layer(BreakerLayer::new(self.breaker(endpoint)))
+            // Only what is really sent is an attempt. Writes what travels with it: its own span is the parent.
+            .layer(AttemptLayer::new(Arc::clone(&self.observer), stats))
+            // Inside both, so that an attempt that takes too long is seen to have failed.
+            .layer(AttemptTimeoutLayer::new(self.attempt_timeout.clone()))
+            // The last to touch the request: it says how much time is left, and sends.
+            .service(self.pools.pool(endpoint))
     }
 }
 
@@ -69,20 +101,71 @@ impl<S: Service<Request<RequestBody>>> Service<Request<RequestBody>> for Always<
 pub(crate) fn outbound(
     config: &ClientConfig,
     zone: Option<&str>,
-) -> Result<impl FnOnce(watch::Receiver<Resolution>) -> Box<dyn Stack>> {
+    observer: Arc<ClientObserver>,
+) -> Result<impl FnOnce(watch::Receiver<Resolution>, Arc<Notify>) -> Box<dyn Stack>> {
     let pools = Pools::new(&config.pool, config.protocol, &config.tls)?;
-    let (balance, zone) = (config.balance.clone(), zone.map(Into::into));
-    Ok(move |endpoints| {
+    let (config, zone) = (config.clone(), zone.map(Into::into));
+    Ok(move |resolution, changed| {
+        let now = tokio::time::Instant::now().into_std();
+        let budget = Budget::new(&config.retry, now);
+        let limit = Limit::new(&config.limit);
+        let hedge = Hedge::new(&config.hedge, budget.clone(), now);
+        let retry = Retry::new(&config.retry, budget);
+        let attempt_timeout = AttemptTimeout::new(config.attempt_timeout.map(Into::into));
+        let breakers = Arc::new(Mutex::new(Breakers { config: config.breaker.clone(), forced: None }));
         let scheme = pools.scheme().clone();
-        let balance = Balance::with_scheme(endpoints, Endpoints { pools }, &balance, zone, scheme);
-        Box::new(Parts { service: balance.clone(), balance }) as Box<dyn Stack>
+        let endpoints = Endpoints {
+            pools,
+            observer: Arc::clone(&observer),
+            attempt_timeout: attempt_timeout.clone(),
+            breakers: Arc::clone(&breakers),
+            changed,
+        };
+        let balance = Balance::with_scheme(resolution, endpoints, &config.balance, zone, scheme);
+        let service: Outbound = ServiceBuilder::new()
+            // Sees every outcome, refusals included, and what the caller waited for.
+            .layer(CallLayer::new(Arc::clone(&observer)))
+            // Around all that takes time: a wait for a place, for a retry, for an answer.
+            .layer(DeadlineLayer::new())
+            // Outside the attempts: what is limited are calls, and a retry must not wait behind others for a second place.
+            .layer(LimitLayer::new(limit.clone()))
+            // Outside the retries: a hedge is one more call of its own, and pays from the same budget.
+            .layer(HedgeLayer::new(hedge.clone()))
+            // Outside the balancer, so that each attempt may go to another endpoint.
+            .layer(RetryLayer::new(retry.clone()))
+            // Chooses the endpoint; what follows is made for each by `Endpoints`.
+            .service(balance.clone());
+        Box::new(Parts { service, observer, limit, hedge, retry, balance, attempt_timeout, breakers }) as Box<dyn Stack>
     })
 }
 
 /// The stack, and a hold on those of its layers that are changed or looked at.
 struct Parts {
     service: Outbound,
+    observer: Arc<ClientObserver>,
+    limit: Limit,
+    hedge: Hedge,
+    retry: Retry,
     balance: Balance<Endpoints>,
+    attempt_timeout: AttemptTimeout,
+    breakers: Arc<Mutex<Breakers>>,
+}
+
+impl Parts {
+    /// The request with what the layers know of each other by, into the stack.
+    fn call(&self, mut request: Request<RequestBody>) -> <Outbound as Service<Request<RequestBody>>>::Future {
+        let upstream = |context: Option<&RequestContext>| context.map_or(0, RequestContext::previous_attempts);
+        let previous = match request.extensions().get::<RequestContext>() {
+            Some(context) => upstream(Some(context)),
+            None => RequestContext::with_current(upstream),
+        };
+        if previous > 0 {
+            request.extensions_mut().insert(UpstreamAttempt(previous));
+        }
+        request.extensions_mut().insert(Tried::new());
+        // Every layer is ready at any time; what it holds back it tells in `call`.
+        self.service.clone().call(request)
+    }
 }
 
 impl Stack for Parts {
@@ -90,8 +173,7 @@ impl Stack for Parts {
         &self,
         request: Request<RequestBody>,
     ) -> Pin<Box<dyn Future<Output = Result<Response<Body>, BoxError>> + Send>> {
-        // Every layer is ready at any time; what it holds back it tells in `call`.
-        let answered = self.service.clone().call(request);
+        let answered = self.call(request);
         Box::pin(async move { Ok(answered.await?.map(Body::new)) })
     }
 
@@ -99,17 +181,174 @@ impl Stack for Parts {
         &self,
         request: Request<RequestBody>,
     ) -> Pin<Box<dyn Future<Output = Result<Response<tonic::body::Body>, BoxError>> + Send>> {
-        let answered = self.service.clone().call(request);
+        let answered = self.call(request);
         Box::pin(async move { Ok(answered.await?.map(tonic::body::Body::new)) })
     }
 
     fn configure(&self, config: &ClientConfig) {
+        self.limit.configure(&config.limit);
+        self.hedge.configure(&config.hedge);
+        self.retry.configure(&config.retry);
+        self.attempt_timeout.configure(config.attempt_timeout.map(Into::into));
+        self.breakers.lock().unwrap_or_else(PoisonError::into_inner).config = config.breaker.clone();
+        self.balance.for_each(|_, service, _| service.breaker().configure(&config.breaker));
         self.balance.configure(&config.balance);
+    }
+
+    fn report(&self) -> StackReport {
+        let now = tokio::time::Instant::now().into_std();
+        let mut endpoints = Vec::new();
+        self.balance.for_each(|endpoint, service, load| {
+            let (breaker, stats) = (service.breaker(), service.get_ref().endpoint());
+            endpoints.push(EndpointReport {
+                endpoint: endpoint.clone(),
+                load,
+                breaker: BreakerReport {
+                    state: breaker.state(now),
+                    forced: breaker.forced(),
+                    wait: breaker.wait(now),
+                    unreachable: breaker.is_unreachable(),
+                    counts: breaker.counts(now),
+                },
+                attempts: stats.counts(),
+                latency: stats.latency(),
+                last_error: stats.last_error(),
+            });
+        });
+        StackReport {
+            limit: self.limit.counts(),
+            budget: self.retry.budget().counts(now),
+            retry: self.retry.counts(),
+            hedge: self.hedge.counts(now),
+            endpoints,
+        }
+    }
+
+    fn levels(&self) -> ClientLevels {
+        let now = tokio::time::Instant::now().into_std();
+        let (limit, retry, hedge) = (self.limit.counts(), self.retry.counts(), self.hedge.counts(now));
+        let mut states: Vec<(&'static str, u64)> = Vec::new();
+        self.balance.for_each(|_, service, _| {
+            let breaker = service.breaker();
+            let state = match breaker.state(now) {
+                BreakerState::Open if breaker.is_unreachable() => "unreachable",
+                state => state.as_str(),
+            };
+            match states.iter_mut().find(|(known, _)| *known == state) {
+                Some((_, count)) => *count += 1,
+                None => states.push((state, 1)),
+            }
+        });
+        ClientLevels {
+            active: u64::from(limit.in_use),
+            queued: u64::from(limit.queued),
+            endpoints: states,
+            retries: vec![
+                ("failed", retry.failed),
+                ("timed_out", retry.timed_out),
+                ("throttled", retry.throttled),
+                ("unreachable", retry.unreachable),
+            ],
+            budget_exhausted: retry.budget_exhausted + hedge.budget_exhausted,
+            hedges: vec![("won", hedge.won), ("lost", hedge.sent.saturating_sub(hedge.won))],
+            ..self.observer.levels()
+        }
+    }
+
+    fn force(&self, mode: Option<BreakerMode>, endpoint: Option<&str>) -> usize {
+        if endpoint.is_none() {
+            self.breakers.lock().unwrap_or_else(PoisonError::into_inner).forced = mode;
+        }
+        let mut set = 0;
+        self.balance.for_each(|known, service, _| {
+            if endpoint.is_none_or(|wanted| *known.id == *wanted) {
+                service.breaker().force(mode);
+                set += 1;
+            }
+        });
+        set
     }
 }
 
 impl fmt::Debug for Parts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(std::any::type_name::<Outbound>())
+    }
+}
+
+/// The effective order with its resolved numbers. A test compares it with the type of the stack.
+pub(crate) fn describe(name: &str, config: &ClientConfig) -> Vec<LayerInfo> {
+    let key = |key: &str| format!("clients.{name}.{key}");
+    let layer = |name, does, settings: &[(&str, String)]| LayerInfo {
+        name,
+        does,
+        settings: settings.iter().map(|(name, value)| (key(name).into(), value.clone())).collect(),
+    };
+    let (hedge, retry, breaker) = (&config.hedge, &config.retry, &config.breaker);
+    let attempt_timeout = config.attempt_timeout.map_or("the call's".to_owned(), |timeout| timeout.to_string());
+    vec![
+        layer("call", "the call's span, metrics, log line", &[]),
+        layer("deadline", "what is left of the caller's time, or its own", &[("timeout", config.timeout.to_string())]),
+        layer(
+            "limit",
+            "503 bulkhead_full above the limit and its queue",
+            &[
+                ("limit.concurrency", config.limit.concurrency.to_string()),
+                ("limit.queue", config.limit.queue.to_string()),
+            ],
+        ),
+        layer(
+            "hedge",
+            "a second attempt beside one that takes long",
+            &match hedge.enabled {
+                true => vec![("hedge.percentile", hedge.percentile.to_string())],
+                false => vec![("hedge.enabled", "false".to_owned())],
+            },
+        ),
+        layer(
+            "retry",
+            "another attempt when that does no harm",
+            &[("retry.attempts", retry.attempts.to_string()), ("retry.budget_ratio", retry.budget_ratio.to_string())],
+        ),
+        layer("balance", "the less loaded of two endpoints", &[]),
+        layer(
+            "breaker",
+            "holds back an endpoint that fails",
+            &[
+                ("breaker.failure_rate", breaker.failure_rate.to_string()),
+                ("breaker.consecutive_failures", breaker.consecutive_failures.to_string()),
+            ],
+        ),
+        layer("attempt", "the attempt's span, metrics, headers", &[]),
+        layer("attempt_timeout", "the time of one attempt", &[("attempt_timeout", attempt_timeout)]),
+        layer(
+            "pool",
+            "the connections to the endpoint",
+            &[
+                ("pool.connect_timeout", config.pool.connect_timeout.to_string()),
+                ("pool.max_idle", config.pool.max_idle.to_string()),
+            ],
+        ),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The services of a type, outermost first: `CallService` is `call`, `AttemptTimeoutService` is `attempttimeout`.
+    fn names(nested: &str) -> Vec<String> {
+        let parts = nested.split('<').filter_map(|part| part.split("::").last());
+        parts.map(|name| name.trim_end_matches('>').trim_end_matches("Service").to_lowercase()).collect()
+    }
+
+    #[test]
+    fn the_described_order_is_the_order_of_the_stack() {
+        let described: Vec<String> =
+            describe("inventory", &ClientConfig::default()).iter().map(|layer| layer.name.replace('_', "")).collect();
+        let mut stack = names(std::any::type_name::<Outbound>());
+        assert_eq!(stack.pop().as_deref(), Some("endpoints"));
+        stack.extend(names(std::any::type_name::<PerEndpoint>()));
+        assert_eq!(stack, described);
     }
 }

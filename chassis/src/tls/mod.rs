@@ -6,13 +6,15 @@ mod none;
 #[cfg(feature = "tls")]
 mod secure;
 
+use std::{io, time::Duration};
+
 use hyper_util::client::legacy::connect::HttpConnector;
 
 #[cfg(not(feature = "tls"))]
 use self::none as imp;
 #[cfg(feature = "tls")]
 use self::secure as imp;
-use crate::error::Result;
+use crate::error::{BoxError, Result};
 
 pub(crate) use self::imp::Connector;
 pub use config::TlsConfig;
@@ -31,12 +33,13 @@ pub(crate) enum Alpn {
 /// # Errors
 ///
 /// As [`connector_for`].
-pub(crate) fn connector(tcp: HttpConnector, config: &TlsConfig) -> Result<Connector> {
+pub(crate) fn connector(mut tcp: HttpConnector, config: &TlsConfig) -> Result<Connector> {
+    tcp.enforce_http(false);
     connector_for(tcp, config, Alpn::Http1)
 }
 
 /// A connector for this protocol: over TLS when it is `enabled`, and in cleartext when it is not. The scheme of what is
-/// called must fit.
+/// called must fit; `tcp` must not refuse `https`.
 ///
 /// The files are read here, and once: a certificate that was exchanged counts after a restart.
 ///
@@ -44,6 +47,11 @@ pub(crate) fn connector(tcp: HttpConnector, config: &TlsConfig) -> Result<Connec
 ///
 /// Exit code 78: a certificate or key that cannot be read, half of a pair, or TLS in a build without it. The message names
 /// the key below `tls`, what was found and what was expected.
-pub(crate) fn connector_for(tcp: HttpConnector, config: &TlsConfig, alpn: Alpn) -> Result<Connector> {
+pub(crate) fn connector_for<T>(tcp: T, config: &TlsConfig, alpn: Alpn) -> Result<Connector<T>> {
     Connector::new(tcp, config, alpn)
+}
+
+fn too_late(limit: Duration) -> BoxError {
+    let limit = crate::config::Duration(limit);
+    io::Error::new(io::ErrorKind::TimedOut, format!("no connection within {limit}")).into()
 }

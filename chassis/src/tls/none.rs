@@ -1,6 +1,7 @@
 //! A build without the feature `tls`: cleartext, and a refusal of anything else.
 
 use std::{
+    pin::Pin,
     task::{Context, Poll},
     time::Duration,
 };
@@ -9,41 +10,58 @@ use http::Uri;
 use hyper_util::client::legacy::connect::HttpConnector;
 use tower_service::Service;
 
-use super::{Alpn, TlsConfig};
-use crate::error::{Error, Result};
+use super::{Alpn, TlsConfig, too_late};
+use crate::error::{BoxError, Error, Result};
 
 /// Makes connections in cleartext.
 #[derive(Debug, Clone)]
-pub(crate) struct Connector(HttpConnector);
+pub(crate) struct Connector<T = HttpConnector> {
+    tcp: T,
+    limit: Option<Duration>,
+}
 
-impl Connector {
-    pub(super) fn new(tcp: HttpConnector, config: &TlsConfig, _alpn: Alpn) -> Result<Self> {
+impl<T> Connector<T> {
+    pub(super) fn new(tcp: T, config: &TlsConfig, _alpn: Alpn) -> Result<Self> {
         if config.enabled || config.says_anything() {
             return Err(Error::config(
                 "found TLS, and this program was built without it; add the cargo feature \"tls\" of chassis-rs, which is one of its \
                  defaults, or take the tls keys and https:// out",
             ));
         }
-        Ok(Self(tcp))
+        Ok(Self { tcp, limit: None })
     }
 
     /// How long a connection may take to be made.
     pub(crate) fn within(mut self, limit: Duration) -> Self {
-        self.0.set_connect_timeout(Some(limit));
+        self.limit = Some(limit);
         self
     }
 }
 
-impl Service<Uri> for Connector {
-    type Response = <HttpConnector as Service<Uri>>::Response;
-    type Error = <HttpConnector as Service<Uri>>::Error;
-    type Future = <HttpConnector as Service<Uri>>::Future;
+impl<T> Service<Uri> for Connector<T>
+where
+    T: Service<Uri>,
+    T::Future: Send + 'static,
+    T::Error: Into<BoxError>,
+{
+    type Response = T::Response;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<T::Response, BoxError>> + Send>>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.0.poll_ready(cx)
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.tcp.poll_ready(cx).map_err(Into::into)
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        self.0.call(uri)
+        let (connecting, limit) = (self.tcp.call(uri), self.limit);
+        Box::pin(async move {
+            match limit {
+                None => connecting.await.map_err(Into::into),
+                Some(limit) => match tokio::time::timeout(limit, connecting).await {
+                    Ok(connected) => connected.map_err(Into::into),
+                    Err(_) => Err(too_late(limit)),
+                },
+            }
+        })
     }
 }

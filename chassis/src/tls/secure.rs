@@ -19,20 +19,20 @@ use rustls::{
 use tokio::net::TcpStream;
 use tower_service::Service;
 
-use super::{Alpn, TlsConfig};
+use super::{Alpn, TlsConfig, too_late};
 use crate::error::{BoxError, Error, Result};
 
 /// Makes connections: all of them over TLS, or all in cleartext.
 #[derive(Clone)]
-pub(crate) struct Connector {
-    way: Way,
+pub(crate) struct Connector<T = HttpConnector> {
+    way: Way<T>,
     limit: Option<Duration>,
 }
 
 #[derive(Clone)]
-enum Way {
-    Plain(HttpConnector),
-    Tls(HttpsConnector<HttpConnector>, Arc<Expected>),
+enum Way<T> {
+    Plain(T),
+    Tls(HttpsConnector<T>, Arc<Expected>),
 }
 
 /// What is said of a handshake that failed.
@@ -42,12 +42,11 @@ struct Expected {
     has_certificate: bool,
 }
 
-impl Connector {
-    pub(super) fn new(mut tcp: HttpConnector, config: &TlsConfig, alpn: Alpn) -> Result<Self> {
+impl<T> Connector<T> {
+    pub(super) fn new(tcp: T, config: &TlsConfig, alpn: Alpn) -> Result<Self> {
         if !config.enabled {
             return Ok(Self { way: Way::Plain(tcp), limit: None });
         }
-        tcp.enforce_http(false);
         let mut tls = client_config(config)?;
         tls.alpn_protocols = vec![match alpn {
             Alpn::Http1 => b"http/1.1".to_vec(),
@@ -142,7 +141,12 @@ fn unread(key: &str, path: &Path, expected: &str, error: &dyn fmt::Display) -> E
     Error::config(format!("{key}: {} cannot be read: {error}; expected {expected}", path.display()))
 }
 
-impl Service<Uri> for Connector {
+impl<T> Service<Uri> for Connector<T>
+where
+    T: Service<Uri, Response = TokioIo<TcpStream>> + Clone + Send + 'static,
+    T::Future: Send,
+    T::Error: Into<BoxError>,
+{
     type Response = MaybeHttpsStream<TokioIo<TcpStream>>;
     type Error = BoxError;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
@@ -161,18 +165,20 @@ impl Service<Uri> for Connector {
             let connecting = connect(way, uri);
             match limit {
                 None => connecting.await,
-                Some(limit) => tokio::time::timeout(limit, connecting).await.unwrap_or_else(|_| {
-                    let limit = crate::config::Duration(limit);
-                    Err(io::Error::new(io::ErrorKind::TimedOut, format!("no connection within {limit}")).into())
-                }),
+                Some(limit) => tokio::time::timeout(limit, connecting).await.unwrap_or_else(|_| Err(too_late(limit))),
             }
         })
     }
 }
 
-async fn connect(way: Way, uri: Uri) -> Result<MaybeHttpsStream<TokioIo<TcpStream>>, BoxError> {
+async fn connect<T>(way: Way<T>, uri: Uri) -> Result<MaybeHttpsStream<TokioIo<TcpStream>>, BoxError>
+where
+    T: Service<Uri, Response = TokioIo<TcpStream>> + Send + 'static,
+    T::Future: Send,
+    T::Error: Into<BoxError>,
+{
     match way {
-        Way::Plain(mut tcp) => Ok(MaybeHttpsStream::Http(tcp.call(uri).await?)),
+        Way::Plain(mut tcp) => Ok(MaybeHttpsStream::Http(tcp.call(uri).await.map_err(Into::into)?)),
         Way::Tls(mut https, expected) => {
             let other_end = uri.authority().map(ToString::to_string).unwrap_or_default();
             let host = uri.host().unwrap_or_default().to_owned();
@@ -245,7 +251,7 @@ impl fmt::Display for TlsError {
 
 impl std::error::Error for TlsError {}
 
-impl fmt::Debug for Connector {
+impl<T> fmt::Debug for Connector<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.way {
             Way::Plain(_) => "Connector(plain)",

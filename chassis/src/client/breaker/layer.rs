@@ -15,6 +15,7 @@ use super::{Breaker, Bypass, NotSent, Permit};
 use crate::{
     client::{
         CallInfo, Outcome, RequestBody,
+        balance::Available,
         body::{Watch, WatchedBody},
     },
     context::Protocol,
@@ -70,23 +71,23 @@ impl<S> BreakerService<S> {
     pub fn get_ref(&self) -> &S {
         &self.inner
     }
+}
 
-    /// Whether a call would be let through now.
-    #[must_use]
-    pub fn is_available(&self, now: Instant) -> bool {
+impl<S> Available for BreakerService<S> {
+    fn is_available(&self, now: Instant) -> bool {
         self.breaker.is_available(now)
     }
 
-    /// See [`Breaker::wait`].
-    #[must_use]
-    pub fn wait(&self, now: Instant) -> Option<Duration> {
+    fn wait(&self, now: Instant) -> Option<Duration> {
         self.breaker.wait(now)
     }
 
-    /// See [`Breaker::is_unreachable`].
-    #[must_use]
-    pub fn is_unreachable(&self) -> bool {
+    fn is_unreachable(&self) -> bool {
         self.breaker.is_unreachable()
+    }
+
+    fn cap_wait(&self) {
+        self.breaker.cap_wait();
     }
 }
 

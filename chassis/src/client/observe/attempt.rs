@@ -73,6 +73,14 @@ pub struct AttemptService<S> {
     endpoint: Arc<EndpointStats>,
 }
 
+impl<S> AttemptService<S> {
+    /// What the attempts at its endpoint came to.
+    #[must_use]
+    pub fn endpoint(&self) -> &Arc<EndpointStats> {
+        &self.endpoint
+    }
+}
+
 impl<S, B> Service<Request<RequestBody>> for AttemptService<S>
 where
     S: Service<Request<RequestBody>, Response = Response<B>, Error = BoxError>,
