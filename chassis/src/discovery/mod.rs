@@ -9,9 +9,9 @@ mod config;
 mod dns;
 mod endpoint;
 mod memory;
-mod static_list;
 mod progress;
 pub(crate) mod registration;
+mod static_list;
 mod target;
 
 use std::{fmt, pin::Pin};
@@ -25,8 +25,8 @@ pub use self::{
     config::{DiscoveryConfig, RegistryKind},
     endpoint::{Endpoint, EndpointHealth, Freshness, Resolution, Updates},
     memory::{Memory, MemoryResolver},
-    static_list::StaticList,
     progress::{Progress, ProgressState},
+    static_list::StaticList,
     target::{NameServer, Target, TargetError, TargetKind},
 };
 

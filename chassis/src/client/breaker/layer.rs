@@ -11,11 +11,11 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::{Breaker, Bypass, NotSent, Permit};
+use super::{Breaker, NotSent, Permit};
 use crate::{
     client::{
         CallInfo, Outcome, RequestBody,
-        balance::Available,
+        balance::{Available, Bypass},
         body::{Watch, WatchedBody},
     },
     context::Protocol,

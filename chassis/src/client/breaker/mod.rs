@@ -245,11 +245,6 @@ impl fmt::Debug for Permit {
     }
 }
 
-/// In the extensions of a request: a breaker that is open lets it through all the same, as
-/// [`admit_anyway`](Breaker::admit_anyway) does. Put there by a balancer that has too few endpoints left.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Bypass;
-
 /// What a breaker does now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]

@@ -10,7 +10,7 @@ use tower::{Layer as _, ServiceExt as _, service_fn};
 
 use super::*;
 use crate::{
-    client::{NotSent, RequestBody, TimedOut},
+    client::{NotSent, RequestBody, TimedOut, balance::Bypass},
     error::BoxError,
 };
 
