@@ -11,6 +11,7 @@ mod deadline_grpc;
 mod deadline_http;
 mod discovery_dns;
 mod docs_readme;
+mod fault_endpoints;
 mod grpc_foreign_client;
 mod grpc_stack;
 mod grpc_web;

@@ -5,6 +5,7 @@ mod handler;
 mod histogram;
 mod instructions;
 mod load;
+mod outbound;
 mod server;
 mod sink;
 
@@ -21,6 +22,7 @@ use crate::{Result, shell};
 const USAGE: &str = "\
 usage: cargo xtask bench [OPTIONS]
        cargo xtask bench --handler [--gate RATIO]
+       cargo xtask bench --outbound
 
   --instructions      count user instructions per request with callgrind as well (needs valgrind)
   --gate N            with --instructions: fail when the candidate needs more than N of them
@@ -32,7 +34,8 @@ usage: cargo xtask bench [OPTIONS]
                       bare-axum against itself shows what the machine's noise is worth
 
   --handler           count the instructions of #[service]'s handlers against those of handlers written by hand
-                      (needs valgrind); fail when a ratio is above 1.03, or above --gate RATIO";
+                      (needs valgrind); fail when a ratio is above 1.03, or above --gate RATIO
+  --outbound          a call through the client stack beside one through bare hyper";
 
 const BASELINE: &str = "bare-axum";
 /// Long enough for caches, branch predictors and the allocator to settle.
@@ -83,6 +86,10 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     if arguments.iter().any(|argument| argument == "--handler") {
         let others: Vec<&String> = arguments.iter().filter(|argument| *argument != "--handler").collect();
         return handler::run(&others);
+    }
+    if arguments.iter().any(|argument| argument == "--outbound") {
+        let others: Vec<&String> = arguments.iter().filter(|argument| *argument != "--outbound").collect();
+        return outbound::run(&others);
     }
     let options = Options::parse(arguments)?;
     if cfg!(debug_assertions) {

@@ -13,6 +13,7 @@ pub mod postgres;
 pub mod process;
 pub mod python;
 pub mod raw;
+pub mod replica;
 pub mod scrape;
 pub mod shop;
 pub(crate) mod telemetry;
