@@ -38,8 +38,8 @@
 //!   they brought.
 //!
 //! They are looked at in this order when a call ends badly or slowly, and the first that holds is told as the
-//! [`TripReason`]. A good and fast call never opens it: the share was lower before only if there were fewer calls than
-//! `minimum_calls`. A zero turns a signal off. Nothing is waited for after the start: the first window is not blind.
+//! [`TripReason`]. A good and fast call never opens it, even when it is the one that makes `minimum_calls` full. A zero turns
+//! a signal off. Nothing is waited for after the start or after a recovery: the first window is not blind.
 //!
 //! # What is counted
 //!
@@ -59,7 +59,8 @@
 //! A probe that is cancelled gives its slot to the next call. One that does not end does not hold the breaker up either: the
 //! slots are given out again when the last was taken longer ago than any call may take (the wait that the breaker was open,
 //! `slow_call`, or [`DEFAULT_TIMEOUT`](super::DEFAULT_TIMEOUT), the longest of these). A probe whose answer has begun by then
-//! is a stream that works, and counts as good; whatever a later end says still opens the breaker when it is bad.
+//! is a stream that works, and counts as good. One that was given up, and then ends badly while the breaker is still
+//! half-open, opens it.
 //!
 //! # Modes
 //!
