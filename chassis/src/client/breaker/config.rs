@@ -33,12 +33,12 @@ pub struct BreakerConfig {
     /// How long it stays open at most; the wait doubles each time a probe fails. Default as Linkerd's.
     #[schemars(extend("x-minimum" = "1ms", "x-maximum" = "1h", "x-reloadable" = true))]
     pub max_open_wait: Duration,
-    /// How much longer chance may make a wait, as a share of it, so that callers do not all come back at once. Default as
-    /// Linkerd's.
+    /// How much longer chance may make a wait, as a share of it, so that callers do not all come back at once. Default
+    /// as Linkerd's.
     #[schemars(range(min = 0.0, max = 1.0), extend("x-reloadable" = true))]
     pub jitter: f64,
-    /// How many calls it lets through at once to see whether the endpoint has recovered; all must go well for it to close.
-    /// Chosen: one good answer of an endpoint that flaps says little (Linkerd has 1, Resilience4j 10).
+    /// How many calls it lets through at once to see whether the endpoint has recovered; all must go well for it to
+    /// close. Chosen: one good answer of an endpoint that flaps says little (Linkerd has 1, Resilience4j 10).
     #[schemars(range(min = 1, max = 1000), extend("x-unit" = "calls", "x-reloadable" = true))]
     pub probes: u32,
 }

@@ -26,11 +26,11 @@ use crate::{
 ///
 /// A call that the breaker does not let through fails with [`NotSent`] and the cause `circuit_open` at once.
 ///
-/// What a call came to is told by the head of its answer when that is bad, by the end otherwise: an HTTP body that breaks
-/// off is a failure whatever the status said, and the status of a gRPC call is in its trailers. An HTTP answer that nobody
-/// reads to its end counts by its status; a gRPC answer that is dropped before its end counts as cancelled, since only the
-/// end would have told. The time until the head is what may be slow: a stream may last as long as it likes, and a unary gRPC
-/// call has its head when it has its message.
+/// What a call came to is told by the head of its answer when that is bad, by the end otherwise: an HTTP body that
+/// breaks off is a failure whatever the status said, and the status of a gRPC call is in its trailers. An HTTP answer
+/// that nobody reads to its end counts by its status; a gRPC answer that is dropped before its end counts as cancelled,
+/// since only the end would have told. The time until the head is what may be slow: a stream may last as long as it
+/// likes, and a unary gRPC call has its head when it has its message.
 #[derive(Clone, Debug)]
 pub struct BreakerLayer {
     breaker: Breaker,

@@ -1,7 +1,7 @@
 //! What failsafe holds: which of the three states the breaker is in, and how far the back-off has come.
 //!
-//! failsafe is asked for transitions only. It reads the standard library's clock, which tests cannot pause, and it cannot
-//! shorten a wait; so it is told to wait for nothing, and [`state`](super::state) keeps the time. See
+//! failsafe is asked for transitions only. It reads the standard library's clock, which tests cannot pause, and it
+//! cannot shorten a wait; so it is told to wait for nothing, and [`state`](super::state) keeps the time. See
 //! `docs/decisions/0012-failsafe-holds-the-breakers-states.md`.
 
 use std::{
@@ -126,8 +126,8 @@ impl Instrument for Mirror {
     }
 }
 
-/// The waits: each twice the one before, and longer by chance, so that the callers of an endpoint do not all come back at
-/// once. Linkerd's rule. failsafe's own back-offs know whole seconds only.
+/// The waits: each twice the one before, and longer by chance, so that the callers of an endpoint do not all come back
+/// at once. Linkerd's rule. failsafe's own back-offs know whole seconds only.
 struct Backoff {
     settings: Arc<ArcSwap<BreakerConfig>>,
     taken: u32,

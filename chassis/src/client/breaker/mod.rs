@@ -18,49 +18,51 @@
 //! assert!(breaker.admit(now).is_err());
 //! ```
 //!
-//! [`BreakerLayer`] puts one around a service. In the stack of calls out each endpoint has its own, inside of the balancer,
-//! which passes over endpoints whose breaker lets nothing through; so one bad instance of ten costs no caller anything.
+//! [`BreakerLayer`] puts one around a service. In the stack of calls out each endpoint has its own, inside of the
+//! balancer, which passes over endpoints whose breaker lets nothing through; so one bad instance of ten costs no caller
+//! anything.
 //!
 //! # Why two signals
 //!
-//! A run of failures is the fastest sign that an endpoint is gone: it needs no traffic before, and nothing else on the line
-//! can hide it. It says nothing of an endpoint that fails every second call: there each success ends the run. For that there
-//! is the share of failures in a sliding window. The share alone would let a dead endpoint have calls until the window holds
-//! more failures than its good past. Linkerd combines the two for the same reasons. A third signal is the share of slow
-//! calls: an endpoint that hangs and then answers well does not fail, but it holds its callers up all the same.
+//! A run of failures is the fastest sign that an endpoint is gone: it needs no traffic before, and nothing else on the
+//! line can hide it. It says nothing of an endpoint that fails every second call: there each success ends the run. For
+//! that there is the share of failures in a sliding window. The share alone would let a dead endpoint have calls until
+//! the window holds more failures than its good past. Linkerd combines the two for the same reasons. A third signal is
+//! the share of slow calls: an endpoint that hangs and then answers well does not fail, but it holds its callers up all
+//! the same.
 //!
 //! # When it opens
 //!
 //! * `consecutive_failures` calls in a row have failed. Calls that the endpoint turned away
 //!   ([`Outcome::Throttled`]: 429, RESOURCE_EXHAUSTED) neither count nor end the run: it is there, and busy.
 //! * Of at least `minimum_calls` in the window, the share that failed or was turned away has come to `failure_rate`.
-//! * Of at least `minimum_calls` in the window, the share that took longer than `slow_call` has come to `slow_rate`, whatever
-//!   they brought.
+//! * Of at least `minimum_calls` in the window, the share that took longer than `slow_call` has come to `slow_rate`,
+//!   whatever they brought.
 //!
 //! They are looked at in this order when a call ends badly or slowly, and the first that holds is told as the
-//! [`TripReason`]. A good and fast call never opens it, even when it is the one that makes `minimum_calls` full. A zero turns
-//! a signal off. Nothing is waited for after the start or after a recovery: the first window is not blind.
+//! [`TripReason`]. A good and fast call never opens it, even when it is the one that makes `minimum_calls` full. A zero
+//! turns a signal off. Nothing is waited for after the start or after a recovery: the first window is not blind.
 //!
 //! # What is counted
 //!
-//! The window is a ring of ten buckets, each a tenth of it; what is older than the window has no weight, and all in it the
-//! same. (A mean that decays with time gives calls that end in the same instant next to no weight.) Not counted is what says
-//! nothing of the endpoint: calls that a layer of this side held back ([`Outcome::Refused`]), calls that were cancelled, that
-//! is, whose [`Permit`] was dropped, and calls that began before the last change between closed, open and half-open: a late
-//! success must not close a breaker, nor a late failure open it again.
+//! The window is a ring of ten buckets, each a tenth of it; what is older than the window has no weight, and all in it
+//! the same. (A mean that decays with time gives calls that end in the same instant next to no weight.) Not counted is
+//! what says nothing of the endpoint: calls that a layer of this side held back ([`Outcome::Refused`]), calls that were
+//! cancelled, that is, whose [`Permit`] was dropped, and calls that began before the last change between closed, open
+//! and half-open: a late success must not close a breaker, nor a late failure open it again.
 //!
 //! # How it recovers
 //!
-//! It stays open for `open_wait`, made longer by chance ([`BreakerConfig::jitter`]). Then it is half-open: `probes` calls are
-//! let through at once, no more. When all of them went well it closes, with an empty window. One that is bad, turned away or
-//! slow opens it again, for twice as long as before, `max_open_wait` at most. Nothing runs in the background: the first call
-//! after the wait is a probe.
+//! It stays open for `open_wait`, made longer by chance ([`BreakerConfig::jitter`]). Then it is half-open: `probes`
+//! calls are let through at once, no more. When all of them went well it closes, with an empty window. One that is bad,
+//! turned away or slow opens it again, for twice as long as before, `max_open_wait` at most. Nothing runs in the
+//! background: the first call after the wait is a probe.
 //!
-//! A probe that is cancelled gives its slot to the next call. One that does not end does not hold the breaker up either: the
-//! slots are given out again when the last was taken longer ago than any call may take (the wait that the breaker was open,
-//! `slow_call`, or [`DEFAULT_TIMEOUT`](super::DEFAULT_TIMEOUT), the longest of these). A probe whose answer has begun by then
-//! is a stream that works, and counts as good. One that was given up, and then ends badly while the breaker is still
-//! half-open, opens it.
+//! A probe that is cancelled gives its slot to the next call. One that does not end does not hold the breaker up
+//! either: the slots are given out again when the last was taken longer ago than any call may take (the wait that the
+//! breaker was open, `slow_call`, or [`DEFAULT_TIMEOUT`](super::DEFAULT_TIMEOUT), the longest of these). A probe whose
+//! answer has begun by then is a stream that works, and counts as good. One that was given up, and then ends badly
+//! while the breaker is still half-open, opens it.
 //!
 //! # Modes
 //!
@@ -73,13 +75,13 @@
 //! | `Disabled` | everything | no | no |
 //! | `ForcedOpen` | nothing | what was under way | no |
 //!
-//! Settings and mode change while it runs, and the counts stay. An operator's [`force`](Breaker::force) is stronger than the
-//! settings, and stays until it is taken back.
+//! Settings and mode change while it runs, and the counts stay. An operator's [`force`](Breaker::force) is stronger
+//! than the settings, and stays until it is taken back.
 //!
 //! # What it costs
 //!
-//! Closed, a call is one load of the state word, then one compare-and-swap in a bucket that few other threads use: no lock,
-//! no allocation. Locks are for changes of state and for probes.
+//! Closed, a call is one load of the state word, then one compare-and-swap in a bucket that few other threads use: no
+//! lock, no allocation. Locks are for changes of state and for probes.
 
 pub mod config;
 mod layer;
@@ -154,8 +156,8 @@ impl Breaker {
         self.0.wait(now)
     }
 
-    /// Whether the endpoint is to get no calls even when too few others are left: its last call found no connection, or an
-    /// operator forces it open.
+    /// Whether the endpoint is to get no calls even when too few others are left: its last call found no connection, or
+    /// an operator forces it open.
     #[must_use]
     pub fn is_unreachable(&self) -> bool {
         self.0.is_unreachable()
@@ -182,8 +184,8 @@ impl Breaker {
         Ok(Permit { core: self.0.clone(), ticket: Some(ticket) })
     }
 
-    /// Makes a wait that runs no longer than `open_wait`, without the time by which failed probes made it longer. For the
-    /// last endpoints of a destination: while they are open nothing works, so their return must be seen soon.
+    /// Makes a wait that runs no longer than `open_wait`, without the time by which failed probes made it longer. For
+    /// the last endpoints of a destination: while they are open nothing works, so their return must be seen soon.
     pub fn cap_wait(&self) {
         self.0.cap_wait();
     }
@@ -196,8 +198,8 @@ impl Breaker {
 
     /// Has this called at each change, after those that were given before.
     ///
-    /// It is called while the breaker holds its lock, so that changes are told in their order. It must be short; it may read
-    /// the breaker, but admitting or recording a call there would wait for itself.
+    /// It is called while the breaker holds its lock, so that changes are told in their order. It must be short; it may
+    /// read the breaker, but admitting or recording a call there would wait for itself.
     pub fn on_transition(&self, hook: Hook) {
         self.0.on_transition(hook);
     }
@@ -213,8 +215,8 @@ pub struct Permit {
 }
 
 impl Permit {
-    /// How the call ended: `elapsed` is how long the endpoint took, which is judged by `slow_call`, and `now` when it is
-    /// known, which may be later when an answer is streamed.
+    /// How the call ended: `elapsed` is how long the endpoint took, which is judged by `slow_call`, and `now` when it
+    /// is known, which may be later when an answer is streamed.
     #[inline]
     pub fn record(mut self, outcome: Outcome, elapsed: Duration, now: Instant) {
         if let Some(ticket) = self.ticket.take() {
@@ -222,8 +224,8 @@ impl Permit {
         }
     }
 
-    /// The answer has begun, and its end will tell how the call ended. Keeps a stream without end from being taken for a
-    /// probe that is lost.
+    /// The answer has begun, and its end will tell how the call ended. Keeps a stream without end from being taken for
+    /// a probe that is lost.
     pub fn answered(&mut self) {
         if let Some(ticket) = &mut self.ticket {
             self.core.answered(ticket);
@@ -338,8 +340,8 @@ pub struct Transition {
     pub from: BreakerState,
     /// The state after.
     pub to: BreakerState,
-    /// The mode after. With [`MetricsOnly`](BreakerMode::MetricsOnly) and [`ForcedOpen`](BreakerMode::ForcedOpen) the machine
-    /// behind the gate has changed, not what callers see.
+    /// The mode after. With [`MetricsOnly`](BreakerMode::MetricsOnly) and [`ForcedOpen`](BreakerMode::ForcedOpen) the
+    /// machine behind the gate has changed, not what callers see.
     pub mode: BreakerMode,
     /// Why, when it has opened.
     pub reason: Option<TripReason>,

@@ -19,8 +19,8 @@ use super::{
 };
 use crate::client::{DEFAULT_TIMEOUT, Outcome};
 
-/// The state word: epoch, then two bits of [`BreakerMode`], then two bits of [`Phase`]. All zero bits below the epoch is a
-/// closed breaker that enforces: the way of nearly every call is one load and one comparison.
+/// The state word: epoch, then two bits of [`BreakerMode`], then two bits of [`Phase`]. All zero bits below the epoch
+/// is a closed breaker that enforces: the way of nearly every call is one load and one comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Word(u64);
 
@@ -123,8 +123,8 @@ struct Held {
     hooks: Vec<Hook>,
 }
 
-/// The probes of a half-open phase. Those that end, or are dropped, free their slots for others; when the slots are given out
-/// again although they were not freed, the next round begins.
+/// The probes of a half-open phase. Those that end, or are dropped, free their slots for others; when the slots are
+/// given out again although they were not freed, the next round begins.
 #[derive(Debug, Default)]
 struct Round {
     number: u32,
@@ -266,8 +266,8 @@ impl Core {
             Phase::HalfOpen if held.round.free() > 0 => {}
             Phase::HalfOpen if self.left(now).is_some() => return None,
             Phase::HalfOpen => {
-                // What has answered and goes on for so long is a stream that works. What has not is lost, or will end badly
-                // and be heard then.
+                // What has answered and goes on for so long is a stream that works. What has not is lost, or will end
+                // badly and be heard then.
                 let round = &mut held.round;
                 let (number, good) = (round.number.wrapping_add(1), round.good + round.answered);
                 *round = Round { number, needed: round.needed, good, ..Round::default() };
@@ -347,7 +347,8 @@ impl Core {
         match (word.phase(), ticket.role) {
             (Phase::Closed, _) if bad && self.verdict(now).is_some() => {
                 let mut held = self.held();
-                // Once more: until the lock was had, another thread may have opened it, or somebody changed the settings.
+                // Once more: until the lock was had, another thread may have opened it, or somebody changed the
+                // settings.
                 if self.word().epoch() == ticket.epoch
                     && let Some(reason) = self.verdict(now)
                 {

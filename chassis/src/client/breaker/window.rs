@@ -1,9 +1,9 @@
 //! How many calls there were lately, and how many of them were bad: a ring of time buckets, without a lock.
 //!
-//! Each bucket is one word, the tick that it counts for and its count, and is changed by compare-and-swap: a call is counted
-//! for its own tick or, when that is more than a window ago, not at all. No thread can empty a bucket under another's hands,
-//! and nobody has to empty old ones, since their tick tells their age. For the same reason a window is made empty by moving
-//! the clock that the ticks are taken from a whole window ahead.
+//! Each bucket is one word, the tick that it counts for and its count, and is changed by compare-and-swap: a call is
+//! counted for its own tick or, when that is more than a window ago, not at all. No thread can empty a bucket under
+//! another's hands, and nobody has to empty old ones, since their tick tells their age. For the same reason a window is
+//! made empty by moving the clock that the ticks are taken from a whole window ahead.
 //!
 //! The buckets exist once for each processor, so that threads seldom write to the same line of the cache.
 
@@ -29,8 +29,8 @@ const SHIFT_MASK: u64 = u64::MAX >> LENGTH_BITS;
 const COUNT_BITS: u32 = 32;
 
 pub(super) struct Window {
-    /// The length of a bucket in milliseconds (the lower 16 bits), and how far the ticks' clock is ahead (the others). One
-    /// word, so that nobody takes a tick from the one's new value and the other's old.
+    /// The length of a bucket in milliseconds (the lower 16 bits), and how far the ticks' clock is ahead (the others).
+    /// One word, so that nobody takes a tick from the one's new value and the other's old.
     pace: AtomicU64,
     shards: Box<[Shard]>,
 }
@@ -82,8 +82,8 @@ impl Window {
         }
     }
 
-    /// What was counted in the window that ends with this tick, with the call of this thread that was counted last: of two
-    /// threads that count and then look, one at least sees both calls.
+    /// What was counted in the window that ends with this tick, with the call of this thread that was counted last: of
+    /// two threads that count and then look, one at least sees both calls.
     pub(super) fn sums(&self, tick: u32) -> Sums {
         fence(Ordering::SeqCst);
         let mut sums = Sums::default();

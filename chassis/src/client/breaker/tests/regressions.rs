@@ -59,8 +59,8 @@ fn a_wait_below_a_second_is_not_nothing() {
     assert!(!bench.is_refused());
 }
 
-/// failsafe 1.3 and Finagle: an event in the same millisecond as the one before it weighed nothing, so nine failures after
-/// one success in each millisecond never opened it (Linkerd left the decaying mean for the same reason).
+/// failsafe 1.3 and Finagle: an event in the same millisecond as the one before it weighed nothing, so nine failures
+/// after one success in each millisecond never opened it (Linkerd left the decaying mean for the same reason).
 #[test]
 fn calls_that_end_in_the_same_instant_all_have_weight() {
     let mut bench = Bench::new(&BreakerConfig { failure_rate: 0.5, minimum_calls: 20, ..quiet() });
@@ -117,8 +117,8 @@ fn few_calls_do_not_make_the_window_longer() {
     assert_eq!(bench.state(), BreakerState::Closed);
 }
 
-/// Resilience4j (#343, #903, #1432 and more): the permit of a cancelled call was never given back, and half-open lasted for
-/// ever.
+/// Resilience4j (#343, #903, #1432 and more): the permit of a cancelled call was never given back, and half-open lasted
+/// for ever.
 #[test]
 fn probes_that_are_cancelled_do_not_keep_it_half_open() {
     let mut bench = Bench::new(&BreakerConfig { probes: 3, ..consecutive() });

@@ -67,8 +67,8 @@ fn what_was_counted_with_a_tick_of_before_is_not_in_a_window_that_was_made_empty
     assert_eq!(window.sums(window.tick(elapsed)).total, 1);
 }
 
-/// Under calls of all kinds from many threads, with a clock that runs: never more probes than there are slots, no change
-/// is told out of order, and in the end it is no wreck.
+/// Under calls of all kinds from many threads, with a clock that runs: never more probes than there are slots, no
+/// change is told out of order, and in the end it is no wreck.
 #[test]
 fn many_threads_get_no_more_probes_than_there_are_and_leave_a_breaker_that_works() {
     let config = BreakerConfig {
