@@ -137,7 +137,7 @@ async fn a_grpc_call_is_judged_by_its_trailers() {
 async fn what_a_layer_of_this_side_held_back_is_not_counted_and_what_failed_is() {
     let held_back = || Err(NotSent::new(Cause::BulkheadFull).into());
     assert_eq!(counted(http(), held_back).await, NOT_COUNTED);
-    assert_eq!(counted(http(), || Err(TimedOut::default().into())).await, BAD);
+    assert_eq!(counted(http(), || Err(TimedOut.into())).await, BAD);
     assert_eq!(counted(grpc(), || Err("reset".into())).await, BAD);
 }
 

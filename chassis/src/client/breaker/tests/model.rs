@@ -191,15 +191,15 @@ impl Model {
         match self.phase {
             Phase::Closed if (bad || slow) && self.trips() => self.open(),
             Phase::HalfOpen if call.probe.is_some() && (bad || slow) => self.open(),
-            Phase::HalfOpen => {
-                if self.give_back(call) {
-                    self.good += 1;
-                    if self.good >= self.config.probes {
-                        self.close();
-                    }
-                }
-            }
+            Phase::HalfOpen => self.went_well(call),
             _ => {}
+        }
+    }
+
+    fn went_well(&mut self, call: &Call) {
+        self.good += u32::from(self.give_back(call));
+        if self.good >= self.config.probes {
+            self.close();
         }
     }
 
