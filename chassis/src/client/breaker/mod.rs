@@ -10,17 +10,16 @@
 //!
 //! let breaker = Breaker::new(&BreakerConfig::default());
 //! let now = Instant::now();
-//! for _ in 0..7 {
-//!     let permit = breaker.admit(now).expect("it is closed");
+//! while let Ok(permit) = breaker.admit(now) {
 //!     permit.record(Outcome::Failed, Duration::from_millis(3), now);
 //! }
-//! assert_eq!(breaker.state(now), BreakerState::Open);
-//! assert!(breaker.admit(now).is_err());
+//! assert_eq!((breaker.state(now), breaker.counts(now).failed), (BreakerState::Open, 5));
+//! assert!(breaker.wait(now) >= Some(Duration::from_secs(1)));
 //! ```
 //!
 //! [`BreakerLayer`] puts one around a service. In the stack of calls out each endpoint has its own, inside of the
-//! balancer, which passes over endpoints whose breaker lets nothing through; so one bad instance of ten costs no caller
-//! anything.
+//! balancer, which passes over endpoints whose breaker lets nothing through: one bad instance of ten is left alone after
+//! a few calls, and the other nine carry on.
 //!
 //! # Why two signals
 //!
@@ -38,6 +37,9 @@
 //! * Of at least `minimum_calls` in the window, the share that failed or was turned away has come to `failure_rate`.
 //! * Of at least `minimum_calls` in the window, the share that took longer than `slow_call` has come to `slow_rate`,
 //!   whatever they brought.
+//!
+//! With the settings' defaults the share opens it first where there is traffic, after five failures of five; the run is
+//! for endpoints that get fewer calls than `minimum_calls` in a window.
 //!
 //! They are looked at in this order when a call ends badly or slowly, and the first that holds is told as the
 //! [`TripReason`]. A good and fast call never opens it, even when it is the one that makes `minimum_calls` full. A zero
