@@ -157,3 +157,82 @@ impl Drop for Listed {
         self.memory.change(&self.service, |entries| entries.retain(|entry| !Arc::ptr_eq(&entry.key, &self.key)));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::pin::Pin;
+
+    use super::*;
+    use crate::discovery::{Freshness, Resolution};
+
+    fn registration(id: &str, port: u16) -> Registration {
+        Registration {
+            service: "inventory".to_owned(),
+            id: id.to_owned(),
+            host: "127.0.0.1".to_owned(),
+            port,
+            tags: Vec::new(),
+            metadata: BTreeMap::from([("zone".to_owned(), "a".to_owned())]),
+            weight: 2,
+        }
+    }
+
+    fn standing(health: EndpointHealth) -> Standing {
+        Standing { health, note: String::new() }
+    }
+
+    fn ports(receiver: &watch::Receiver<Resolution>) -> Vec<u16> {
+        let resolution = receiver.borrow();
+        assert!(matches!(resolution.freshness, Freshness::Fresh));
+        resolution.endpoints.iter().map(|endpoint| endpoint.port).collect()
+    }
+
+    /// Lets a task do what it can.
+    async fn turn(task: &mut Task) -> bool {
+        let mut task = Pin::new(task);
+        std::future::poll_fn(|cx| std::task::Poll::Ready(task.as_mut().poll(cx).is_ready())).await
+    }
+
+    #[tokio::test]
+    async fn services_of_one_process_find_each_other() {
+        let memory = Memory::default();
+        let (updates, found) = Updates::channel();
+        let mut follow = memory.resolver("inventory").follow(updates);
+        assert_eq!(ports(&found), [0_u16; 0]);
+
+        let (health, standing_of_one) = watch::channel(standing(EndpointHealth::Critical));
+        let stop = CancellationToken::new();
+        let mut one = memory.keep(registration("one", 1), standing_of_one.clone(), stop.clone());
+        let two = memory.clone().keep(registration("two", 2), standing_of_one, CancellationToken::new());
+        assert!(!turn(&mut follow).await);
+        assert_eq!(ports(&found), [1, 2]);
+        let endpoint = found.borrow().endpoints[0].clone();
+        assert_eq!((&*endpoint.id, endpoint.weight, endpoint.zone.as_deref()), ("one", 2, Some("a")));
+        assert_eq!(endpoint.health, EndpointHealth::Critical);
+
+        health.send_replace(standing(EndpointHealth::Passing));
+        assert!(!turn(&mut one).await && !turn(&mut follow).await);
+        assert_eq!(found.borrow().endpoints[0].health, EndpointHealth::Passing);
+
+        // The end of the instance, and a future that is dropped.
+        stop.cancel();
+        assert!(turn(&mut one).await && !turn(&mut follow).await);
+        assert_eq!(ports(&found), [2]);
+        drop(two);
+        assert!(!turn(&mut follow).await);
+        assert_eq!(ports(&found), [0_u16; 0]);
+    }
+
+    #[tokio::test]
+    async fn an_entry_goes_with_its_own_future_only() {
+        let memory = Memory::default();
+        let (_health, standing) = watch::channel(standing(EndpointHealth::Passing));
+        let first = memory.keep(registration("same", 1), standing.clone(), CancellationToken::new());
+        let second = memory.keep(registration("same", 1), standing, CancellationToken::new());
+        drop(first);
+        assert_eq!(memory.endpoints("inventory").len(), 1);
+        drop(second);
+        assert_eq!(memory.endpoints("inventory"), []);
+        assert!(memory.services().is_empty(), "names without instances and followers are forgotten");
+    }
+}

@@ -407,3 +407,129 @@ impl fmt::Display for NameServer {
         if self.port == DNS_PORT { Ok(()) } else { write!(f, ":{}", self.port) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn kind(text: &str) -> TargetKind {
+        text.parse::<Target>().unwrap_or_else(|mistake| panic!("{mistake}")).0
+    }
+
+    fn consul_with(tags: &[&str], datacenter: Option<&str>) -> TargetKind {
+        TargetKind::Consul {
+            service: "inventory".to_owned(),
+            tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
+            datacenter: datacenter.map(str::to_owned),
+            near: None,
+            namespace: None,
+            partition: None,
+        }
+    }
+
+    #[test]
+    fn each_scheme_has_its_parts() {
+        let name = |name: &str| name.to_owned();
+        let server = |address: &str, port| Some(NameServer { address: address.parse().unwrap(), port });
+        for (text, expected) in [
+            ("consul://inventory", consul_with(&[], None)),
+            ("consul://inventory?tag=v2&tag=a%2Fb%20c&dc=dc1", consul_with(&["v2", "a/b c"], Some("dc1"))),
+            (
+                "consul://a?near=_agent&ns=team&partition=p",
+                TargetKind::Consul {
+                    service: name("a"),
+                    tags: Vec::new(),
+                    datacenter: None,
+                    near: Some(name("_agent")),
+                    namespace: Some(name("team")),
+                    partition: Some(name("p")),
+                },
+            ),
+            ("dns://a.internal:8080", TargetKind::Dns { name: name("a.internal"), port: 8080, server: None }),
+            ("dns:///a:1", TargetKind::Dns { name: name("a"), port: 1, server: None }),
+            ("dns://10.0.0.2/a:1", TargetKind::Dns { name: name("a"), port: 1, server: server("10.0.0.2", 53) }),
+            (
+                "dns://[::1]:5353/_http._tcp.a",
+                TargetKind::Srv { name: name("_http._tcp.a"), server: server("::1", 5353) },
+            ),
+            ("dns://_http._tcp.a.internal", TargetKind::Srv { name: name("_http._tcp.a.internal"), server: None }),
+            ("memory://orders-v2", TargetKind::Memory { service: name("orders-v2") }),
+            ("http://inventory:8080/", TargetKind::Address { tls: false, host: name("inventory"), port: 8080 }),
+            ("http://inventory", TargetKind::Address { tls: false, host: name("inventory"), port: 80 }),
+            ("https://[fd00::7]", TargetKind::Address { tls: true, host: name("fd00::7"), port: 443 }),
+            ("static://[::1]:80,a:81", TargetKind::Static(vec![Endpoint::at("::1", 80), Endpoint::at("a", 81)])),
+            (
+                "static://a:80;weight=2;zone=eu/1",
+                TargetKind::Static(vec![Endpoint { weight: 2, zone: Some("eu/1".into()), ..Endpoint::at("a", 80) }]),
+            ),
+        ] {
+            assert_eq!(kind(text), expected, "{text}");
+            let again = Target(expected.clone()).to_string();
+            assert_eq!(kind(&again), expected, "{text} became {again}");
+        }
+    }
+
+    #[test]
+    fn a_mistake_is_told_with_what_was_found_and_expected() {
+        for (text, expected) in [
+            ("inventory", "found no scheme, expected consul://, dns://"),
+            ("etcd://a", "found the scheme \"etcd\", expected consul://"),
+            ("consul://", "found the service \"\", expected a name"),
+            ("consul://a/b", "found the service \"a/b\", expected a name"),
+            ("consul://a?tag", "found no value of the parameter \"tag\""),
+            ("consul://a?tag=%ff", "found no value of the parameter \"tag\""),
+            ("consul://a?dc=x&dc=y", "found the parameter \"dc\" twice"),
+            ("consul://a?", "found the parameter \"\", expected tag"),
+            ("dns://a", "found no port in \"a\", expected one: a:8080"),
+            ("dns://a:x", "found the port \"x\", expected a number from 1 to 65535"),
+            ("dns://a:0", "found the port \"0\""),
+            ("dns://a:+1", "found the port \"+1\""),
+            ("dns://", "found nothing, expected inventory.internal:8080"),
+            ("dns://_http.a", "found \"_http.a\", expected service and protocol"),
+            ("dns://_http._tcp.a:80", "found a port in \"_http._tcp.a:80\", expected none"),
+            ("dns://ns.internal/a:80", "found the name server \"ns.internal\", expected its address"),
+            ("static://", "found nothing, expected addresses with commas between"),
+            ("static://a:1,,b:2", "found nothing, expected addresses"),
+            ("static://a", "found no port in \"a\""),
+            ("static://a:1,a:1", "found a:1 twice"),
+            ("static://a:1;weight=0", "found the weight \"0\""),
+            ("static://a:1;color=x", "found \"color=x\" in \"a:1;color=x\", expected weight=2 or zone=a"),
+            ("static://a:1;zone=", "found the zone \"\""),
+            ("static://a:1;weight=1;weight=2", "found weight twice"),
+            ("static://a:1?weight=2", "found the port \"1?weight=2\""),
+            ("memory://a?b", "found the service \"a?b\""),
+            ("http://a:80/path", "found \"/path\" after the address, expected nothing"),
+            ("http://a?b", "found \"?b\" after the address"),
+            ("http://::1:80", "expected an IPv6 address in brackets: [::1]:8080"),
+            ("http://[::1", "expected an IPv6 address in brackets"),
+            ("http://[a]:80", "expected an IPv6 address in brackets"),
+            ("http://a b", "found \" b\", expected neither spaces nor a fragment"),
+            ("http://a#b", "found \"#b\""),
+        ] {
+            let mistake = text.parse::<Target>().expect_err(text).to_string();
+            assert!(mistake.starts_with(&format!("target {text:?}: ")) && mistake.contains(expected), "{mistake}");
+        }
+    }
+
+    #[test]
+    fn secrets_are_not_repeated() {
+        for text in ["http://me:secret@a", "static://a:1,me:secret@b:1", "consul://a?dc=@secret", "secret@"] {
+            let mistake = text.parse::<Target>().expect_err(text).to_string();
+            assert!(mistake.contains("found credentials") && !mistake.contains("secret"), "{mistake}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_a_target_is_the_same_target_when_it_is_written(
+            scheme in prop::sample::select(vec!["consul", "dns", "static", "memory", "http", "https"]),
+            rest in "[a-z0-9_./:?&=;,%\\[\\]-]{0,24}",
+        ) {
+            if let Ok(target) = format!("{scheme}://{rest}").parse::<Target>() {
+                prop_assert_eq!(target.to_string().parse::<Target>(), Ok(target));
+            }
+        }
+    }
+}

@@ -31,7 +31,7 @@
 //! # Weights
 //!
 //! When weights differ, the first endpoint is drawn by weight (Vose's alias method, constant time), the second evenly from
-//! the others. The second gets the call when it costs less, and, if it is the lighter one by the factor *f* < 1, only in *f* of
+//! the others. The second gets the call when it costs a tenth less, and, if it is the lighter one by the factor *f* < 1, only in *f* of
 //! the cases, unless its cost is less than *f* times the first's. So, as with the acceptance rule of Metropolis and Hastings,
 //! calls are spread by weight where the costs differ by chance, and a heavy endpoint that is bad is avoided all the same.
 //! Pending calls are counted in proportion to the weight.

@@ -19,6 +19,9 @@ use super::{
 const DRAWS: usize = 4;
 /// What part of its share a new endpoint gets at least: Envoy's `min_weight_percent`.
 const SLOW_START_LEAST: f32 = 0.1;
+/// Of unequal weights, costs that differ by less are the same. Chosen: more than estimates fade between two calls, less than
+/// one pending call makes.
+const WORTH_IT: f32 = 0.9;
 
 /// An endpoint for a call.
 pub(super) struct Picked<'a, S> {
@@ -196,6 +199,6 @@ impl<S: Available> Set<S> {
         let (share_one, share_two) = (shares[one], shares[two]);
         let (cost_one, cost_two) = (cost(one, share_one), cost(two, share_two));
         let lighter = share_two / share_one;
-        if cost_two < cost_one && (cost_two < cost_one * lighter || rng.f32() < lighter) { two } else { one }
+        if cost_two < cost_one * WORTH_IT && (cost_two < cost_one * lighter || rng.f32() < lighter) { two } else { one }
     }
 }

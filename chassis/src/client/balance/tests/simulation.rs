@@ -26,7 +26,7 @@ fn run(fixture: &Fixture, behaviours: &[Behaviour], rate: u64, seconds: std::ops
     let mut answers: BinaryHeap<Reverse<(u64, usize, u64, bool)>> = BinaryHeap::new();
     let time = |micros: u64| fixture.epoch + Duration::from_micros(micros);
     let ewma = &fixture.set.ewma;
-    let mut answer = |until: u64, answers: &mut BinaryHeap<_>| {
+    let answer = |until: u64, answers: &mut BinaryHeap<_>| {
         while let Some(Reverse((end, at, start, well))) = answers.pop_if_before(until) {
             let gauge = &fixture.set.nodes[at].gauge;
             let elapsed = Duration::from_micros(end - start);
@@ -124,13 +124,13 @@ fn when_half_of_ten_are_out_the_other_half_shares_their_calls() {
 }
 
 #[test]
-fn weights_are_respected_under_little_and_much_load() {
+fn weights_are_respected_under_any_load() {
     let weights = [1, 1, 2, 4];
-    for rate in [20, 1_000, 10_000] {
+    for rate in [20, 200, 1_000, 10_000] {
         let list = weights.iter().enumerate().map(|(number, weight)| Endpoint { weight: *weight, ..endpoint(number) });
         let fixture = Fixture::new(list.collect());
         let behaviours: Vec<_> = weights.iter().map(|_| steady(10_000)).collect();
-        let shares = shares(&run(&fixture, &behaviours, rate, 0..100_000 / rate));
+        let shares = shares(&run(&fixture, &behaviours, rate, 0..50_000 / rate));
         for (share, weight) in shares.iter().zip(weights) {
             let expected = f64::from(weight) / 8.0;
             assert!((share / expected - 1.0).abs() < 0.15, "{rate} calls a second: {shares:?}");
