@@ -94,7 +94,7 @@ impl Resolver for MemoryResolver {
                 let endpoints = list(&entries.borrow_and_update());
                 updates.set(endpoints);
             }
-            std::future::pending().await
+            std::future::pending::<()>().await;
         })
     }
 }

@@ -23,7 +23,7 @@ impl Resolver for StaticList {
         // The sender stays, as with any other source: a receiver whose sender is gone would look abandoned.
         Box::pin(async move {
             let _updates = updates;
-            std::future::pending().await
+            std::future::pending::<()>().await;
         })
     }
 }

@@ -387,11 +387,10 @@ impl fmt::Display for Target {
             TargetKind::Memory { service } => f.write_str(service),
             TargetKind::Address { tls, host, port } => {
                 let bare = *port == default_port(*tls);
-                if host.contains(':') {
-                    write!(f, "[{host}]")?
-                } else {
-                    f.write_str(host)?
-                }
+                match host.contains(':') {
+                    true => write!(f, "[{host}]"),
+                    false => f.write_str(host),
+                }?;
                 if bare { Ok(()) } else { write!(f, ":{port}") }
             }
         }

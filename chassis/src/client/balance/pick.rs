@@ -159,7 +159,8 @@ impl<S: Available> Set<S> {
         let node = &self.nodes[at];
         let available = node.service.is_available(rules.now);
         node.gauge.seen(available);
-        if !available && !(rules.panic && !node.service.is_unreachable()) {
+        let bypassed = rules.panic && !node.service.is_unreachable();
+        if !(available || bypassed) {
             Look::Gated
         } else if self.is_tried(at, rules) || !self.accepts(node, rules.now, rng) {
             Look::NotFirst

@@ -455,9 +455,9 @@ impl Flight {
             Outcome::Failed | Outcome::TimedOut | Outcome::Throttled | Outcome::Unreachable => {
                 // No answer in time is no sign of life.
                 if outcome == Outcome::TimedOut {
-                    gauge.abandon()
+                    gauge.abandon();
                 } else {
-                    gauge.head(now)
+                    gauge.head(now);
                 }
                 gauge.record(now, elapsed.max(self.penalty(pushback())), &self.ewma);
             }
