@@ -143,7 +143,10 @@ where
     fn call(&mut self, mut request: Request<RequestBody>) -> Self::Future {
         let facts = Facts::of(&request);
         let now = Instant::now();
-        let inherited = RequestContext::with_current(|context| context.and_then(RequestContext::deadline));
+        let inherited = match request.extensions().get::<RequestContext>() {
+            Some(context) => context.deadline(),
+            None => RequestContext::with_current(|context| context.and_then(RequestContext::deadline)),
+        };
         // A time beyond what the clock can say is no limit.
         let written = match facts.protocol {
             Protocol::Http => None,

@@ -110,6 +110,14 @@ impl Problem {
     }
 }
 
+/// The wait that a trailers-only answer asks for: `google.rpc.RetryInfo` in its details.
+pub(crate) fn retry_delay(headers: &http::HeaderMap) -> Option<std::time::Duration> {
+    let status = Status::from_header_map(headers)?;
+    let details = RpcStatus::decode(status.details()).ok()?.details;
+    let packed = details.iter().find(|any| any.type_url.ends_with("/google.rpc.RetryInfo"))?;
+    RetryInfo::decode(&*packed.value).ok()?.retry_delay?.try_into().ok()
+}
+
 fn shortened(message: &str) -> &str {
     let mut encoded = 0;
     for (at, letter) in message.char_indices() {

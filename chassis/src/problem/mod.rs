@@ -20,7 +20,7 @@ use tonic::Code;
 use crate::{cause::Cause, context::RequestContext};
 
 pub(crate) use clipped::clipped;
-pub(crate) use grpc::{field_path, push_step, set_domain};
+pub(crate) use grpc::{field_path, push_step, retry_delay, set_domain};
 pub use info::ProblemInfo;
 
 /// Writes [`IntoProblem`] for an error type.

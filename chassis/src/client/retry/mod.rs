@@ -20,8 +20,8 @@
 //! Full jitter: before retry `n` a random part of `min(max_backoff, backoff × 2^(n-1))`, as Envoy has it; of the ways to
 //! spread colliding clients it makes the fewest calls ("Exponential Backoff And Jitter", AWS Architecture Blog). An
 //! endpoint that says when it is ready is taken at its word: `grpc-retry-pushback-ms` to the millisecond, after which the
-//! back-off starts anew, and what is no number forbids the retry (gRFC A6); `Retry-After`, in seconds or as a date, not
-//! before (RFC 9110, section 10.2.3), with the jitter on top. While it waits, what is left of a small failed answer is
+//! back-off starts anew, and what is no number forbids the retry (gRFC A6); `Retry-After`, in seconds or as a date, and
+//! `google.rpc.RetryInfo` in the details of a gRPC status not before (RFC 9110, section 10.2.3), with the jitter on top. While it waits, what is left of a small failed answer is
 //! read, so that its connection can be used again.
 //!
 //! # Budget

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, HeaderName, header};
 
-use crate::{client::outcome::Outcome, context::Protocol};
+use crate::{client::outcome::Outcome, context::Protocol, problem::retry_delay};
 
 /// How a gRPC server says when to try again, or not to (gRFC A6).
 pub(crate) const GRPC_PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
@@ -118,7 +118,9 @@ impl Asked {
             };
         }
         let Some(text) = headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()) else {
-            return Self::Nothing;
+            // As this chassis' own servers say it, and Google's (AIP-193).
+            let told = (protocol != Protocol::Http).then(|| retry_delay(headers)).flatten();
+            return told.map_or(Self::Nothing, Self::NotBefore);
         };
         let text = text.trim();
         if is_number(text) {
@@ -277,6 +279,15 @@ mod tests {
         let headers =
             [(header::RETRY_AFTER, "Sat, 01 Jan 2000 08:00:10 GMT"), (header::DATE, "Sat, 01 Jan 2000 08:00:00 GMT")];
         assert_eq!(asked(Protocol::Http, &headers), Asked::NotBefore(Duration::from_secs(10)));
+    }
+
+    #[test]
+    fn the_wait_in_the_details_of_a_grpc_status_is_read() {
+        let wait = Duration::from_millis(1500);
+        let refused = crate::problem::Problem::from(Cause::Overloaded).retry_after(wait).into_grpc();
+        assert_eq!(Asked::of_head(Protocol::Grpc, refused.headers(), SystemTime::now), Asked::NotBefore(wait));
+        let silent = crate::problem::Problem::from(Cause::Overloaded).into_grpc();
+        assert_eq!(Asked::of_head(Protocol::Grpc, silent.headers(), SystemTime::now), Asked::Nothing);
     }
 
     #[test]
