@@ -25,9 +25,9 @@ use super::{
 use crate::{
     cause::Cause,
     client::{
-        Outcome, RequestBody,
+        Outcome, RequestBody, TimedOut,
         body::{Watch, WatchedBody},
-        call::Attempt,
+        call::{Attempt, CallInfo},
     },
     error::BoxError,
     telemetry::{
@@ -104,6 +104,9 @@ where
         self.observer.write_headers(request.headers_mut(), &call, span_id);
         self.endpoint.begin();
         let started = Instant::now();
+        // The layers between may have shortened what the call began with.
+        let info = request.extensions().get::<CallInfo>();
+        let deadline = info.and_then(|info| info.deadline).into_iter().chain(call.deadline).min();
         let recorded = call.recorded.then(|| {
             let sent = Sent::new(request.uri(), &self.endpoint, span_id, number);
             Box::new(Recorded { sent, peer: None, times: Arc::new(Times::new(started)) })
@@ -113,6 +116,7 @@ where
             endpoint: Arc::clone(&self.endpoint),
             call,
             started,
+            deadline,
             status: 0,
             version: Version::HTTP_11,
             code: None,
@@ -185,6 +189,8 @@ struct Record {
     endpoint: Arc<EndpointStats>,
     call: CallNote,
     started: Instant,
+    /// When it is given up.
+    deadline: Option<Instant>,
     /// 0 until the head of the answer is there.
     status: u16,
     version: Version,
@@ -237,7 +243,8 @@ impl Record {
         }
         let elapsed = self.started.elapsed();
         self.endpoint.end(outcome, elapsed);
-        if let Some(outcome) = outcome.filter(|outcome| *outcome != Outcome::Success) {
+        // What was held back on this side says nothing of the endpoint.
+        if let Some(outcome) = outcome.filter(|outcome| !matches!(outcome, Outcome::Success | Outcome::Refused(_))) {
             self.note_failure(outcome, error);
         }
         let (call, seconds) = (&self.call, elapsed.as_secs_f64());
@@ -270,6 +277,7 @@ impl Record {
         *self.call.failed_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&self.endpoint));
         let message = match (error, self.code) {
             (Some(error), _) => chain(&**error),
+            (None, _) if outcome == Outcome::TimedOut => TimedOut.to_string(),
             (None, Some(code)) => code_name(code).to_owned(),
             (None, None) if self.status != 0 => self.status.to_string(),
             (None, None) => outcome.as_str().to_owned(),
@@ -280,8 +288,14 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        self.code = self.code.or(Some(Code::Cancelled));
-        self.end(None, Some(CANCELLED), None);
+        if self.ended {
+            return;
+        }
+        // Given up when its time was up, it is the endpoint that was too slow.
+        let late = self.deadline.is_some_and(|deadline| deadline <= Instant::now());
+        self.code = Some(if late { Code::DeadlineExceeded } else { Code::Cancelled });
+        let word = if late { Outcome::TimedOut.as_str() } else { CANCELLED };
+        self.end(late.then_some(Outcome::TimedOut), Some(word), None);
     }
 }
 

@@ -1,28 +1,17 @@
 #![allow(clippy::unwrap_used)]
 
+mod support;
+
 use std::{
-    collections::VecDeque,
-    convert::Infallible,
-    future::{Future, pending, ready},
-    net::{Ipv4Addr, SocketAddr},
-    pin::Pin,
-    sync::Mutex,
-    task::{Context, Poll},
+    net::Ipv4Addr,
     time::{Duration, SystemTime},
 };
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::{Method, Response, StatusCode, Uri};
+use http::{Method, Response, Uri};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
-use hyper_util::{
-    client::legacy::{
-        self,
-        connect::{HttpConnector, dns::GaiResolver},
-    },
-    rt::TokioExecutor,
-};
 use opentelemetry::{
     Context as OtelContext,
     trace::{SpanContext, SpanKind, Status, TraceContextExt as _, TraceFlags, TraceId},
@@ -31,286 +20,17 @@ use tokio::{
     net::TcpListener,
     time::{Instant, advance},
 };
-use tokio_util::task::AbortOnDropHandle;
 use tower_layer::Layer;
 use tower_service::Service;
 
+use self::support::*;
 use super::*;
 use crate::{
-    client::{Attempt, NotSent, RequestBody, TimedOut, body::clone_request},
-    context::{Entered, RequestContext, TraceContext},
+    client::{NotSent, TimedOut},
+    context::Entered,
     error::BoxError,
-    telemetry::{
-        log::{LogConfig, tests::Captured},
-        metrics::{MetricsConfig, tests::identity},
-        otlp::OtlpSettings,
-        provider::Providers,
-        sampling::{SamplerKind, SamplingConfig},
-    },
-    testing::{OtlpReceiver, ReceivedSpan},
+    testing::ReceivedSpan,
 };
-
-/// Longer than anything here takes; only a broken promise waits for it.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-type Answer = Result<Response<Body>, BoxError>;
-type Answering = Pin<Box<dyn Future<Output = Answer> + Send>>;
-
-/// A way out that answers what it is told to, and keeps what it was asked.
-#[derive(Clone, Default)]
-struct Script {
-    answers: Arc<Mutex<VecDeque<Answering>>>,
-    asked: Arc<Mutex<Vec<HeaderMap>>>,
-}
-
-impl Script {
-    fn of(answers: impl IntoIterator<Item = Answer>) -> Self {
-        let script = Self::default();
-        script.answers.lock().unwrap().extend(answers.into_iter().map(|answer| Box::pin(ready(answer)) as Answering));
-        script
-    }
-
-    fn silent() -> Self {
-        let script = Self::default();
-        script.answers.lock().unwrap().push_back(Box::pin(pending()));
-        script
-    }
-
-    fn asked(&self, name: &str) -> Vec<Option<String>> {
-        let asked = self.asked.lock().unwrap();
-        asked.iter().map(|headers| headers.get(name).map(|value| value.to_str().unwrap().to_owned())).collect()
-    }
-}
-
-impl Service<Request<RequestBody>> for Script {
-    type Response = Response<Body>;
-    type Error = BoxError;
-    type Future = Answering;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<RequestBody>) -> Answering {
-        self.asked.lock().unwrap().push(request.headers().clone());
-        self.answers.lock().unwrap().pop_front().unwrap()
-    }
-}
-
-/// Makes a second attempt when the first is answered with 503.
-#[derive(Clone)]
-struct Twice<S>(S);
-
-impl<S, B> Service<Request<RequestBody>> for Twice<S>
-where
-    S: Service<Request<RequestBody>, Response = Response<B>, Error = BoxError> + Clone + Send + 'static,
-    S::Future: Send,
-    B: Send + 'static,
-{
-    type Response = Response<B>;
-    type Error = BoxError;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<B>, BoxError>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<RequestBody>) -> Self::Future {
-        let mut inner = self.0.clone();
-        Box::pin(async move {
-            let mut again = clone_request(&request).unwrap();
-            let first = inner.call(request).await;
-            if first.as_ref().is_ok_and(|answer| answer.status() != StatusCode::SERVICE_UNAVAILABLE) {
-                return first;
-            }
-            again.extensions_mut().insert(Attempt { previous: 1, hedge: false });
-            inner.call(again).await
-        })
-    }
-}
-
-/// One destination, whose spans go to a receiver.
-struct Fixture {
-    receiver: OtlpReceiver,
-    providers: Providers,
-    metrics: Metrics,
-    observer: Arc<ClientObserver>,
-}
-
-impl Fixture {
-    async fn new(kind: SamplerKind) -> Self {
-        let receiver = OtlpReceiver::start().await.unwrap();
-        let env = [
-            ("OTEL_EXPORTER_OTLP_ENDPOINT".to_owned(), receiver.http_endpoint()),
-            ("OTEL_EXPORTER_OTLP_PROTOCOL".to_owned(), "grpc".to_owned()),
-            ("OTEL_METRICS_EXPORTER".to_owned(), "none".to_owned()),
-        ];
-        let sampler = Sampler::new(&SamplingConfig { sampler: kind, ratio: 1.0 });
-        let providers = Providers::new(&OtlpSettings::from_env(&env).unwrap(), &identity(), sampler.clone()).unwrap();
-        let metrics =
-            Metrics::new(MetricsConfig::default(), providers.resource().clone(), &identity(), |builder| builder);
-        let metrics = metrics.unwrap();
-        let observer = ClientObserver::new(
-            "inventory",
-            None,
-            Formats::default(),
-            sampler,
-            providers.sink().clone(),
-            &metrics,
-            &identity(),
-        );
-        Self { receiver, providers, metrics, observer: Arc::new(observer) }
-    }
-
-    async fn sampled() -> Self {
-        Self::new(SamplerKind::ParentBasedAlwaysOn).await
-    }
-
-    async fn unsampled() -> Self {
-        Self::new(SamplerKind::ParentBasedAlwaysOff).await
-    }
-
-    /// The whole of what is observed around a way out, which is tried twice.
-    fn around<S>(&self, out: S, endpoint: &Arc<EndpointStats>) -> CallService<Twice<AttemptService<S>>>
-    where
-        S: Service<Request<RequestBody>>,
-    {
-        let attempt = AttemptLayer::new(Arc::clone(&self.observer), Arc::clone(endpoint)).layer(out);
-        CallLayer::new(Arc::clone(&self.observer)).layer(Twice(attempt))
-    }
-
-    /// All that was exported, in the order in which it ended.
-    async fn spans(self) -> Vec<ReceivedSpan> {
-        assert!(self.providers.shutdown(PATIENCE).await);
-        self.receiver.spans()
-    }
-
-    fn scrape(&self) -> String {
-        String::from_utf8(self.metrics.render(None).1.to_vec()).unwrap()
-    }
-
-    /// The sum of the samples of this name with all of these labels.
-    fn count(&self, name: &str, labels: &[&str]) -> f64 {
-        let scrape = self.scrape();
-        let of = |line: &&str| {
-            line.split(['{', ' ']).next() == Some(name) && labels.iter().all(|label| line.contains(label))
-        };
-        scrape.lines().filter(of).map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
-    }
-}
-
-fn endpoint(address: SocketAddr) -> Arc<EndpointStats> {
-    Arc::new(EndpointStats::new(&Endpoint::at(&address.ip().to_string(), address.port())))
-}
-
-fn nowhere() -> Arc<EndpointStats> {
-    endpoint(SocketAddr::from((Ipv4Addr::LOCALHOST, 9)))
-}
-
-fn get(uri: &str) -> Request<RequestBody> {
-    let mut request = Request::get(uri).body(RequestBody::default()).unwrap();
-    request.extensions_mut().insert(CallInfo {
-        template: "/items/{id}".into(),
-        idempotent: true,
-        deadline: None,
-        protocol: Protocol::Http,
-    });
-    request
-}
-
-fn rpc() -> Request<RequestBody> {
-    let request = Request::post("http://inventory/inventory.v1.Inventory/Reserve");
-    request.header("content-type", "application/grpc").body(RequestBody::default()).unwrap()
-}
-
-fn status(status: u16) -> Answer {
-    Ok(Response::builder().status(status).body(Body::empty()).unwrap())
-}
-
-/// An answer over gRPC with a message and, perhaps, trailers.
-fn message(trailers: Option<&'static str>) -> Answer {
-    let data = Ok::<_, Infallible>(Frame::data(Bytes::from_static(b"\0\0\0\0\0")));
-    let trailers = trailers.map(|code| {
-        Ok(Frame::trailers(HeaderMap::from_iter([(
-            http::HeaderName::from_static("grpc-status"),
-            HeaderValue::from_static(code),
-        )])))
-    });
-    Ok(Response::new(Body::new(StreamBody::new(tokio_stream_of([Some(data), trailers])))))
-}
-
-fn tokio_stream_of<T, const N: usize>(items: [Option<T>; N]) -> impl futures_core::Stream<Item = T> {
-    struct Items<T>(VecDeque<T>);
-    impl<T> Unpin for Items<T> {}
-    impl<T> futures_core::Stream for Items<T> {
-        type Item = T;
-        fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<T>> {
-            Poll::Ready(self.0.pop_front())
-        }
-    }
-    Items(items.into_iter().flatten().collect())
-}
-
-fn served(flags: TraceFlags) -> RequestContext {
-    RequestContext::of_trace(TraceContext {
-        trace_id: TraceId::from(7),
-        span_id: SpanId::from(9),
-        parent_id: None,
-        flags,
-        state: None,
-    })
-}
-
-fn parent_sent(traceparent: &Option<String>) -> String {
-    traceparent.as_ref().unwrap().split('-').nth(2).unwrap().to_owned()
-}
-
-/// A server that answers 503 first, then 200, over HTTP/2 in cleartext; and the traceparents that it saw.
-async fn flaky_server() -> (SocketAddr, Arc<Mutex<Vec<Option<String>>>>, AbortOnDropHandle<()>) {
-    let seen: Arc<Mutex<Vec<Option<String>>>> = Arc::default();
-    let keep = Arc::clone(&seen);
-    let answer = move |headers: HeaderMap| {
-        let mut seen = keep.lock().unwrap();
-        seen.push(headers.get("traceparent").map(|value| value.to_str().unwrap().to_owned()));
-        let status = if seen.len() == 1 { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
-        ready(status)
-    };
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let router = axum::Router::new().fallback(answer);
-    let serving = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-    (address, seen, AbortOnDropHandle::new(serving))
-}
-
-type Pool = legacy::Client<Timed<HttpConnector<Timed<GaiResolver>>>, RequestBody>;
-
-/// One connection for all.
-fn pool() -> Pool {
-    let connector = HttpConnector::new_with_resolver(Timed::new(Phase::Dns, GaiResolver::new()));
-    legacy::Client::builder(TokioExecutor::new()).http2_only(true).build(Timed::new(Phase::Connect, connector))
-}
-
-#[derive(Clone)]
-struct Boxed<S>(S);
-
-impl<S> Service<Request<RequestBody>> for Boxed<S>
-where
-    S: Service<Request<RequestBody>, Error: Into<BoxError>>,
-    S::Future: Send + 'static,
-{
-    type Response = S::Response;
-    type Error = BoxError;
-    type Future = Pin<Box<dyn Future<Output = Result<S::Response, BoxError>> + Send>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.0.poll_ready(cx).map_err(Into::into)
-    }
-
-    fn call(&mut self, request: Request<RequestBody>) -> Self::Future {
-        let future = self.0.call(request);
-        Box::pin(async move { future.await.map_err(Into::into) })
-    }
-}
 
 #[tokio::test]
 async fn a_call_that_is_tried_twice_is_one_span_with_a_child_for_each_time_on_the_wire() {
@@ -531,8 +251,14 @@ async fn a_call_that_is_dropped_was_cancelled_unless_its_time_was_up() {
     let call = fixture.around(Script::silent(), &endpoint).call(late);
     tokio::time::timeout(Duration::from_secs(1), call).await.unwrap_err();
     assert_eq!((count("cancelled"), count("timed_out")), (1.0, 1.0));
-    assert_eq!((endpoint.counts().cancelled, endpoint.counts().active), (1, 0));
-    assert_eq!(endpoint.last_error(), None, "whoever gives up says nothing of the endpoint");
+    let counts = endpoint.counts();
+    assert_eq!((counts.cancelled, counts.timed_out, counts.active), (0, 1, 0), "the endpoint was too slow");
+    assert_eq!(endpoint.last_error().unwrap().message, "no answer within the time");
+    assert_eq!(fixture.count("http_client_request_duration_seconds_count", &["error_type=\"timed_out\""]), 1.0);
+
+    let call = fixture.around(Script::silent(), &endpoint).call(get("http://inventory/items/7"));
+    tokio::time::timeout(Duration::from_secs(1), call).await.unwrap_err();
+    assert_eq!(endpoint.counts().cancelled, 1, "whoever gives up before says nothing of the endpoint");
 }
 
 #[tokio::test]
@@ -565,15 +291,6 @@ async fn what_is_held_back_is_counted_by_its_cause_and_no_attempt_is() {
     assert_eq!(levels.refused, shown);
     assert_eq!(fixture.count("chassis_client_call_duration_seconds_count", &["outcome=\"circuit_open\""]), 1.0);
     assert_eq!(fixture.count("http_client_request_duration_seconds_count", &[]), 0.0);
-}
-
-/// Runs a future on a runtime of its own, its lines captured.
-fn lines_of(act: impl Future<Output = ()>) -> Vec<serde_json::Value> {
-    let log = Captured::new(&LogConfig::default());
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
-    log.run(|| runtime.block_on(act));
-    let ours = |line: &serde_json::Value| line["target"].as_str().is_some_and(|target| target.contains("client"));
-    log.lines().into_iter().filter(ours).collect()
 }
 
 #[test]
