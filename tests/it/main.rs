@@ -7,6 +7,8 @@ mod client_stack;
 mod config_identity;
 mod config_reload;
 mod consul_blocking;
+mod consul_registration;
+mod consul_watch;
 mod deadline_grpc;
 mod deadline_http;
 mod discovery_dns;

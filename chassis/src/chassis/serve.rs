@@ -247,12 +247,9 @@ where
         let config = self.settings_in_effect.borrow().value().shutdown.clone();
         core.health.set_draining();
         core.phase.advance(Phase::Draining);
-        // First of all: callers learn of it while the delay runs. A second signal does not wait for it.
+        // First of all: callers learn of it while the delay runs. Also when there is to be no delay.
         if let Some(registering) = registering {
-            tokio::select! {
-                () = registering.leave() => {}
-                _ = stop.wait_for(|stop| *stop == Some(true)) => {}
-            }
+            registering.leave().await;
         }
         let delay = config.drain_delay.get();
         tracing::info!(?delay, "draining: not ready, still serving");

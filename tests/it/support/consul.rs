@@ -141,6 +141,19 @@ impl Agent {
         Some((answer.status, String::from_utf8(answer.body).unwrap()))
     }
 
+    /// After how long in critical state it takes the service out, as it wrote it down.
+    pub fn forgets_after(&self, service: &str) -> Duration {
+        let checks = std::fs::read_dir(self.folder.path().join("data/checks")).expect("it keeps checks").flatten();
+        let checks = checks.filter_map(|file| serde_json::from_slice::<Value>(&std::fs::read(file.path()).ok()?).ok());
+        let checks: Vec<Value> = checks.collect();
+        let own = checks.iter().find(|check| check["Check"]["ServiceID"] == service);
+        let after = own.and_then(|check| check["ChkType"]["DeregisterCriticalServiceAfter"].as_str());
+        match after {
+            Some("10m0s") => Duration::from_secs(600),
+            other => panic!("found {other:?} in {checks:#?}"),
+        }
+    }
+
     /// What it has there, as JSON; null when there is nothing to be had.
     pub async fn get(&self, path: &str) -> Value {
         match self.api("GET", path, "").await {

@@ -1,0 +1,187 @@
+//! This instance's entry in a real Consul, as an independent reader sees it.
+
+use std::time::{Duration, Instant};
+
+use chassis::{
+    Chassis,
+    health::{Criticality, Reporter},
+    settings::NoSettings,
+    testing::{TestService, TestServiceBuilder, log_lines},
+};
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::support::{
+    consul::{Agent, Cluster},
+    process::Quickstart,
+    telemetry::sample,
+};
+
+const HEALTH: &str = "/v1/health/service/service-under-test";
+
+fn registering(agent: &Agent, ttl: &str) -> TestServiceBuilder {
+    let builder = TestService::builder().env("CONSUL_HTTP_ADDR", agent.address());
+    builder.set("discovery.register", "consul").set("consul.check.ttl", ttl)
+}
+
+/// A service with a critical check that the test reports.
+async fn start(builder: TestServiceBuilder) -> (TestService, Reporter) {
+    let mut store = None;
+    let make = |chassis: Chassis<NoSettings>| {
+        let reporter = chassis.health().reporter("store", Criticality::Critical);
+        reporter.down("refused");
+        store = Some(reporter);
+        chassis
+    };
+    let service = builder.start(make).await.unwrap();
+    (service, store.unwrap())
+}
+
+/// The status of the service's own check.
+fn own<'a>(entries: &'a Value, key: &str) -> &'a str {
+    let checks = entries[0]["Checks"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let own = checks.iter().find(|check| check["Name"] == "readiness");
+    own.and_then(|check| check[key].as_str()).unwrap_or_default()
+}
+
+#[tokio::test]
+async fn an_independent_reader_sees_the_service_its_readiness_its_metadata_and_its_end() {
+    let agent = Agent::start().await;
+    let builder = registering(&agent, "20s").set("discovery.zone", "eu-1").set("discovery.weight", 3);
+    let builder = builder.set("discovery.tags", "[\"v2\", \"blue\"]").set("discovery.metadata", "{ build = \"17\" }");
+    let (service, store) = start(builder).await;
+
+    // Which is not what it begins with in Consul unless it says so: nobody is sent here before it is ready.
+    let entries = agent.eventually(HEALTH, |entries| own(entries, "Status") == "critical").await;
+    // The servers get a note with a change of state at once, and alone only after some minutes; the agent has it.
+    agent.eventually("/v1/agent/checks", |checks| checks.to_string().contains("not ready: store down")).await;
+    let seen = &entries[0]["Service"];
+    assert_eq!((&seen["Address"], seen["Port"].as_u64()), (&"127.0.0.1".into(), Some(service.http().port().into())));
+    assert_eq!(seen["Tags"], serde_json::json!(["v2", "blue"]));
+    assert_eq!((&seen["Weights"]["Passing"], &seen["Weights"]["Warning"]), (&3.into(), &3.into()));
+    let meta = |key: &str| seen["Meta"][key].as_str().unwrap_or_default();
+    assert_eq!((meta("version"), meta("zone"), meta("protocol"), meta("build")), ("1.2.3", "eu-1", "http", "17"));
+    assert_eq!(seen["ID"], format!("service-under-test-{}", meta("instance")));
+    let listed = agent.cli(&["catalog", "services", "-tags"]).await;
+    assert!(listed.contains("service-under-test") && listed.contains("blue,v2"), "{listed}");
+
+    // Each change at once: the next renewal would be nearly seven seconds away.
+    for (status, output) in [("passing", "ready"), ("critical", "not ready: store down"), ("passing", "ready")] {
+        if status == "passing" {
+            store.up();
+        } else {
+            store.down("refused");
+        }
+        let changed = Instant::now();
+        let entries = agent.eventually(HEALTH, |entries| own(entries, "Status") == status).await;
+        assert!(changed.elapsed() < Duration::from_secs(1), "{status} after {:?}", changed.elapsed());
+        assert_eq!(own(&entries, "Output"), output);
+    }
+    let passing = agent.get(&format!("{HEALTH}?passing")).await;
+    assert_eq!(passing.as_array().map(Vec::len), Some(1), "{passing}");
+
+    service.stop().await.unwrap();
+    assert_eq!(agent.get(HEALTH).await, serde_json::json!([]), "it took its entry out");
+}
+
+#[tokio::test]
+async fn a_consul_that_is_away_at_the_start_or_comes_back_empty_stops_nothing_and_gets_the_entry() {
+    let mut agent = Agent::reserved();
+    let (service, store) = start(registering(&agent, "3s")).await;
+    store.up();
+    assert_eq!(service.get("/readyz").await.unwrap().status, 200, "it serves without Consul");
+    let registered = async || sample(&service.metrics().await.unwrap(), "chassis_registration_registered", &[]);
+    let check = async || service.operator("/health").await.unwrap().json()["checks"]["registration"].clone();
+    crate::support::telemetry::eventually("a try", async || {
+        let message = check().await["message"].as_str().unwrap_or_default().to_owned();
+        message.contains(&agent.address()).then_some(())
+    })
+    .await;
+    assert_eq!((check().await["status"].as_str(), registered().await), (Some("degraded"), Some(0.0)));
+
+    agent.begin().await;
+    agent.eventually(HEALTH, |entries| own(entries, "Status") == "passing").await;
+    crate::support::telemetry::eventually("registered", async || (registered().await == Some(1.0)).then_some(())).await;
+    assert_eq!(check().await["status"], "up");
+
+    // Killed and restarted empty while serving: a third of the TTL, a second of jitter, and what the machine takes.
+    agent.kill().await;
+    agent.forget();
+    let begun = Instant::now();
+    agent.begin().await;
+    let back = Instant::now();
+    agent.eventually(HEALTH, |entries| own(entries, "Status") == "passing").await;
+    let took = back.elapsed();
+    println!("registered again {took:?} after an empty restart, {:?} after its beginning; TTL 3 s", begun.elapsed());
+    assert!(took < Duration::from_secs(3), "registered again after {took:?}");
+
+    // Taken out by somebody else.
+    let id = agent.get(HEALTH).await[0]["Service"]["ID"].as_str().unwrap().to_owned();
+    agent.cli(&["services", "deregister", "-id", &id]).await;
+    let gone = Instant::now();
+    agent.eventually(HEALTH, |entries| own(entries, "Status") == "passing").await;
+    assert!(gone.elapsed() < Duration::from_secs(3), "registered again after {:?}", gone.elapsed());
+
+    let said: Vec<_> = log_lines().into_iter().filter(|line| line["id"] == id.as_str()).collect();
+    let count = |message: &str| said.iter().filter(|line| line["message"] == message).count();
+    assert!((3..=6).contains(&count("not registered")), "once for each change: {said:#?}");
+    service.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_stop_takes_the_entry_out_before_the_listener_closes_and_a_kill_leaves_it_critical() {
+    const FIXTURE: &str = "/v1/health/service/chassis-tests";
+    let agent = Agent::start().await;
+    let start = || {
+        let fixture = Quickstart::fixture().env("CONSUL_HTTP_ADDR", &agent.address());
+        let fixture = fixture.set("discovery.register", "consul").set("consul.check.ttl", "1s");
+        fixture.set("shutdown.drain_delay", "1s").set("log.format", "json").start()
+    };
+    let passing = |entries: &Value| own(entries, "Status") == "passing";
+    let mut service = start().await;
+    agent.eventually(FIXTURE, passing).await;
+    service.process.signal(Signal::TERM);
+    let told = Instant::now();
+    agent.eventually(FIXTURE, |entries| *entries == serde_json::json!([])).await;
+    println!("taken out {:?} after SIGTERM", told.elapsed());
+    assert_eq!(service.get("/greeting").await.status, 200, "callers that have not heard of it are served");
+    assert_eq!(service.process.exit_code().await, 0);
+    assert!(told.elapsed() >= Duration::from_secs(1), "the drain delay comes after it");
+
+    let mut service = start().await;
+    let entries = agent.eventually(FIXTURE, passing).await;
+    service.process.signal(Signal::KILL);
+    service.process.exit_code().await;
+    agent.eventually(FIXTURE, |entries| own(entries, "Status") == "critical").await;
+    // The agent writes down what it will do: nobody waits the ten minutes here.
+    let id = entries[0]["Service"]["ID"].as_str().unwrap();
+    assert_eq!(agent.forgets_after(id), Duration::from_secs(600));
+}
+
+#[tokio::test]
+async fn a_lost_leader_costs_neither_the_entry_nor_the_watch() {
+    let mut cluster = Cluster::start().await;
+    let leader = cluster.leader(0).await.expect("a leader");
+    let [here, there] = [(leader + 1) % 3, (leader + 2) % 3];
+    let (service, store) = start(registering(&cluster.servers[here], "3s")).await;
+    store.up();
+    let passing = |entries: &Value| own(entries, "Status") == "passing";
+    cluster.servers[there].eventually(HEALTH, passing).await;
+
+    let resolver = crate::consul_watch::resolver(&cluster.servers[there], "service-under-test");
+    let mut watch = crate::consul_watch::Watch::new(&resolver);
+    watch.until(|now| now.endpoints.len() == 1).await;
+
+    cluster.servers[leader].kill().await;
+    let lost = Instant::now();
+    // A change during the election gets through as soon as there is a leader.
+    store.down("refused");
+    cluster.servers[there].eventually(HEALTH, |entries| own(entries, "Status") == "critical").await;
+    println!("a change got through {:?} after the leader's death", lost.elapsed());
+    let seen = watch.until(|now| now.endpoints.iter().any(|e| e.health.as_str() == "critical")).await;
+    println!("the watch saw it {:?} after the leader's death", lost.elapsed());
+    assert!(lost.elapsed() < Duration::from_secs(20), "{:?}", lost.elapsed());
+    assert_eq!(seen.endpoints.len(), 1, "never empty in between: {:?}", watch.shortest());
+    assert_eq!(watch.shortest(), 1);
+    service.stop().await.unwrap();
+}

@@ -1,0 +1,160 @@
+//! Following the instances of a service in a real Consul.
+
+use std::time::{Duration, Instant};
+
+use chassis::{
+    consul::{ConsulQuery, ConsulResolver},
+    discovery::{Endpoint, EndpointHealth, Freshness, Resolution, Resolver, Updates},
+};
+use serde_json::{Value, json};
+use tokio::{sync::watch, task::JoinSet, time::timeout};
+
+use crate::support::consul::{Agent, PATIENCE};
+
+/// Follows with the client of this agent.
+pub fn resolver(agent: &Agent, service: &str) -> ConsulResolver {
+    let query = ConsulQuery { service: service.to_owned(), ..ConsulQuery::default() };
+    ConsulResolver::new(agent.client(), &query)
+}
+
+/// A resolver that runs, and what it told.
+pub struct Watch {
+    told: watch::Receiver<Resolution>,
+    shortest: usize,
+    _task: JoinSet<()>,
+}
+
+impl Watch {
+    pub fn new(resolver: &dyn Resolver) -> Self {
+        let (updates, told) = Updates::channel();
+        let mut task = JoinSet::new();
+        task.spawn(resolver.follow(updates));
+        Self { told, shortest: usize::MAX, _task: task }
+    }
+
+    /// Waits for what should be told.
+    pub async fn until(&mut self, is: impl Fn(&Resolution) -> bool) -> Resolution {
+        let found = timeout(PATIENCE, async {
+            loop {
+                let now = self.told.borrow_and_update().clone();
+                if !matches!(now.freshness, Freshness::Pending) {
+                    self.shortest = self.shortest.min(now.endpoints.len());
+                }
+                if is(&now) {
+                    return now;
+                }
+                self.told.changed().await.expect("it follows");
+            }
+        });
+        found.await.unwrap_or_else(|_| panic!("not told: {:?}", *self.told.borrow()))
+    }
+
+    /// The shortest list that was seen.
+    pub const fn shortest(&self) -> usize {
+        self.shortest
+    }
+}
+
+fn ids(now: &Resolution) -> Vec<&str> {
+    now.endpoints.iter().map(|endpoint| &*endpoint.id).collect()
+}
+
+fn lost(now: &Resolution) -> bool {
+    matches!(now.freshness, Freshness::Lost { .. })
+}
+
+async fn register(agent: &Agent, id: &str, more: Value) {
+    let mut service = json!({
+        "ID": id, "Name": "inventory", "Port": 80, "Tags": ["v2"], "Meta": { "zone": "eu-1" },
+        "Weights": { "Passing": 8, "Warning": 2 },
+        "Check": { "CheckID": format!("check-{id}"), "TTL": "10m", "Status": "passing" },
+    });
+    service.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    agent.put("/v1/agent/service/register", &service.to_string()).await;
+}
+
+fn named<'a>(now: &'a Resolution, id: &str) -> Option<&'a Endpoint> {
+    now.endpoints.iter().find(|endpoint| &*endpoint.id == id)
+}
+
+#[tokio::test]
+async fn instances_are_told_with_what_consul_knows_of_them_and_each_change_at_once() {
+    let agent = Agent::start().await;
+    let resolver = resolver(&agent, "inventory");
+    let mut watch = Watch::new(&resolver);
+    watch.until(|now| matches!(now.freshness, Freshness::Fresh) && now.endpoints.is_empty()).await;
+
+    register(&agent, "a", json!({ "Address": "10.0.0.1" })).await;
+    register(&agent, "b", json!({})).await;
+    let now = watch.until(|now| now.endpoints.len() == 2).await;
+    let (a, b) = (named(&now, "a").unwrap(), named(&now, "b").unwrap());
+    assert_eq!((a.authority().as_str(), a.weight, a.zone.as_deref()), ("10.0.0.1:80", 8, Some("eu-1")));
+    assert_eq!(a.health, EndpointHealth::Passing);
+    assert_eq!(format!("{}:8500", b.host), agent.address(), "no address of its own: its node's");
+
+    for (call, health, weight) in [
+        ("/v1/agent/check/warn/check-a", EndpointHealth::Warning, 2),
+        ("/v1/agent/check/fail/check-a", EndpointHealth::Critical, 8),
+        ("/v1/agent/check/pass/check-a", EndpointHealth::Passing, 8),
+        ("/v1/agent/service/maintenance/a?enable=true", EndpointHealth::Critical, 8),
+        ("/v1/agent/service/maintenance/a?enable=false", EndpointHealth::Passing, 8),
+    ] {
+        agent.put(call, "").await;
+        let told = Instant::now();
+        let is = |now: &Resolution| named(now, "a").is_some_and(|a| (a.health, a.weight) == (health, weight));
+        watch.until(is).await;
+        assert!(told.elapsed() < Duration::from_secs(1), "{call}: {:?}", told.elapsed());
+    }
+    agent.put("/v1/agent/service/deregister/b", "").await;
+    watch.until(|now| ids(now) == ["a"]).await;
+
+    let tagged = |tags: &[&str]| ConsulQuery {
+        service: "inventory".to_owned(),
+        tags: tags.iter().map(|&tag| tag.to_owned()).collect(),
+        ..ConsulQuery::default()
+    };
+    register(&agent, "c", json!({ "Tags": ["v2", "blue & green"] })).await;
+    let resolver = ConsulResolver::new(agent.client(), &tagged(&["v2", "blue & green"]));
+    Watch::new(&resolver).until(|now| ids(now) == ["c"]).await;
+}
+
+#[tokio::test]
+async fn the_last_known_list_stays_while_consul_is_away_and_until_a_forgetful_one_has_heard_again() {
+    let mut agent = Agent::start().await;
+    for id in ["a", "b", "c"] {
+        register(&agent, id, json!({})).await;
+    }
+    let resolver = resolver(&agent, "inventory");
+    let mut watch = Watch::new(&resolver);
+    watch.until(|now| now.endpoints.len() == 3).await;
+
+    agent.kill().await;
+    let now = watch.until(lost).await;
+    assert_eq!(ids(&now), ["a", "b", "c"], "an error is no empty list");
+    agent.begin().await;
+    let back = Instant::now();
+    watch.until(|now| !lost(now) && now.endpoints.len() == 3).await;
+    println!("followed again {:?} after a restart", back.elapsed());
+
+    // Back empty, with an index far behind.
+    for n in 0..50 {
+        agent.put("/v1/kv/n", &n.to_string()).await;
+    }
+    register(&agent, "d", json!({})).await;
+    watch.until(|now| now.endpoints.len() == 4).await;
+    agent.kill().await;
+    watch.until(lost).await;
+    agent.forget();
+    agent.begin().await;
+    let back = Instant::now();
+    watch.until(|now| !lost(now)).await;
+    println!("followed again {:?} after an empty restart", back.elapsed());
+    register(&agent, "e", json!({})).await;
+    let registered = Instant::now();
+    let now = watch.until(|now| named(now, "e").is_some()).await;
+    assert!(registered.elapsed() < Duration::from_secs(12), "no stale hole: {:?}", registered.elapsed());
+    assert_eq!(ids(&now), ["a", "b", "c", "d", "e"], "who has not registered again yet is not known to be gone");
+    agent.put("/v1/agent/service/deregister/e", "").await;
+    watch.until(|now| now.endpoints.len() == 4).await;
+    assert_eq!(watch.shortest(), 3, "never shorter than what was known");
+}
