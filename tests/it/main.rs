@@ -8,6 +8,7 @@ mod config_identity;
 mod config_reload;
 mod consul_blocking;
 mod consul_registration;
+mod consul_scale;
 mod consul_watch;
 mod deadline_grpc;
 mod deadline_http;

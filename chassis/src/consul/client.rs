@@ -93,9 +93,10 @@ impl Consul {
     /// An address, a token or a certificate that makes no sense.
     pub fn new(config: &ConsulConfig) -> Result<Self> {
         let address = config.address.trim_end_matches('/');
-        // `CONSUL_HTTP_ADDR` may lack the scheme, which `CONSUL_HTTP_SSL` then says.
-        let scheme = if config.tls.enabled { "https" } else { "http" };
-        let address = if address.contains("://") { address.to_owned() } else { format!("{scheme}://{address}") };
+        // As Consul's own tools: TLS that was asked for is not taken back by an address that says http.
+        let (scheme, rest) = address.split_once("://").unwrap_or(("http", address));
+        let scheme = if config.tls.enabled && scheme == "http" { "https" } else { scheme };
+        let address = format!("{scheme}://{rest}");
         let host = host_and_port(&address)?;
         let mut token = match &config.token {
             Some(token) if !token.expose().is_empty() => Some(HeaderValue::from_str(token.expose()).map_err(|_| {

@@ -19,7 +19,7 @@ pub struct ConsulConfig {
     pub namespace: Option<String>,
     /// The admin partition (Consul Enterprise).
     pub partition: Option<String>,
-    /// TLS towards the agent.
+    /// TLS towards the agent. `enabled` counts also when the address says `http`, as in Consul's own tools.
     pub tls: TlsConfig,
     /// How this instance's registration is checked.
     pub check: CheckConfig,
@@ -108,5 +108,65 @@ impl Default for CheckConfig {
 impl Default for KvConfig {
     fn default() -> Self {
         Self { enabled: false, prefix: "config".to_owned(), required: true, wait: Duration::from_secs(10) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{chassis::load, config::Sources, settings::NoSettings};
+
+    fn loaded(env: &[(&str, &str)]) -> super::ConsulConfig {
+        let env = env.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let sources = Sources { dir: "no-such-folder".into(), env, ..Sources::default() };
+        let (settings, _) = load::<NoSettings>(&crate::cli::with_standard_variables(sources)).unwrap();
+        settings.value().consul.clone()
+    }
+
+    #[test]
+    fn the_variables_of_consuls_own_tools_count() {
+        let folder = std::env::temp_dir().join(format!("chassis-consul-token-{}", std::process::id()));
+        std::fs::write(&folder, "from-the-file\n").unwrap();
+        let file = folder.to_str().unwrap();
+        let token = |env: &[(&str, &str)]| loaded(env).token.map(|token| token.expose().clone());
+        assert_eq!(token(&[("CONSUL_HTTP_TOKEN", "plain")]).as_deref(), Some("plain"));
+        assert_eq!(token(&[("CONSUL_HTTP_TOKEN_FILE", file)]).as_deref(), Some("from-the-file"));
+        // As Consul's tools have it: the file wins. Ours wins over both.
+        let both = [("CONSUL_HTTP_TOKEN", "plain"), ("CONSUL_HTTP_TOKEN_FILE", file)];
+        assert_eq!(token(&both).as_deref(), Some("from-the-file"));
+        let ours = [("CHASSIS_CONSUL__TOKEN", "ours"), ("CONSUL_HTTP_TOKEN_FILE", file)];
+        assert_eq!(token(&ours).as_deref(), Some("ours"));
+        std::fs::remove_file(folder).unwrap();
+
+        let config = loaded(&[
+            ("CONSUL_HTTP_ADDR", "consul.internal:8501"),
+            ("CONSUL_HTTP_SSL", "true"),
+            ("CONSUL_CACERT", "/ca.pem"),
+            ("CONSUL_TLS_SERVER_NAME", "server.dc1.consul"),
+            ("CONSUL_NAMESPACE", "shop"),
+        ]);
+        assert_eq!(config.address, "consul.internal:8501");
+        assert!(config.tls.enabled);
+        assert_eq!(config.tls.ca.as_deref(), Some(std::path::Path::new("/ca.pem")));
+        assert_eq!(config.tls.server_name.as_deref(), Some("server.dc1.consul"));
+        assert_eq!(config.namespace.as_deref(), Some("shop"));
+    }
+
+    #[test]
+    fn an_address_that_is_none_is_told_by_its_key() {
+        for address in ["unix:///run/consul.sock", "ftp://a:1", "http://"] {
+            let config = super::ConsulConfig { address: address.to_owned(), ..Default::default() };
+            let error = crate::consul::Consul::new(&config).unwrap_err().to_string();
+            assert!(error.contains("consul.address"), "{error}");
+        }
+        let secure = crate::tls::TlsConfig { enabled: true, ..Default::default() };
+        for (address, tls, whole) in [
+            ("127.0.0.1:8500", false, "http://127.0.0.1:8500"),
+            ("consul:8501", true, "https://consul:8501"),
+            ("http://consul:8500/", true, "https://consul:8500"),
+        ] {
+            let tls = if tls { secure.clone() } else { Default::default() };
+            let config = super::ConsulConfig { address: address.to_owned(), tls, ..Default::default() };
+            assert_eq!(crate::consul::Consul::new(&config).unwrap().address(), whole);
+        }
     }
 }
