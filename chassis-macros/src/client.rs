@@ -12,8 +12,9 @@ use syn::{
 };
 
 mod keys;
+mod stand_in;
 
-use self::keys::Route;
+use self::{keys::Route, stand_in::StandIn};
 use crate::{
     attr::RouteAttr,
     block::Block,
@@ -49,9 +50,10 @@ fn without_routes(item: TokenStream) -> TokenStream {
     tokens.into_iter().collect()
 }
 
-/// The item as it was written, without its route.
+/// The item as it was written, without its route and its fallback.
 fn written(item: &Item) -> TokenStream {
-    let attributes = item.attributes.iter().filter(|attribute| !Item::is_route(attribute)).flatten();
+    let is_ours = |attribute: &&[TokenTree; 2]| Item::is_route(attribute) || stand_in::is_written(attribute);
+    let attributes = item.attributes.iter().filter(|attribute| !is_ours(attribute)).flatten();
     attributes.chain(&item.rest).cloned().collect()
 }
 
@@ -87,6 +89,8 @@ struct Call {
     output: Type,
     route: Route,
     arguments: Vec<Argument>,
+    /// What answers when the call fails.
+    fallback: Option<StandIn>,
 }
 
 /// Where an argument goes.
@@ -124,8 +128,9 @@ impl ClientTrait {
             mistakes
                 .on(&generics, format!("`{name}` must not be generic: name the types that its calls take and return"));
         }
-        let items: Vec<TraitItem> =
-            model::split_items(body.stream()).iter().map(|item| item_of(item, front, mistakes)).collect();
+        let written = model::split_items(body.stream());
+        let mut items: Vec<TraitItem> = written.iter().map(|item| item_of(item, front, mistakes)).collect();
+        stand_in::check(&written, &mut items, &name, mistakes);
         let is_whole = !is_generic && !items.iter().any(|item| matches!(item, TraitItem::Foreign(_)));
         Some(Self { header, body, visibility, name, items, is_whole })
     }
@@ -155,7 +160,7 @@ impl ClientTrait {
                 let conditions = conditions(attributes);
                 Some(quote!(#(#conditions)* #signature { #never() }))
             }
-            TraitItem::Call(call) => Some(call.implementation()),
+            TraitItem::Call(call) => Some(call.implementation(name)),
         });
         let implementation = self.is_whole.then(|| {
             quote! {
@@ -211,12 +216,13 @@ fn sendable(signature: &Signature, output: &Type) -> TokenStream {
 
 impl Call {
     /// What a person would write by hand against `chassis::client`.
-    fn implementation(&self) -> TokenStream {
+    fn implementation(&self, of: &Ident) -> TokenStream {
         let Self { attributes, output, route, arguments, .. } = self;
         let conditions = conditions(attributes);
         let mut signature = self.signature.clone();
         let mut steps = TokenStream::new();
         let mut arguments = arguments.iter().enumerate();
+        let mut names = Vec::new();
         for input in &mut signature.inputs {
             let FnArg::Typed(input) = input else { continue };
             let Some((at, argument)) = arguments.next() else { continue };
@@ -230,6 +236,7 @@ impl Call {
             });
             input.attrs.clear();
             *input.pat = syn::parse_quote!(#name);
+            names.push(name);
         }
         if let Some(timeout) = route.keys.timeout {
             let timeout = value::expand_duration(timeout);
@@ -238,10 +245,8 @@ impl Call {
         if route.keys.idempotent {
             steps.extend(quote!(.idempotent()));
         }
-        let client = signature.receiver().map(|receiver| {
-            let this = receiver.self_token;
-            quote!(#this.client)
-        });
+        let this = signature.receiver().map(|receiver| receiver.self_token);
+        let client = this.map(|this| quote!(#this.client));
         let signature = sendable(&signature, output);
         let (method, template, readings) = (route.method(), &route.full, paths::readings());
         // An error about what is returned belongs to the return type.
@@ -251,7 +256,14 @@ impl Call {
             (own("call"), own("value"), own("answer"), own("told"), paths::at(span, Outcome));
         let parts = quote_spanned!(span=> <#output as #outcome>::parts());
         let read = quote_spanned!(span=> (&&&#value).__read());
-        let send = quote_spanned!(span=> #told(#answer.send(#call).await));
+        let send = quote_spanned!(span=> #answer.send(#call).await);
+        let ending = match (&self.fallback, this) {
+            (Some(fallback), Some(this)) => {
+                let method = format!("{} {}", route.method(), template.value());
+                fallback.ending(of, this, &method, &send, &told, &names)
+            }
+            _ => quote_spanned!(span=> #told(#send)),
+        };
         quote! {
             #(#conditions)*
             #signature {
@@ -260,7 +272,7 @@ impl Call {
                 let #call = #client.call(#HttpMethod::#method, #template) #steps;
                 let (#value, #told) = #parts;
                 let #answer = #read;
-                async move { #send }
+                async move { #ending }
             }
         }
     }
@@ -278,6 +290,10 @@ fn item_of(item: &Item, front: &Block, mistakes: &mut Mistakes) -> TraitItem {
     let has_body = matches!(item.rest.last(), Some(TokenTree::Group(_)));
     let routes: Vec<_> = item.attributes.iter().filter(|attribute| Item::is_route(attribute)).collect();
     if routes.is_empty() && has_body {
+        for attribute in item.attributes.iter().filter(|attribute| stand_in::is_written(attribute)) {
+            let attribute: TokenStream = attribute.iter().cloned().collect();
+            mistakes.on(attribute, "a fallback belongs to a call: put it on a method that has a route");
+        }
         return TraitItem::Kept(written);
     }
     let mut own = Mistakes::default();
@@ -289,9 +305,11 @@ fn item_of(item: &Item, front: &Block, mistakes: &mut Mistakes) -> TraitItem {
         return TraitItem::Foreign(written);
     };
     let (routes, attributes): (Vec<_>, Vec<_>) = attributes.into_iter().partition(is_route);
+    let (fallbacks, attributes): (Vec<_>, Vec<_>) = attributes.into_iter().partition(stand_in::is_fallback);
+    let fallback = StandIn::read(&fallbacks, &signature.ident, &mut own);
     let call = call_of(item, &routes, &attributes, &signature, front, &mut own);
     match call {
-        Some(call) if own.is_empty() => TraitItem::Call(Box::new(call)),
+        Some(call) if own.is_empty() => TraitItem::Call(Box::new(Call { fallback, ..call })),
         _ if has_body => {
             mistakes.extend(own);
             TraitItem::Kept(written)
@@ -344,7 +362,14 @@ fn call_of(
     let output = output(signature, mistakes);
     let route = route?;
     let arguments = arguments(signature, &route, mistakes);
-    Some(Call { attributes: attributes.to_vec(), output: output?, signature: signature.clone(), route, arguments })
+    Some(Call {
+        attributes: attributes.to_vec(),
+        output: output?,
+        signature: signature.clone(),
+        route,
+        arguments,
+        fallback: None,
+    })
 }
 
 fn check_signature(signature: &Signature, mistakes: &mut Mistakes) {

@@ -183,7 +183,7 @@ fn without_marks(arguments: TokenStream) -> TokenStream {
 }
 
 /// The name of the attribute in brackets: `get` of `[get("/orders")]` and of `[chassis::service::get("/orders")]`.
-fn attribute_name(brackets: &TokenTree) -> Option<String> {
+pub(crate) fn attribute_name(brackets: &TokenTree) -> Option<String> {
     let TokenTree::Group(group) = brackets else { return None };
     if group.delimiter() != Delimiter::Bracket {
         return None;

@@ -21,7 +21,7 @@ macro_rules! paths {
 paths! {
     AnswerInfo Arc ArgumentInfo Arguments BuildInfo Client Deprecation Duration ExitCode FieldProbe Fields GrpcRoutes IntoProblem
     IntoRoutes MessageProbe Method Outcome Probe Problem ProblemInfo Rejection Response RouteInfo RoutePolicy Router Routes Service
-    Source State ended main never send shape
+    Source State ended falls_back main never send shape
 }
 
 /// The traits whose methods choose how a handler is called over HTTP and answered, to be in scope without their names.

@@ -14,6 +14,7 @@ pub use crate::{
     chassis::{ended, main},
     client::{
         Client,
+        fallback::falls_back,
         select::{AsAnswer, AsJsonAnswer, AsNoAnswer, Outcome},
     },
     identity::BuildInfo,

@@ -271,3 +271,118 @@ fn a_key_of_the_trait_must_be_known_and_right() {
         assert!(expanded.to_string().contains("struct AClient"), "{expanded}");
     }
 }
+
+#[test]
+fn a_fallback_answers_with_the_arguments_of_the_call() {
+    golden(
+        "client_fallback",
+        &expand(quote! {
+            trait StockApi {
+                /// How many there are.
+                #[get("/stock/{sku}")]
+                #[fallback(unknown)]
+                async fn stock(&self, sku: &str) -> Result<Stock, CallError>;
+
+                #[get("/near/{sku}")]
+                #[fallback(stock)]
+                async fn near(&self, sku: &str) -> Result<Stock, CallError>;
+
+                async fn unknown(&self, sku: &str, error: &CallError) -> Result<Stock, CallError> {
+                    Ok(Stock::unknown(sku))
+                }
+            }
+        }),
+    );
+}
+
+#[test]
+fn a_fallback_names_another_method_that_is_there() {
+    let sibling = "`OrdersApi` has no method `b`: write it with a body: `async fn b`";
+    for (attribute, expected) in [
+        (quote!(#[fallback]), "name the method that answers when the call fails: `#[fallback(unknown)]`"),
+        (quote!(#[fallback("b")]), "name the method that answers"),
+        (quote!(#[fallback(b, c)]), "name the method that answers"),
+        (quote!(#[fallback(a)]), "`a` cannot stand in for itself"),
+        (quote!(#[fallback(b)]), sibling),
+        (quote!(#[fallback(helthy)]), "`OrdersApi` has no method `helthy`: did you mean `healthy`?"),
+        (quote!(#[fallback(healthy)] #[fallback(healthy)]), "a call has one fallback"),
+    ] {
+        check(quote!(#[get("/a")] #attribute async fn a(&self) -> Result<(), E>;), &[expected]);
+    }
+    check(
+        quote!(
+            #[fallback(healthy)]
+            async fn a(&self) -> Result<(), E> {
+                Ok(())
+            }
+        ),
+        &["a fallback belongs to a call: put it on a method that has a route"],
+    );
+}
+
+#[test]
+fn a_fallback_has_the_shape_of_its_call() {
+    for (method, expected) in [
+        (
+            quote!(
+                fn b(&self, x: u8) -> Result<(), E> {
+                    Ok(())
+                }
+            ),
+            "so it must be async: add `async` before `fn`",
+        ),
+        (
+            quote!(
+                async fn b(x: u8) -> Result<(), E> {
+                    Ok(())
+                }
+            ),
+            "so it needs `&self` as its first argument",
+        ),
+        (
+            quote!(
+                async fn b(&self) -> Result<(), E> {
+                    Ok(())
+                }
+            ),
+            "so it takes the same arguments: `x: u8`, and `error: &CallError` after them",
+        ),
+        (
+            quote!(
+                async fn b(&self, x: u8, y: u8, z: u8) -> Result<(), E> {
+                    Ok(())
+                }
+            ),
+            "so it takes the same arguments",
+        ),
+    ] {
+        check(quote!(#[get("/a/{x}")] #[fallback(b)] async fn a(&self, x: u8) -> Result<(), E>; #method), &[expected]);
+    }
+    check(
+        quote!(
+            #[get("/a")]
+            #[fallback(b)]
+            async fn a(&self) -> Result<(), E>;
+            fn b(&self) -> impl Future<Output = Result<(), E>> {
+                async { Ok(()) }
+            }
+        ),
+        &[],
+    );
+}
+
+#[test]
+fn fallbacks_that_lead_back_are_told() {
+    check(
+        quote!(
+            #[get("/a")]
+            #[fallback(b)]
+            async fn a(&self) -> Result<(), E>;
+
+            #[get("/b")]
+            #[fallback(a)]
+            async fn b(&self) -> Result<(), E>;
+        ),
+        &["the fallbacks of `a` lead back to it", "the fallbacks of `b` lead back to it"],
+    );
+}

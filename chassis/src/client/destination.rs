@@ -18,6 +18,7 @@ use super::{
     breaker::BreakerMode,
     config::ClientConfig,
     dependency::{StackReport, Standing, standing},
+    fallback::Fallbacks,
     http::Transport,
 };
 use crate::{
@@ -63,6 +64,7 @@ pub(crate) struct Destination {
     changed: Arc<Notify>,
     live: RwLock<Live>,
     answer_limit: usize,
+    fallbacks: Fallbacks,
     endpoints: watch::Receiver<Resolution>,
     /// Follows the endpoints; aborted when this is dropped.
     _resolver: AbortOnDropHandle<()>,
@@ -93,6 +95,7 @@ impl Destination {
             changed,
             live: RwLock::new(Live::new(config)),
             answer_limit: config.answer_limit.bytes(),
+            fallbacks: Fallbacks::default(),
             endpoints,
             _resolver: resolver,
         })
@@ -189,6 +192,10 @@ impl Transport for Destination {
         request: Request<RequestBody>,
     ) -> Pin<Box<dyn Future<Output = Result<Response<Body>, BoxError>> + Send>> {
         self.stack.send(request)
+    }
+
+    fn fallbacks(&self) -> Option<&Fallbacks> {
+        Some(&self.fallbacks)
     }
 }
 

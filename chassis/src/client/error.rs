@@ -217,6 +217,37 @@ impl CallError {
             || self.problem().is_some_and(RemoteProblem::retry_safe)
     }
 
+    /// Whether another answer may stand in for the one that did not come: the service failed, refused for want of room, could
+    /// not be had, or answered what cannot be understood. Not when the call itself is wrong: an argument that cannot be
+    /// written, or a status from 400 to 499 other than 408 and 429.
+    #[must_use]
+    pub fn may_fall_back(&self) -> bool {
+        match &self.0.what {
+            What::InvalidArgument(_) => false,
+            What::Problem(_) | What::Status { .. } => self.status().is_none_or(|status| {
+                !status.is_client_error()
+                    || matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
+            }),
+            What::NotSent(..)
+            | What::Untouched(_)
+            | What::DeadlineExceeded { .. }
+            | What::BrokenOff { .. }
+            | What::Undecodable { .. }
+            | What::TooLarge { .. } => true,
+        }
+    }
+
+    /// The word under which this service's caller would hear of it.
+    pub(super) fn word(&self) -> &'static str {
+        match &self.0.what {
+            What::InvalidArgument(_) => Cause::Internal.as_str(),
+            What::NotSent(cause, _) => cause.as_str(),
+            What::Untouched(_) => Cause::NoEndpoints.as_str(),
+            What::DeadlineExceeded { .. } => Cause::DeadlineExceeded.as_str(),
+            _ => DEPENDENCY_FAILED,
+        }
+    }
+
     /// Whether an argument could not be written.
     #[must_use]
     pub fn is_invalid_argument(&self) -> bool {

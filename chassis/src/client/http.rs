@@ -12,7 +12,7 @@ use hyper_util::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tower_service::Service;
 
-use super::{body::RequestBody, pool::Tasks};
+use super::{body::RequestBody, fallback::Fallbacks, pool::Tasks};
 use crate::{
     error::{BoxError, Result},
     tls::{self, Alpn, Connector, TlsConfig},
@@ -35,6 +35,11 @@ pub(super) trait Transport: Send + Sync + fmt::Debug {
         &self,
         request: Request<RequestBody>,
     ) -> Pin<Box<dyn Future<Output = Result<Response<Body>, BoxError>> + Send>>;
+
+    /// Where fallbacks are counted; nowhere without a destination's name.
+    fn fallbacks(&self) -> Option<&Fallbacks> {
+        None
+    }
 }
 
 /// A tower service as a transport. Each call has a clone of its own, which is waited for until it is ready.

@@ -63,6 +63,7 @@ pub(crate) mod dependency;
 pub(crate) mod destination;
 mod error;
 mod facts;
+pub(crate) mod fallback;
 pub mod hedge;
 mod http;
 pub mod limit;
@@ -118,6 +119,11 @@ pub use self::{
 ///
 /// The trait's methods become `fn …(&self, …) -> impl Future<Output = …> + Send`; an `async fn` implements them, so a test
 /// can have a stand-in of its own. A method with a body and without a route stays as it is.
+///
+/// `#[fallback(method)]` names another method of the trait that answers when the call fails: one with a body, or another
+/// call. It takes the same arguments, and `error: &CallError` after them if it wants to know, and returns the same. It stands
+/// in for a service that failed or cannot be had ([`CallError::may_fall_back`]), not for one that says that the call is
+/// wrong. Each time is counted as `chassis.client.fallbacks` and told in the log.
 ///
 /// Keys of a route: `timeout = "2s"`, how long the call may take (default: the client's); `idempotent`, a second call does
 /// no harm. Keys of the trait: `version = "v1"` and `path = "/shop"`, put before every path as `/v1/shop`.

@@ -217,6 +217,8 @@ metrics! {
         Development "Endpoints of each destination by the state of their breaker; unreachable when the last attempt found no connection."
     CLIENT_BREAKER_TRANSITIONS "chassis.client.breaker.transitions" Counter "{transition}" [DESTINATION STATE]
         Development "Changes of circuit breakers, by the state they changed to."
+    CLIENT_FALLBACKS "chassis.client.fallbacks" Counter "{call}" [DESTINATION METHOD CAUSE]
+        Development "Calls out that failed and were answered by the fallback of a typed client, by the word of the failure."
     DISCOVERY_STALE "chassis.discovery.stale" Gauge "" [DESTINATION]
         Development "1 while the endpoints of a destination are the last known because their source is away, else 0."
 

@@ -3,6 +3,8 @@
 #[cfg(feature = "testing")]
 mod client;
 #[cfg(feature = "testing")]
+mod client_fallback;
+#[cfg(feature = "testing")]
 mod client_faults;
 mod problem;
 mod service;

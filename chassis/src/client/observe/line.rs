@@ -19,7 +19,7 @@ const LINES_PER_SECOND: u64 = 10;
 
 /// Lets so many lines through in each second, and counts the others.
 #[derive(Debug)]
-pub(super) struct LineBound {
+pub(in crate::client) struct LineBound {
     began: Instant,
     /// The second, and how many lines it has had in the low 16 bits.
     second: AtomicU64,
@@ -34,7 +34,7 @@ impl Default for LineBound {
 
 impl LineBound {
     /// Whether a line may be written now, and how many were not since the last.
-    pub(super) fn admit(&self, now: Instant) -> Option<u64> {
+    pub(in crate::client) fn admit(&self, now: Instant) -> Option<u64> {
         let second = now.saturating_duration_since(self.began).as_secs() << 16;
         let count = |state: u64| {
             let had = if state & !0xffff == second { state & 0xffff } else { 0 };

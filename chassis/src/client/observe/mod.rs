@@ -45,7 +45,7 @@ use std::{
 use http::{HeaderMap, HeaderValue, Request, header};
 use opentelemetry::trace::SpanId;
 
-use self::line::LineBound;
+pub(super) use self::line::LineBound;
 pub use self::{
     attempt::{AttemptFuture, AttemptLayer, AttemptService, AttemptWatch},
     call::{CallFuture, CallLayer, CallService, CallWatch},

@@ -187,6 +187,8 @@ pub(crate) struct ClientLevels {
     pub(crate) budget_exhausted: u64,
     /// Hedges, by whether their answer was used.
     pub(crate) hedges: Vec<(&'static str, u64)>,
+    /// Calls that a fallback answered, by method and cause.
+    pub(crate) fallbacks: Vec<(Arc<str>, &'static str, u64)>,
     /// Changes of breakers, by the new state.
     pub(crate) transitions: Vec<(&'static str, u64)>,
 }
@@ -225,6 +227,18 @@ pub(super) fn observe(metrics: &Metrics, read: impl Fn() -> Vec<ClientLevels> + 
     metrics.observe_counter(&names::CLIENT_HEDGES, counts(attribute::OUTCOME, |of| &of.hedges));
     metrics.observe_counter(&names::CLIENT_BREAKER_TRANSITIONS, counts(attribute::STATE, |of| &of.transitions));
 
+    let fallbacks = Arc::clone(&read);
+    metrics.observe_counter(&names::CLIENT_FALLBACKS, move || {
+        let mut series = Vec::new();
+        for of in fallbacks() {
+            for (method, cause, count) in &of.fallbacks {
+                let mut labels = of.labels(Some((attribute::CAUSE, cause)));
+                labels.push(KeyValue::new(attribute::METHOD, Arc::clone(method)));
+                series.push((labels, *count));
+            }
+        }
+        series
+    });
     let exhausted = Arc::clone(&read);
     metrics.observe_counter(&names::CLIENT_RETRY_BUDGET_EXHAUSTED, move || {
         exhausted().iter().map(|of| (of.labels(None), of.budget_exhausted)).collect()
