@@ -91,6 +91,24 @@ pub(crate) fn command_line(set: &[String], root: &Node, problems: &mut Vec<Confi
     layer
 }
 
+/// Puts one text of a store under its key; `key` is dotted.
+pub(crate) fn set_text(
+    layer: &mut Layer,
+    root: &Node,
+    key: &str,
+    text: &str,
+    origin: Origin,
+    problems: &mut Vec<ConfigProblem>,
+) {
+    match resolve(root, &key.split('.').map(str::to_owned).collect::<Vec<_>>()) {
+        Ok(path) => insert(layer, root, &path, text, key, origin, problems),
+        Err(known) => {
+            let candidates = [known, super::explain::paths(root)].concat();
+            problems.push(unknown(key, Some(origin), &candidates, "delete it, or see the keys with `config print --default`"));
+        }
+    }
+}
+
 fn unknown(name: &str, origin: Option<Origin>, candidates: &[String], otherwise: &str) -> ConfigProblem {
     let message = match nearest(name, candidates.iter().map(String::as_str)) {
         Some(near) => format!("unknown; did you mean {near}?"),
@@ -138,10 +156,12 @@ fn insert(
             _ => {
                 let message = match table.fields.first() {
                     Some(field) => {
-                        format!(
-                            "is a table; set its keys, such as {}",
-                            variable(&format!("{}.{}", path.join("."), field.name))
-                        )
+                        let key = format!("{}.{}", path.join("."), field.name);
+                        let key = match &origin {
+                            Origin::Environment(_) => variable(&key),
+                            _ => key,
+                        };
+                        format!("is a table; set its keys, such as {key}")
                     }
                     None => "is a table, expected { key = value }".to_owned(),
                 };

@@ -19,8 +19,10 @@ pub enum Origin {
         /// The line, counted from 1.
         line: Option<usize>,
     },
-    /// A store outside of the process, such as `consul kv config/orders`.
+    /// A document in a store outside of the process, and the line in it: `consul kv config/orders/config.toml:3`.
     Remote(String),
+    /// One key of such a store, which holds plain text: `consul kv config/orders/http/request_timeout`.
+    RemoteKey(String),
     /// An environment variable.
     Environment(String),
     /// `--set` with this key.
@@ -30,7 +32,7 @@ pub enum Origin {
 impl Origin {
     /// Whether values from here are plain text, whose type the schema decides.
     pub(crate) fn is_text(&self) -> bool {
-        matches!(self, Self::Environment(_) | Self::CommandLine(_))
+        matches!(self, Self::RemoteKey(_) | Self::Environment(_) | Self::CommandLine(_))
     }
 
     /// Whether values from here are built in.
@@ -46,7 +48,7 @@ impl fmt::Display for Origin {
             Self::ProfileDefault(profile) => write!(f, "built-in default of profile {profile}"),
             Self::File { path, line: Some(line) } => write!(f, "{}:{line}", path.display()),
             Self::File { path, line: None } => write!(f, "{}", path.display()),
-            Self::Remote(name) => f.write_str(name),
+            Self::Remote(name) | Self::RemoteKey(name) => f.write_str(name),
             Self::Environment(name) => write!(f, "environment {name}"),
             Self::CommandLine(key) => write!(f, "command line --set {key}"),
         }

@@ -47,6 +47,7 @@ mod error;
 mod explain;
 mod last_net;
 mod reload;
+mod remote;
 mod schema;
 mod secret;
 mod source;
@@ -64,6 +65,7 @@ use serde_json::{Map, Value};
 pub use error::{ConfigErrors, ConfigProblem, Origin};
 pub use explain::{Entry, KeyDoc};
 pub use reload::{Outcome, ReloadPlan, ReloadStatus, Watcher};
+pub use remote::{LocalOnly, Remote, RemoteText};
 pub use schema::{Opaque, Schema};
 pub use secret::Secret;
 pub use source::Sources;
@@ -156,6 +158,33 @@ impl Schema {
             }),
             _ => Err(ConfigErrors::new(checked.problems)),
         }
+    }
+
+    /// Reads one section alone, before the whole can be read: what a remote store needs to be found, for example. Mistakes in
+    /// other sections are not looked at; `sources.remote` counts as far as it is there.
+    ///
+    /// # Errors
+    ///
+    /// All mistakes of the section.
+    pub fn peek<T: DeserializeOwned>(
+        &self,
+        defaults: &Defaults,
+        sources: &Sources,
+        section: &str,
+    ) -> Result<T, ConfigErrors> {
+        let mut layers = defaults.layers(&sources.profile);
+        layers.extend(sources.layers(&self.root, &mut Vec::new(), &mut Vec::new()));
+        let checked = check::check(&self.root, &layers, sources, "");
+        let mut problems: Vec<_> =
+            checked.problems.into_iter().filter(|problem| source::is_below(&problem.key, section)).collect();
+        let found = checked.tree.get(section).cloned().unwrap_or_else(|| Value::Object(Map::new()));
+        match serde_json::from_value(found) {
+            Ok(value) if problems.is_empty() => return Ok(value),
+            Ok(_) => {}
+            // Without the text of serde, which shows values.
+            Err(_) => problems.push(ConfigProblem::new(section, "a value in this table is refused by its type", None)),
+        }
+        Err(ConfigErrors::new(problems))
     }
 }
 

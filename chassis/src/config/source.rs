@@ -17,6 +17,7 @@ use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use super::{
     env,
     error::{ConfigProblem, Origin},
+    remote::{LocalOnly, Remote},
     schema::Node,
 };
 
@@ -36,8 +37,10 @@ pub struct Sources {
     pub files: Vec<PathBuf>,
     /// The profile, default `dev`.
     pub profile: String,
-    /// Layers between the files and the environment, later ones win; for stores outside of the process.
-    pub remote: Vec<(Origin, serde_json::Value)>,
+    /// What stores outside of the process say, between the files and the environment; later ones win.
+    pub remote: Vec<Remote>,
+    /// What such stores may not set.
+    pub local_only: Vec<LocalOnly>,
     /// The environment of the process.
     pub env: Vec<(String, String)>,
     /// Standard variables and the key each sets, just below the `CHASSIS_` variables: `("RUST_LOG", "log.filter")`.
@@ -56,6 +59,7 @@ impl Default for Sources {
             files: Vec::new(),
             profile: DEFAULT_PROFILE.into(),
             remote: Vec::new(),
+            local_only: Vec::new(),
             env: Vec::new(),
             standard: Vec::new(),
             not_keys: Vec::new(),
@@ -108,7 +112,9 @@ impl Sources {
                 }));
             }
         }
-        layers.extend(self.remote.iter().map(|(origin, value)| Layer::of_json(origin.clone(), value)));
+        for remote in &self.remote {
+            layers.extend(remote.layers(root, &self.local_only, problems));
+        }
         layers.push(env::standard(self, root, problems));
         layers.push(env::prefixed(self, root, problems));
         layers.push(env::command_line(&self.set, root, problems));
@@ -178,6 +184,19 @@ impl Layer {
         }
     }
 
+    /// Takes out a key, or a table with all below it.
+    pub(crate) fn remove(&mut self, path: &str) {
+        let mut names: Vec<&str> = path.split('.').collect();
+        let Some(last) = names.pop() else { return };
+        let mut dict = &mut self.values;
+        for name in names {
+            let Some(Value::Dict(_, next)) = dict.get_mut(name) else { return };
+            dict = next;
+        }
+        dict.remove(last);
+        self.places.retain(|key, _| !is_below(key, path));
+    }
+
     /// The part of this layer below one key, as a layer of its own.
     pub(crate) fn section(&self, key: &str) -> Self {
         let values = self.values.get(key).and_then(Value::as_dict).cloned().unwrap_or_default();
@@ -234,25 +253,25 @@ fn file(path: &Path, required: bool, read: &mut Vec<Watched>) -> Result<Option<L
         }
     };
     let text = String::from_utf8(contents).map_err(|_| "is not UTF-8 text; save it as UTF-8".to_owned())?;
-    parse(&text, path).map(Some)
+    parse(&text, |line| Origin::File { path: path.to_owned(), line }).map(Some)
 }
 
-/// TOML text as a layer, each key with its line.
-fn parse(text: &str, path: &Path) -> Result<Layer, String> {
+/// TOML text as a layer, each key with its line; `place` makes the origin of a line, or of the whole.
+pub(super) fn parse(text: &str, place: impl Fn(Option<usize>) -> Origin) -> Result<Layer, String> {
     let line = |offset: usize| 1 + text[..offset.min(text.len())].matches('\n').count();
     let node: Toml = toml::from_str(text).map_err(|error| {
         // Only the message: the error's full text quotes the line, and that may hold a secret.
-        let place = error.span().map(|span| {
+        let at = error.span().map(|span| {
             let start = text[..span.start.min(text.len())].rfind('\n').map_or(0, |at| at + 1);
             let column = 1 + text[start..span.start.min(text.len())].chars().count();
             format!("line {}, column {column}: ", line(span.start))
         });
-        format!("{}not TOML: {}", place.unwrap_or_default(), error.message().replace('\n', ", "))
+        format!("{}not TOML: {}", at.unwrap_or_default(), error.message().replace('\n', ", "))
     })?;
-    let mut layer = Layer::new(Origin::File { path: path.to_owned(), line: None });
+    let mut layer = Layer::new(place(None));
     let mut places = BTreeMap::new();
     if let Value::Dict(_, values) = node.value("", &mut |key, at| {
-        places.insert(key, Origin::File { path: path.to_owned(), line: Some(line(at)) });
+        places.insert(key, place(Some(line(at))));
     }) {
         layer.values = values;
     }
@@ -359,8 +378,12 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
+    fn parse(text: &str) -> Result<Layer, String> {
+        super::parse(text, |line| Origin::File { path: "a.toml".into(), line })
+    }
+
     fn line_of(text: &str, key: &str) -> String {
-        parse(text, Path::new("a.toml")).unwrap().origin_at(key).to_string()
+        parse(text).unwrap().origin_at(key).to_string()
     }
 
     #[test]
@@ -376,13 +399,13 @@ mod tests {
 
     #[test]
     fn a_date_is_text() {
-        let layer = parse("day = 2026-01-02\n", Path::new("a.toml")).unwrap();
+        let layer = parse("day = 2026-01-02\n").unwrap();
         assert_eq!(layer.values["day"].as_str(), Some("2026-01-02"));
     }
 
     #[test]
     fn a_syntax_error_has_line_and_column_and_quotes_nothing() {
-        let error = parse("a = 1\npassword = hunter2\n", Path::new("a.toml")).err().unwrap();
+        let error = parse("a = 1\npassword = hunter2\n").err().unwrap();
         assert!(error.starts_with("line 2, column 12: not TOML: "), "{error}");
         assert!(!error.contains("hunter2"), "{error}");
     }

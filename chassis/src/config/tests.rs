@@ -252,10 +252,7 @@ fn later_layers_win_key_by_key_and_keep_their_origin() {
     );
     let dev = folder.write("dev.toml", "[http]\nserver_name = \"dev\"\nhosts = [\"c\"]\nlimit = 2\n");
     let sources = Sources {
-        remote: vec![(
-            Origin::Remote("consul kv config/orders".into()),
-            json!({ "http": { "limit": 3, "ports": [7] } }),
-        )],
+        remote: vec![store("orders", &[("http.limit", "3"), ("http.ports", "7")], "")],
         env: pairs(&[
             ("CHASSIS_HTTP__LIMIT", "4"),
             ("CHASSIS_LOG__FORMAT", "text"),
@@ -282,7 +279,7 @@ fn later_layers_win_key_by_key_and_keep_their_origin() {
         ("http.server_name", format!("{dev}:2")),
         ("http.hosts", format!("{dev}:3")),
         ("http.limit", "command line --set http.limit".into()),
-        ("http.ports", "consul kv config/orders".into()),
+        ("http.ports", "store orders/http.ports".into()),
         ("http.address", "built-in default".into()),
         ("shutdown.drain_delay", "built-in default of profile dev".into()),
         ("log.format", "environment CHASSIS_LOG__FORMAT".into()),
@@ -290,6 +287,84 @@ fn later_layers_win_key_by_key_and_keep_their_origin() {
     ] {
         assert_eq!(loaded.origin(key).unwrap().to_string(), origin, "{key}");
     }
+}
+
+/// A place of a store with single keys and, when there is text in it, a document.
+fn store(name: &str, keys: &[(&str, &str)], document: &str) -> Remote {
+    let text = |key: &str, at: &str, text: &str| RemoteText {
+        key: key.into(),
+        name: format!("store {name}/{at}"),
+        text: text.into(),
+    };
+    Remote {
+        name: format!("store {name}/"),
+        keys: keys.iter().map(|(key, value)| text(key, key, value)).collect(),
+        documents: Some(document).filter(|text| !text.is_empty()).map(|it| text("", "doc.toml", it)).into_iter().collect(),
+        problems: Vec::new(),
+    }
+}
+
+#[test]
+fn a_store_says_texts_and_documents_and_each_value_names_its_place() {
+    let remote = vec![
+        store("all", &[("http.workers", "3"), ("http.banner", "00123")], "[http]\nworkers = 2\nlimit = 9\n"),
+        store(
+            "orders",
+            &[("http.hosts", "a, b"), ("http.compress", "true"), ("http.limit", ""), ("clients.stock.url", "http://s")],
+            "[log]\nfilter = \"debug\"\n",
+        ),
+    ];
+    let env = pairs(&[("CHASSIS_HTTP__COMPRESS", "false")]);
+    let loaded = load(&Sources { dir: "no-such-folder".into(), remote, env, ..Sources::default() }).unwrap();
+    let http = &loaded.value().http;
+    assert_eq!((http.workers, http.banner.as_str(), http.limit), (3, "00123", None), "a single key wins; text stays text");
+    assert_eq!((http.hosts.as_slice(), http.compress), (["a".to_owned(), "b".to_owned()].as_slice(), false));
+    for (key, origin) in [
+        ("http.workers", "store all/http.workers"),
+        ("http.hosts", "store orders/http.hosts"),
+        ("http.compress", "environment CHASSIS_HTTP__COMPRESS"),
+        ("log.filter", "store orders/doc.toml:2"),
+        ("clients.stock.url", "store orders/clients.stock.url"),
+    ] {
+        assert_eq!(loaded.origin(key).unwrap().to_string(), origin, "{key}");
+    }
+}
+
+#[test]
+fn every_mistake_in_a_store_is_told_with_its_place() {
+    let unreadable = ConfigProblem::new("log.filter", "is not UTF-8 text", Some(Origin::RemoteKey("store b/log.filter".into())));
+    let remote = vec![
+        store("a", &[("http.limit", "many"), ("htp.limit", "1"), ("http", "x"), ("log", "x")], "[http]\nlimits = 1\n"),
+        Remote { problems: vec![unreadable], ..store("b", &[("tls.key", "hunter2"), ("tls.cert", "1")], "[log\n") },
+    ];
+    let local_only = vec![LocalOnly { key: "tls".into(), reason: "set it in a file".into() }];
+    let errors = load(&Sources { dir: "no-such-folder".into(), remote, local_only, ..Sources::default() }).unwrap_err();
+    let told = errors.to_string();
+    for line in [
+        "http.limit: found \"many\", expected ",
+        "(store a/http.limit)",
+        "htp.limit: unknown; did you mean http.limit? (store a/htp.limit)",
+        "http: is a table; set its keys, such as http.address (store a/http)",
+        "http.limits: unknown key; did you mean http.limit? (store a/doc.toml:2)",
+        "store b/doc.toml: line 1, column 5: not TOML",
+        "log.filter: is not UTF-8 text (store b/log.filter)",
+        "tls.key: cannot be set here: set it in a file (store b/tls.key)",
+        "tls.cert: cannot be set here: set it in a file (store b/tls.cert)",
+    ] {
+        assert!(told.contains(line), "{line}\n{told}");
+    }
+    assert!(!told.contains("hunter2"), "{told}");
+}
+
+#[test]
+fn a_section_is_read_alone_whatever_is_wrong_elsewhere() {
+    let env = pairs(&[("CHASSIS_HTTP__LIMIT", "many"), ("CHASSIS_LOG__FILTER", "debug")]);
+    let sources = Sources { dir: "no-such-folder".into(), env, ..Sources::default() };
+    let log: Log = Schema::of::<Root>().peek(&defaults(), &sources, "log").unwrap();
+    assert_eq!(log.filter, "debug");
+    let errors = Schema::of::<Root>().peek::<Http>(&defaults(), &sources, "http").unwrap_err();
+    assert_eq!(errors.0.len(), 1);
+    assert!(errors.to_string().contains("http.limit: found \"many\""), "{errors}");
 }
 
 #[test]

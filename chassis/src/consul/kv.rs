@@ -1,0 +1,435 @@
+//! Settings from Consul's key-value store: read at start, followed while the service runs.
+//!
+//! Four folders ("contexts"), the later ones win, as Spring Cloud Consul has them: `<prefix>/application/`,
+//! `<prefix>/application,<profile>/`, `<prefix>/<service>/`, `<prefix>/<service>,<profile>/`. One key for each setting
+//! (`config/orders/http/request_timeout`, plain text), and one key `config.toml` in each folder that holds a document.
+//!
+//! Each folder is followed by a blocking query of its own, so that a token needs to read no other folder and a change
+//! elsewhere moves no bytes. Within a folder a change is seen whole; changes of two folders at once are put together when
+//! they come within [`SETTLE`].
+
+use std::{sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use http::StatusCode;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use tokio::{
+    sync::{Notify, mpsc},
+    task::JoinSet,
+    time::Instant,
+};
+
+use super::{Consul, ConsulAnswer, ConsulConfig, ConsulError, Cursor};
+use crate::{
+    config::{self, ConfigProblem, LocalOnly, Origin, Remote, RemoteText},
+    error::{Error, Result},
+    health::Reporter,
+};
+
+/// How long Consul holds a query when nothing changes. Chosen: Spring waits 55 s; a frozen agent is noticed after this and
+/// a little more.
+const WAIT: Duration = Duration::from_secs(30);
+/// How long a change waits for others, so that a transaction over two folders is taken over as one. Chosen: two answers
+/// that were released by one write arrive within milliseconds.
+const SETTLE: Duration = Duration::from_millis(100);
+/// The document of a folder.
+const DOCUMENT: &str = "config.toml";
+/// The folder of all services, as Spring Cloud Consul calls it.
+const SHARED: &str = "application";
+/// What a path may hold as it is.
+const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+
+/// What the store may not say: it would have to be known before the store can be read.
+pub(crate) fn local_only() -> Vec<LocalOnly> {
+    let only = |key: &str, reason: &str| LocalOnly { key: key.to_owned(), reason: reason.to_owned() };
+    vec![
+        only("consul", "it says where this store is; set it in a file, a CHASSIS_CONSUL__… variable or with --set"),
+        only(
+            "service.name",
+            "it names the folder that is read here; set it in a file, CHASSIS_SERVICE__NAME or with --set",
+        ),
+    ]
+}
+
+/// The settings in the store. Its folders are read by [`fetch`](Self::fetch), and then followed by [`follow`](Self::follow).
+pub(crate) struct Kv {
+    config: ConsulConfig,
+    folders: Vec<Folder>,
+    layers: Layers,
+}
+
+/// What the store said last, lowest layer first. Cheap to clone; all clones are the same.
+#[derive(Clone, Default)]
+pub(crate) struct Layers(Arc<ArcSwap<Vec<Remote>>>);
+
+impl Layers {
+    pub(crate) fn now(&self) -> Vec<Remote> {
+        self.0.load().as_ref().clone()
+    }
+}
+
+struct Folder {
+    /// `config/orders/`
+    path: String,
+    cursor: Cursor,
+    /// What it said last.
+    body: Option<Bytes>,
+    /// Why it could not be read the last time.
+    failed: Option<String>,
+}
+
+impl Kv {
+    /// The folders of a service in a profile. Nothing is asked yet.
+    pub(crate) fn new(config: &ConsulConfig, service: &str, profile: &str) -> Self {
+        let folder = |path| Folder { path, cursor: Cursor::new(), body: None, failed: None };
+        let folders = folders(&config.kv.prefix, service, profile).into_iter().map(folder).collect();
+        Self { config: config.clone(), folders, layers: Layers::default() }
+    }
+
+    /// What the store said last.
+    pub(crate) fn layers(&self) -> Layers {
+        self.layers.clone()
+    }
+
+    /// Reads all folders, asking again while Consul does not answer, for at most `limit`.
+    ///
+    /// # Errors
+    /// Settings that make no client (78); no answer in time, or one that asking again does not change (69).
+    pub(crate) async fn fetch(&mut self, limit: Duration) -> Result<()> {
+        let consul = Consul::new(&self.config)?;
+        let end = Instant::now() + limit;
+        for place in 0..self.folders.len() {
+            let folder = &mut self.folders[place];
+            let path = folder.query();
+            loop {
+                // Without an index the answer comes at once; the wait is only the longest that it may take.
+                let left = end.saturating_duration_since(Instant::now());
+                let asked = tokio::time::timeout_at(end, consul.blocking(&path, &mut folder.cursor, left)).await;
+                match asked {
+                    Ok(Ok(answer)) => {
+                        folder.failed = None;
+                        folder.body = answer.map(|answer| body(&answer));
+                        break;
+                    }
+                    Ok(Err(error)) => {
+                        let hopeless = is_hopeless(&error);
+                        folder.failed = Some(error.to_string());
+                        if hopeless {
+                            return Err(self.unread(place, None));
+                        }
+                    }
+                    Err(_) => return Err(self.unread(place, Some(limit))),
+                }
+            }
+        }
+        self.publish();
+        Ok(())
+    }
+
+    /// The refusal to go on without the settings of a folder.
+    fn unread(&mut self, place: usize, waited: Option<Duration>) -> Error {
+        let folder = &mut self.folders[place];
+        let why = folder.failed.get_or_insert_with(|| "no answer".to_owned());
+        let waited = waited.map(|limit| format!(" within {}", config::Duration(limit))).unwrap_or_default();
+        Error::unavailable(format!(
+            "consul.kv: found no settings from Consul at {}{waited} ({why}), expected those of {}; start the agent, correct \
+             consul.address or consul.token, or set consul.kv.required = false (CHASSIS_CONSUL__KV__REQUIRED=false) to \
+             start without",
+            self.config.address, folder.path,
+        ))
+    }
+
+    /// Makes the layers of what the folders said.
+    fn publish(&self) {
+        let layers = self.folders.iter().filter_map(|folder| Some(layer(&folder.path, folder.body.as_ref()?)));
+        self.layers.0.store(Arc::new(layers.collect()));
+    }
+
+    /// Follows the store for ever: a change is put into [`layers`](Self::layers) and `reload` is told. While Consul is away
+    /// the last values stay, and the check is degraded.
+    ///
+    /// Cancel safe: its queries end with it.
+    pub(crate) async fn follow(mut self, reload: Arc<Notify>, health: Reporter) {
+        // Anew, because connections belong to the runtime that they were made in.
+        let Ok(consul) = Consul::new(&self.config) else { return };
+        self.tell(&health);
+        let (sender, mut answers) = mpsc::channel(self.folders.len().max(1));
+        let mut queries = JoinSet::new();
+        for (place, folder) in self.folders.iter_mut().enumerate() {
+            let query = ask(consul.clone(), folder.query(), std::mem::take(&mut folder.cursor), place, sender.clone());
+            queries.spawn(query);
+        }
+        drop(sender);
+        let mut settled: Option<Instant> = None;
+        loop {
+            let settle = async {
+                match settled {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                answer = answers.recv() => {
+                    let Some((place, answer)) = answer else { return };
+                    if self.take(place, answer) {
+                        settled = settled.or_else(|| Some(Instant::now() + SETTLE));
+                    }
+                    self.tell(&health);
+                }
+                () = settle => {
+                    settled = None;
+                    self.publish();
+                    reload.notify_one();
+                }
+            }
+        }
+    }
+
+    /// Takes in an answer; says whether the folder changed.
+    fn take(&mut self, place: usize, answer: Result<Option<Bytes>, String>) -> bool {
+        let folder = &mut self.folders[place];
+        match answer {
+            Err(why) => {
+                folder.failed = Some(why);
+                false
+            }
+            Ok(body) => {
+                folder.failed = None;
+                // Consul answers for a folder with nothing in it whenever any key changes.
+                body.is_some_and(|body| folder.body.replace(body.clone()).as_ref() != Some(&body))
+            }
+        }
+    }
+
+    fn tell(&self, health: &Reporter) {
+        match self.folders.iter().find_map(|folder| Some((&folder.path, folder.failed.as_ref()?))) {
+            Some((path, why)) => {
+                health.degraded(format!("{path} cannot be read, the last values stay in effect: {why}"));
+            }
+            None => health.up(),
+        }
+    }
+}
+
+/// Follows one folder until nobody listens.
+async fn ask(
+    consul: Consul,
+    path: String,
+    mut cursor: Cursor,
+    place: usize,
+    answers: mpsc::Sender<(usize, Result<Option<Bytes>, String>)>,
+) {
+    loop {
+        let answer = consul.blocking(&path, &mut cursor, WAIT).await;
+        let answer = answer.map(|answer| answer.map(|answer| body(&answer))).map_err(|error| error.to_string());
+        if answers.send((place, answer)).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// What an answer holds; nothing when there is no such folder.
+fn body(answer: &ConsulAnswer) -> Bytes {
+    if answer.status == StatusCode::NOT_FOUND { Bytes::new() } else { answer.body.clone() }
+}
+
+/// Whether asking again cannot help: Consul understood, and refuses.
+fn is_hopeless(error: &ConsulError) -> bool {
+    matches!(error, ConsulError::Refused { status, .. } if status.is_client_error() && *status != StatusCode::TOO_MANY_REQUESTS)
+}
+
+impl Folder {
+    fn query(&self) -> String {
+        format!("/v1/kv/{}?recurse", utf8_percent_encode(&self.path, PATH))
+    }
+}
+
+/// The folders, lowest first.
+fn folders(prefix: &str, service: &str, profile: &str) -> Vec<String> {
+    let prefix = prefix.trim_matches('/');
+    let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
+    let of = |name: &str| [format!("{prefix}{name}/"), format!("{prefix}{name},{profile}/")];
+    let mut folders: Vec<_> = of(SHARED).into();
+    if service != SHARED {
+        folders.extend(of(service));
+    }
+    folders
+}
+
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Pair {
+    key: String,
+    value: Option<String>,
+}
+
+/// A folder as a layer of the configuration.
+fn layer(folder: &str, body: &[u8]) -> Remote {
+    let mut layer = Remote { name: format!("consul kv {folder}"), ..Remote::default() };
+    let mut problem = |key: &str, message: &str, origin: String| {
+        layer.problems.push(ConfigProblem::new(key, message, Some(Origin::RemoteKey(origin))));
+    };
+    if body.is_empty() {
+        return layer;
+    }
+    let Ok(pairs) = serde_json::from_slice::<Vec<Pair>>(body) else {
+        problem("consul.kv", "found an answer that cannot be read, expected a list of keys", layer.name.clone());
+        return layer;
+    };
+    for Pair { key: full, value } in pairs {
+        let Some(key) = full.strip_prefix(folder) else { continue };
+        // What Consul's web page makes of a folder.
+        if key.is_empty() || key.ends_with('/') {
+            continue;
+        }
+        let name = format!("consul kv {full}");
+        let dotted = key.replace('/', ".");
+        let text = decoded(&value.unwrap_or_default()).and_then(|bytes| String::from_utf8(bytes).ok());
+        let Some(mut text) = text else {
+            problem(&dotted, "is not UTF-8 text; write the value as UTF-8", name);
+            continue;
+        };
+        if key == DOCUMENT {
+            layer.documents.push(RemoteText { key: String::new(), name, text });
+            continue;
+        }
+        // `consul kv put key @file` brings the newline of the file along, as secrets in files do.
+        if text.ends_with('\n') {
+            text.pop();
+            if text.ends_with('\r') {
+                text.pop();
+            }
+        }
+        layer.keys.push(RemoteText { key: dotted, name, text });
+    }
+    // A table's own key comes before those below it.
+    layer.keys.sort_by(|a, b| a.key.cmp(&b.key));
+    layer
+}
+
+/// Base64 (RFC 4648 §4, padded), as Consul sends values; none when it is not.
+pub(super) fn decoded(text: &str) -> Option<Vec<u8>> {
+    let text = text.trim_end_matches('=');
+    let mut out = Vec::with_capacity(text.len() * 3 / 4);
+    let (mut bits, mut held) = (0_u32, 0_u32);
+    for c in text.bytes() {
+        let six = match c {
+            b'A'..=b'Z' => c - b'A',
+            b'a'..=b'z' => c - b'a' + 26,
+            b'0'..=b'9' => c - b'0' + 52,
+            b'+' => 62,
+            b'/' => 63,
+            _ => return None,
+        };
+        bits = (bits << 6) | u32::from(six);
+        held += 6;
+        if held >= 8 {
+            held -= 8;
+            out.push((bits >> held) as u8);
+            bits &= (1 << held) - 1;
+        }
+    }
+    // A lone character at the end says no byte, and what is left over is zero.
+    (held < 6 && bits == 0).then_some(out)
+}
+
+/// Base64 as Consul's transactions want values.
+pub(super) fn encoded(bytes: &[u8]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for chunk in bytes.chunks(3) {
+        let byte = |n: usize| u32::from(chunk.get(n).copied().unwrap_or_default());
+        let bits = (byte(0) << 16) | (byte(1) << 8) | byte(2);
+        for n in 0..4 {
+            let six = (bits >> (18 - 6 * n)) & 63;
+            out.push(if n <= chunk.len() { char::from(ALPHABET[six as usize]) } else { '=' });
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_folders_are_those_of_spring_cloud_consul_and_the_service_wins_over_all() {
+        assert_eq!(
+            folders("/config/", "orders", "prod"),
+            ["config/application/", "config/application,prod/", "config/orders/", "config/orders,prod/"]
+        );
+        assert_eq!(folders("", "application", "dev"), ["application/", "application,dev/"]);
+        let kv = Kv::new(&ConsulConfig::default(), "orders", "dev");
+        assert_eq!(kv.folders[1].query(), "/v1/kv/config/application%2Cdev/?recurse");
+    }
+
+    fn pair(key: &str, value: &[u8]) -> serde_json::Value {
+        serde_json::json!({ "Key": key, "Value": encoded(value), "Session": null, "LockIndex": 0 })
+    }
+
+    #[test]
+    fn a_folder_is_read_key_by_key_and_what_cannot_be_read_is_named() {
+        let pairs = serde_json::json!([
+            pair("config/orders/http/request_timeout", b"5s\n"),
+            { "Key": "config/orders/http/", "Value": null },
+            { "Key": "config/orders/admin/token", "Value": null },
+            pair("config/orders/config.toml", b"[log]\nfilter = \"debug\"\n"),
+            pair("config/orders/app/name", &[0xff]),
+            pair("config/orders/app.size", b"3"),
+        ]);
+        let read = layer("config/orders/", pairs.to_string().as_bytes());
+        let keys: Vec<_> = read.keys.iter().map(|text| (text.key.as_str(), text.text.as_str())).collect();
+        assert_eq!(keys, [("admin.token", ""), ("app.size", "3"), ("http.request_timeout", "5s")]);
+        assert_eq!(read.keys[2].name, "consul kv config/orders/http/request_timeout");
+        assert_eq!(read.documents.len(), 1);
+        assert_eq!(read.documents[0].text, "[log]\nfilter = \"debug\"\n");
+        let problems: Vec<_> = read.problems.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            problems,
+            ["app.name: is not UTF-8 text; write the value as UTF-8 (consul kv config/orders/app/name)"]
+        );
+    }
+
+    #[test]
+    fn an_empty_folder_says_nothing_and_an_answer_that_is_none_is_a_mistake() {
+        let empty = layer("config/orders/", b"");
+        assert!(empty.keys.is_empty() && empty.problems.is_empty());
+        assert_eq!(layer("config/orders/", b"<html>").problems.len(), 1);
+    }
+
+    #[test]
+    fn only_a_change_of_what_a_folder_says_is_news() {
+        let mut kv = Kv::new(&ConsulConfig::default(), "orders", "dev");
+        let said = |text: &'static str| Ok(Some(Bytes::from_static(text.as_bytes())));
+        assert!(kv.take(0, said("a")));
+        assert!(!kv.take(0, said("a")), "the index moved, the values did not");
+        assert!(!kv.take(0, Ok(None)));
+        assert!(!kv.take(0, Err("away".to_owned())));
+        assert_eq!(kv.folders[0].body.as_deref(), Some(&b"a"[..]), "the last values stay");
+        assert!(kv.take(0, said("")), "a deletion is a change");
+        assert_eq!(kv.folders[0].failed, None);
+    }
+
+    #[test]
+    fn values_are_decoded_as_rfc_4648_has_it() {
+        for (text, bytes) in [("", ""), ("Zg==", "f"), ("Zm8=", "fo"), ("Zm9v", "foo"), ("Zm9vYg==", "foob")] {
+            assert_eq!(decoded(text).as_deref(), Some(bytes.as_bytes()), "{text}");
+            assert_eq!(encoded(bytes.as_bytes()), text);
+        }
+        for wrong in ["A", "Zg-=", "Zh==", "ü"] {
+            assert_eq!(decoded(wrong), None, "{wrong}");
+        }
+        let all: Vec<u8> = (0..=255).collect();
+        assert_eq!(decoded(&encoded(&all)), Some(all));
+    }
+
+    #[test]
+    fn a_refusal_is_not_asked_again_and_a_cluster_without_a_leader_is() {
+        let refused = |status| ConsulError::Refused { call: String::new(), status, message: String::new() };
+        assert!(is_hopeless(&refused(StatusCode::FORBIDDEN)));
+        assert!(!is_hopeless(&refused(StatusCode::INTERNAL_SERVER_ERROR)));
+        assert!(!is_hopeless(&refused(StatusCode::TOO_MANY_REQUESTS)));
+    }
+}
