@@ -69,6 +69,7 @@ pub mod fallback;
 mod grpc_only;
 pub mod health;
 pub mod host;
+pub mod leader;
 pub mod observe;
 pub mod problem;
 pub mod reject;

@@ -10,6 +10,8 @@ mod consul_blocking;
 mod consul_registration;
 mod consul_scale;
 mod consul_watch;
+mod consul_kv;
+mod consul_leader;
 mod deadline_grpc;
 mod deadline_http;
 mod discovery_dns;

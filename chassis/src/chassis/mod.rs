@@ -4,8 +4,10 @@
 //! run, the listeners, ready. Stop: not ready, drain delay, no new work, grace, background tasks, hooks, flush.
 
 mod clients;
+mod lead;
 mod process;
 mod reload;
+mod remote;
 mod serve;
 
 use std::{
@@ -27,14 +29,17 @@ use tonic::{
     service::{Routes as GrpcRoutes, RoutesBuilder},
 };
 
+use lead::Leaders;
 pub use process::{ended, main};
 pub(crate) use reload::load;
+pub(crate) use remote::{Need, fetch, section};
 
 use crate::{
     cli::{self, Command},
     coherence::{self, Conflict, GrpcSource},
     config::{Loaded, Sources},
     discovery::{Progress, ProgressState},
+    consul::kv::Kv,
     error::{Error, Result},
     health::{Check, CheckOptions, Registry},
     identity::{BuildInfo, Identity},
@@ -42,7 +47,7 @@ use crate::{
     problem,
     server::BoundAddress,
     service::{GrpcRoutes as Rpcs, IntoRoutes, RouteInfo},
-    settings::{NoSettings, Settings},
+    settings::{NoSettings, ServiceConfig, Settings},
     shutdown::{PhaseOwner, Shutdown},
     tasks::{Policy, Tasks},
     telemetry::{
@@ -61,6 +66,7 @@ struct Core {
     identity: Identity,
     telemetry: Arc<Telemetry>,
     health: Registry,
+    leaders: Leaders,
     tasks: Tasks,
     reload: Arc<Notify>,
     serving: AtomicBool,
@@ -123,6 +129,8 @@ pub struct Chassis<S = NoSettings> {
     settings: Loaded<Settings>,
     settings_in_effect: watch::Sender<Loaded<Settings>>,
     sources: Sources,
+    /// Settings that are followed in Consul.
+    pub(crate) kv: Option<Kv>,
     router: Router,
     routes: Vec<RouteInfo>,
     grpc: Option<RoutesBuilder>,
@@ -171,13 +179,34 @@ where
     /// ```
     ///
     /// # Errors
-    /// Exit code 78 with every mistake of the configuration at once.
+    /// Exit code 78 with every mistake of the configuration at once. That `consul.kv.enabled` is set is one of them: this
+    /// function waits for nobody, so it cannot read settings from Consul; [`Chassis::with_remote_settings`] does.
     pub fn new(build: BuildInfo, sources: Sources) -> Result<Self> {
         let sources = cli::with_standard_variables(sources);
         tokio::runtime::Handle::try_current()
             .map_err(|error| Error::internal("Chassis::new must run inside a tokio runtime").caused_by(error))?;
         let loaded = load::<S>(&sources)?;
+        if loaded.0.value().consul.kv.enabled {
+            return Err(Error::config(
+                "consul.kv.enabled: found true, but Chassis::new cannot wait for Consul; call \
+                 Chassis::with_remote_settings(build, sources).await in main, or set consul.kv.enabled = false",
+            ));
+        }
         Self::build(build, sources, loaded, None)
+    }
+
+    /// As [`Chassis::new`], and reads the settings in Consul's key-value store when `consul.kv.enabled` is set; they are
+    /// followed while the service runs. `#[chassis::main]` does this by itself.
+    ///
+    /// # Errors
+    /// Exit code 78 with every mistake of the configuration at once; 69 when `consul.kv.required` is set and Consul does not
+    /// answer within `consul.kv.wait`.
+    pub async fn with_remote_settings(build: BuildInfo, sources: Sources) -> Result<Self> {
+        let (sources, kv) = fetch(&build, cli::with_standard_variables(sources), Need::AsConfigured).await?;
+        let loaded = load::<S>(&sources)?;
+        let mut chassis = Self::build(build, sources, loaded, None)?;
+        chassis.kv = kv;
+        Ok(chassis)
     }
 
     /// `output` takes the place of standard output.
@@ -189,20 +218,7 @@ where
     ) -> Result<Self> {
         let app = Arc::new(settings.section::<S>("app").map_err(|errors| Error::config(errors.to_string()))?);
         let config = settings.value();
-        let mut identity = otlp.resource.identify(Identity {
-            service: build.name.to_owned(),
-            version: build.version.to_owned(),
-            instance_id: format!("{:032x}", fastrand::u128(..)),
-            environment: sources.profile.clone(),
-            build,
-        });
-        // `OTEL_SERVICE_NAME` is one of the configuration's own sources: what `config print` shows is the name.
-        if let Some(name) = &config.service.name {
-            identity.service.clone_from(name);
-        }
-        if let Some(id) = &config.service.instance_id {
-            identity.instance_id.clone_from(id);
-        }
+        let identity = identify(&build, &sources.profile, &otlp, &config.service);
         problem::set_domain(&identity.service);
         let telemetry = Arc::new(Telemetry::start(&config.telemetry, &config.log, &otlp, &identity, output)?);
         let health = Registry::new(config.health.clone());
@@ -211,6 +227,7 @@ where
             identity,
             tasks: Tasks::new(health.clone()),
             health,
+            leaders: Leaders::default(),
             telemetry,
             reload: Arc::default(),
             serving: AtomicBool::new(false),
@@ -222,6 +239,7 @@ where
             registration: Arc::default(),
         });
         core.observe();
+        core.observe_leaders();
         Ok(Self {
             core,
             app_in_effect: watch::Sender::new(app.clone()),
@@ -229,6 +247,7 @@ where
             settings_in_effect: watch::Sender::new(settings.clone()),
             settings,
             sources,
+            kv: None,
             router: Router::new(),
             routes: Vec::new(),
             grpc: None,
@@ -405,6 +424,25 @@ where
         self.hooks.push((name.into(), Box::new(move || Box::pin(hook()))));
         self
     }
+}
+
+/// Who this instance is, by its build, its environment and its settings.
+fn identify(build: &BuildInfo, profile: &str, otlp: &OtlpSettings, service: &ServiceConfig) -> Identity {
+    let mut identity = otlp.resource.identify(Identity {
+        service: build.name.to_owned(),
+        version: build.version.to_owned(),
+        instance_id: format!("{:032x}", fastrand::u128(..)),
+        environment: profile.to_owned(),
+        build: *build,
+    });
+    // `OTEL_SERVICE_NAME` is one of the configuration's own sources: what `config print` shows is the name.
+    if let Some(name) = &service.name {
+        identity.service.clone_from(name);
+    }
+    if let Some(id) = &service.instance_id {
+        identity.instance_id.clone_from(id);
+    }
+    identity
 }
 
 impl Core {

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{Chassis, Core, load};
+use super::{Chassis, Core, Need, fetch, load};
 use crate::{
     cli::{self, Cli, Command},
     error::{Error, Exit, Result},
@@ -90,10 +90,25 @@ where
     // First of all, so that a signal is heard while a slow disk gives the configuration, which says how the service's own
     // runtime is built. What is heard now waits until that runtime listens.
     let early = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(no_runtime)?;
-    let signals = {
+    let mut signals = {
         let _inside = early.enter();
         Signals::install()?
     };
+    // Who only lists what the service is made of needs no store, and uses it when it is there.
+    let need = match cli.command() {
+        Command::Routes { .. } | Command::Openapi { .. } => Need::IfThere,
+        _ => Need::AsConfigured,
+    };
+    let fetched = early.block_on(async {
+        tokio::select! {
+            biased;
+            () = signals.asked_to_stop() => None,
+            fetched = fetch(&build, sources, need) => Some(fetched),
+        }
+    });
+    // Nothing was begun that would have to end.
+    let Some(fetched) = fetched else { return Ok(()) };
+    let (sources, kv) = fetched?;
     let loaded = load::<S>(&sources)?;
     let threads = usize::from(loaded.0.value().runtime.worker_threads);
     let mut runtime = match threads {
@@ -110,6 +125,7 @@ where
         // Whoever lists routes or layers reads standard output; a failure is told on standard error all the same.
         let output = (command != Command::Serve).then(LineSink::nowhere).transpose()?;
         let mut chassis = Chassis::<S>::build(build, sources, loaded, output)?;
+        chassis.kv = kv;
         chassis.command = command;
         chassis.ready_file.clone_from(&cli.ready_file);
         live(chassis, signals, body).await
@@ -176,6 +192,16 @@ impl Signals {
             hang_up: install(SignalKind::hangup())?,
             stops: 0,
         })
+    }
+
+    /// Waits for the first signal that asks for the end.
+    ///
+    /// Cancel safe.
+    async fn asked_to_stop(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
     }
 
     /// Passes signals on. Returns at the first one that comes while the service does not serve.

@@ -14,8 +14,8 @@ use super::{Bound, Chassis, Core, Listening, reload::apply_reloads};
 use crate::{
     cli::{self, Command},
     coherence::{self, Conflict, Facts, GrpcSource},
-    config::Watcher,
-    consul::{CheckKind, Consul, ConsulRegistrar, agent},
+    config::{Sources, Watcher},
+    consul::{CheckKind, Consul, ConsulRegistrar, agent, kv::Kv},
     deadline::DeadlineLayer,
     discovery::{
         Registrar, RegistryKind,
@@ -23,7 +23,7 @@ use crate::{
     },
     error::{Error, Result},
     grpc_only::GrpcOnlyLayer,
-    health,
+    health::{self, Criticality},
     observe::GrpcWebStatusLayer,
     openapi,
     route::{Policies, state::Bulkhead},
@@ -448,14 +448,30 @@ where
     }
 
     /// What runs beside the requests: checks, the end of log overrides, the watch over the configuration.
-    fn start_housekeeping(&self, internal: &mut JoinSet<()>, ended: &CancellationToken) {
-        let core = &self.core;
+    fn start_housekeeping(&mut self, internal: &mut JoinSet<()>, ended: &CancellationToken) {
+        let core = self.core.clone();
         internal.spawn(core.health.run(ended.child_token()));
         internal.spawn(core.telemetry.logs.control.clone().expire());
         let sources = self.sources.clone();
+        let remote = self.kv.as_ref().map(Kv::layers);
         let watcher = Watcher::new(self.settings.clone(), core.reload.clone(), move || {
+            let mut sources: Sources = sources.clone();
+            if let Some(remote) = &remote {
+                sources.remote = remote.now();
+            }
             super::reload::load_settings::<S>(&sources)
         });
+        if let Some(kv) = self.kv.take() {
+            let reporter = core.health.reporter("consul_kv", Criticality::NotCritical);
+            let (follow, ended) = (kv.follow(core.reload.clone(), reporter), ended.clone());
+            internal.spawn(async move {
+                tokio::select! {
+                    biased;
+                    () = ended.cancelled() => {}
+                    () = follow => {}
+                }
+            });
+        }
         let (values, status) = (watcher.values(), watcher.status());
         internal.spawn(watcher.watch(ended.clone().cancelled_owned()));
         internal.spawn(apply_reloads(

@@ -17,10 +17,12 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     Error, Result,
-    chassis::load,
+    chassis::{Need, fetch, load, section},
     config::{self, Loaded, Schema, Sources},
+    consul::kv::Kv,
     error::Exit,
     identity::BuildInfo,
+    server::HttpConfig,
     settings::{STANDARD_VARIABLES, Settings, defaults},
 };
 
@@ -171,7 +173,13 @@ where
             serde_json::to_string_pretty(schema().as_json()).map_err(Error::from).and_then(|text| say(&text))
         }
         Command::Config(ConfigCommand::Print { default: true }) => say(&schema().annotated_toml(&defaults())),
-        Command::Config(command) => load::<S>(&cli.sources()).and_then(|(loaded, _)| look(&loaded, &command)),
+        Command::Config(command) => waited(fetch(build, cli.sources(), Need::AsConfigured)).and_then(|fetched| {
+            let (sources, kv) = fetched?;
+            if let Some(why) = kv.as_ref().and_then(Kv::unread_folder) {
+                let _ = writeln!(io::stderr().lock(), "consul.kv: shown without what Consul says: {why}");
+            }
+            load::<S>(&sources).and_then(|(loaded, _)| look(&loaded, &command))
+        }),
         Command::Healthcheck { live, startup, timeout } => {
             let path = if live {
                 "/livez"
@@ -180,11 +188,21 @@ where
             } else {
                 "/readyz"
             };
-            load::<S>(&cli.sources())
-                .and_then(|(loaded, _)| healthcheck::ask(&loaded.value().http.address, path, timeout.get()))
+            // Only the address: whatever else is wrong by now, the service runs with what was right.
+            waited(section::<HttpConfig>(build, cli.sources(), "http"))
+                .and_then(|http| healthcheck::ask(&http?.address, path, timeout.get()))
                 .and_then(|answer| say(&answer))
         }
     })
+}
+
+/// Runs what a command has to wait for.
+fn waited<T>(work: impl Future<Output = T>) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Error::unavailable("cannot start the async runtime").caused_by(error))?;
+    let done = runtime.block_on(work);
+    runtime.shutdown_timeout(RUNTIME_END);
+    Ok(done)
 }
 
 fn look(loaded: &Loaded<Settings>, command: &ConfigCommand) -> Result<()> {

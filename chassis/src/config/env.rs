@@ -104,7 +104,12 @@ pub(crate) fn set_text(
         Ok(path) => insert(layer, root, &path, text, key, origin, problems),
         Err(known) => {
             let candidates = [known, super::explain::paths(root)].concat();
-            problems.push(unknown(key, Some(origin), &candidates, "delete it, or see the keys with `config print --default`"));
+            problems.push(unknown(
+                key,
+                Some(origin),
+                &candidates,
+                "delete it, or see the keys with `config print --default`",
+            ));
         }
     }
 }

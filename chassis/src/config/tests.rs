@@ -299,7 +299,11 @@ fn store(name: &str, keys: &[(&str, &str)], document: &str) -> Remote {
     Remote {
         name: format!("store {name}/"),
         keys: keys.iter().map(|(key, value)| text(key, key, value)).collect(),
-        documents: Some(document).filter(|text| !text.is_empty()).map(|it| text("", "doc.toml", it)).into_iter().collect(),
+        documents: Some(document)
+            .filter(|text| !text.is_empty())
+            .map(|it| text("", "doc.toml", it))
+            .into_iter()
+            .collect(),
         problems: Vec::new(),
     }
 }
@@ -317,7 +321,11 @@ fn a_store_says_texts_and_documents_and_each_value_names_its_place() {
     let env = pairs(&[("CHASSIS_HTTP__COMPRESS", "false")]);
     let loaded = load(&Sources { dir: "no-such-folder".into(), remote, env, ..Sources::default() }).unwrap();
     let http = &loaded.value().http;
-    assert_eq!((http.workers, http.banner.as_str(), http.limit), (3, "00123", None), "a single key wins; text stays text");
+    assert_eq!(
+        (http.workers, http.banner.as_str(), http.limit),
+        (3, "00123", None),
+        "a single key wins; text stays text"
+    );
     assert_eq!((http.hosts.as_slice(), http.compress), (["a".to_owned(), "b".to_owned()].as_slice(), false));
     for (key, origin) in [
         ("http.workers", "store all/http.workers"),
@@ -332,7 +340,8 @@ fn a_store_says_texts_and_documents_and_each_value_names_its_place() {
 
 #[test]
 fn every_mistake_in_a_store_is_told_with_its_place() {
-    let unreadable = ConfigProblem::new("log.filter", "is not UTF-8 text", Some(Origin::RemoteKey("store b/log.filter".into())));
+    let unreadable =
+        ConfigProblem::new("log.filter", "is not UTF-8 text", Some(Origin::RemoteKey("store b/log.filter".into())));
     let remote = vec![
         store("a", &[("http.limit", "many"), ("htp.limit", "1"), ("http", "x"), ("log", "x")], "[http]\nlimits = 1\n"),
         Remote { problems: vec![unreadable], ..store("b", &[("tls.key", "hunter2"), ("tls.cert", "1")], "[log\n") },

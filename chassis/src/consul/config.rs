@@ -25,6 +25,8 @@ pub struct ConsulConfig {
     pub check: CheckConfig,
     /// Settings from Consul's key-value store.
     pub kv: KvConfig,
+    /// Leader election.
+    pub leader: LeaderConfig,
 }
 
 /// How Consul learns whether this instance is ready.
@@ -78,6 +80,30 @@ pub struct KvConfig {
     pub wait: Duration,
 }
 
+/// Leader election by sessions, for services that ask for it (`Chassis::leader`).
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct LeaderConfig {
+    /// The folder of the keys: `<prefix>/leader/<service>/<name>` holds the id of the instance that leads.
+    pub prefix: String,
+    /// How long a session lasts without being renewed; it is renewed after a third. A leader that cannot renew it steps down
+    /// after four fifths, and Consul ends it after once to twice this. Consul itself takes no less than 10 s unless its
+    /// `session_ttl_min` says so. Default as Consul's own client has it.
+    #[schemars(extend("x-minimum" = "1s", "x-maximum" = "24h"))]
+    pub ttl: Duration,
+    /// How long nobody can be elected after a session ended without giving the lock back. Not shorter than `ttl`, unless two
+    /// leaders for a moment are bearable when an operator ends a session by hand. Default as Consul's.
+    #[schemars(extend("x-minimum" = "0s", "x-maximum" = "1m"))]
+    pub lock_delay: Duration,
+}
+
+impl Default for LeaderConfig {
+    fn default() -> Self {
+        let (ttl, lock_delay) = (Duration::from_secs(15), Duration::from_secs(15));
+        Self { prefix: "chassis".to_owned(), ttl, lock_delay }
+    }
+}
+
 impl Default for ConsulConfig {
     fn default() -> Self {
         Self {
@@ -89,6 +115,7 @@ impl Default for ConsulConfig {
             tls: TlsConfig::default(),
             check: CheckConfig::default(),
             kv: KvConfig::default(),
+            leader: LeaderConfig::default(),
         }
     }
 }

@@ -92,6 +92,11 @@ impl Kv {
         self.layers.clone()
     }
 
+    /// Why a folder could not be read, if one could not.
+    pub(crate) fn unread_folder(&self) -> Option<&str> {
+        self.folders.iter().find_map(|folder| folder.failed.as_deref())
+    }
+
     /// Reads all folders, asking again while Consul does not answer, for at most `limit`.
     ///
     /// # Errors

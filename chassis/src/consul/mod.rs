@@ -8,11 +8,14 @@ mod health;
 mod memory;
 mod registrar;
 mod resolver;
+pub(crate) mod kv;
+pub(crate) mod leader;
+mod session;
 
 pub use self::{
     agent::{AgentCheck, AgentCheckKind, AgentService, Weights},
     client::{Consul, ConsulAnswer, ConsulError},
-    config::{CheckConfig, CheckKind, ConsulConfig, KvConfig},
+    config::{CheckConfig, CheckKind, ConsulConfig, KvConfig, LeaderConfig},
     cursor::Cursor,
     registrar::ConsulRegistrar,
     resolver::{ConsulQuery, ConsulResolver},

@@ -116,6 +116,8 @@ pub(crate) mod attribute {
     pub(crate) const CHECK: &str = "check";
     /// The status of a health check: `up`, `degraded`, `down`, `unknown`.
     pub(crate) const STATUS: &str = "status";
+    /// The name of a leadership.
+    pub(crate) const LEADER_NAME: &str = "name";
     /// The name of a background task.
     pub(crate) const TASK: &str = "task";
     /// How something ended: a reload `applied` or `rejected`; a registration's call `succeeded` or `failed`; a call out, a hedge.
@@ -245,6 +247,8 @@ metrics! {
         Development "1 while the registry has this instance, as far as is known; 0 otherwise, and without a registry."
     REGISTRATION_CALLS "chassis.registration.calls" Counter "{call}" [OUTCOME]
         Development "Calls of the registry to register this instance, to renew its entry and to take it out."
+    LEADER "chassis.leader" Gauge "" [LEADER_NAME]
+        Development "Whether this instance leads: 1 or 0, for each leadership that it stands for."
     CONFIG_RELOADS "chassis.config.reloads" Counter "{reload}" [OUTCOME]
         Development "Configuration changes seen while running; a rejected one left the last good values in force."
     LOG_DROPPED_LINES "chassis.log.dropped_lines" Counter "{line}" [STREAM]

@@ -48,7 +48,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     Bound, Chassis, Error, Handle, Result,
-    chassis::load,
+    chassis::{Need, fetch, load},
     config::Sources,
     identity::BuildInfo,
     settings::{NoSettings, STANDARD_VARIABLES},
@@ -171,9 +171,12 @@ impl TestServiceBuilder {
             set,
             ..Sources::default()
         };
+        let (sources, kv) = fetch(&BUILD, sources, Need::AsConfigured).await?;
         let loaded = load::<S>(&sources)?;
         let sink = LINES.sink.as_ref().map_err(|error| Error::internal(format!("no thread for the log: {error}")))?;
-        let chassis = make(Chassis::build(BUILD, sources, loaded, Some(sink.clone()))?);
+        let mut chassis = Chassis::build(BUILD, sources, loaded, Some(sink.clone()))?;
+        chassis.kv = kv;
+        let chassis = make(chassis);
         let handle = chassis.handle();
         let served = AbortOnDropHandle::new(tokio::spawn(chassis.serve()));
         let Some(bound) = handle.bound().await else {

@@ -211,6 +211,24 @@ impl Process {
         kill_process(Pid::from_raw(pid.cast_signed()).expect("a pid"), signal).expect("the signal is sent");
     }
 
+    /// Waits until the process has a handler for the signal: before that it would die of it.
+    pub async fn catches(&self, signal: Signal) {
+        let pid = self.child.id().expect("the process runs");
+        let mask = 1_u64 << (signal.as_raw() - 1);
+        let caught = || {
+            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the process runs");
+            let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).expect("Linux says so");
+            u64::from_str_radix(caught.trim(), 16).expect("a mask") & mask != 0
+        };
+        let mut tick = interval(Duration::from_millis(5));
+        let caught = timeout(PATIENCE, async {
+            while !caught() {
+                tick.tick().await;
+            }
+        });
+        caught.await.expect("the process listens to the signal");
+    }
+
     /// Watches for the ready file; gives the addresses in it.
     async fn ready(&mut self) -> (SocketAddr, SocketAddr) {
         let path = self.ready_file.clone();

@@ -16,9 +16,37 @@ struct Settings {
     task_panics: bool,
     /// Whether the background task does not end when told.
     task_hangs: bool,
+    /// Whether it stands for election as `billing`.
+    leads: bool,
     /// What `GET /greeting` says.
     #[schemars(extend("x-reloadable" = true))]
     greeting: String,
+}
+
+/// Tells of the end of the work that only a leader does.
+struct Billing;
+
+impl Drop for Billing {
+    fn drop(&mut self) {
+        tracing::info!("billing ends");
+    }
+}
+
+/// Bills for as long as this instance leads.
+fn billing(chassis: Chassis<Settings>) -> chassis::Result<Chassis<Settings>> {
+    let leader = chassis.leader("billing")?;
+    Ok(chassis.background("billing", chassis::tasks::Restart::OnFailure, move |_stop| {
+        let leader = leader.clone();
+        async move {
+            let bill = |term: chassis::leader::Term| async move {
+                tracing::info!(fencing_token = term.fencing_token(), "billing begins");
+                let _billing = Billing;
+                std::future::pending::<()>().await;
+            };
+            leader.run(bill).await;
+            Ok::<_, Infallible>(())
+        }
+    }))
 }
 
 struct Fixture {
@@ -54,6 +82,7 @@ async fn main(chassis: Chassis<Settings>) -> chassis::Result<()> {
         tracing::info!("hanging at start");
         std::future::pending::<()>().await;
     }
+    let chassis = if settings.leads { billing(chassis)? } else { chassis };
     let fixture = Fixture { settings: chassis.settings_watch() };
     let mut panics = settings.task_panics;
     chassis

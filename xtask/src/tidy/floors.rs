@@ -53,6 +53,7 @@ const FLOORS: &[(&str, u8)] = &[
     // 1: pure decisions and values, and the outlets that every concern may use.
     ("discovery", 1),
     ("health", 1),
+    ("leader", 1),
     ("reject", 1),
     ("telemetry", 1),
     ("tls", 1),

@@ -107,6 +107,7 @@ fn everything(runtime: &tokio::runtime::Handle) -> (Metrics, cgroup::tests::Fake
     metrics.connections("main").ended("closed");
     metrics.reject(Cause::Draining);
     metrics.observe_counter(&names::BACKGROUND_RESTARTS, || vec![(vec![KeyValue::new(attribute::TASK, "poller")], 1)]);
+    metrics.observe_gauge(&names::LEADER, || vec![(vec![KeyValue::new(attribute::LEADER_NAME, "billing")], 1.0)]);
     metrics.observe_counter(&names::PANICS, || vec![(Labels::new(), 2)]);
     metrics.config_reloaded(true);
     metrics.observe_runtime(runtime);

@@ -1,0 +1,111 @@
+//! Sessions and locks of Consul: each function is one call.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, StatusCode};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{Consul, ConsulError, kv::encoded};
+
+/// What a session is made with.
+#[derive(Debug, Clone)]
+pub(super) struct SessionSpec {
+    /// For people: `consul` shows it.
+    pub(super) name: String,
+    pub(super) ttl: Duration,
+    pub(super) lock_delay: Duration,
+}
+
+/// What came of an attempt to lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Locked {
+    /// With the index of the log at which it was locked.
+    Yes(u64),
+    /// Another session holds it, or its delay is not over, or this session is not known.
+    No,
+}
+
+/// Seconds as Go reads them.
+fn go_duration(duration: Duration) -> String {
+    format!("{}ms", duration.as_millis())
+}
+
+fn body(json: &Value) -> Option<Bytes> {
+    Some(Bytes::from(json.to_string()))
+}
+
+/// Makes a session that ends only by its time or by an operator's hand: no check of the node ends it, because that would
+/// be sooner than its holder can know. Locks are released when it ends, not deleted.
+pub(super) async fn create(consul: &Consul, spec: &SessionSpec, limit: Duration) -> Result<String, ConsulError> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "UPPERCASE")]
+    struct Made {
+        id: String,
+    }
+    const CALL: &str = "PUT /v1/session/create";
+    let asked = json!({
+        "Name": spec.name, "TTL": go_duration(spec.ttl), "LockDelay": go_duration(spec.lock_delay),
+        "Behavior": "release", "NodeChecks": [], "Checks": [],
+    });
+    let answer = consul.call(Method::PUT, "/v1/session/create", body(&asked), limit).await?.success(CALL)?;
+    Ok(answer.json::<Made>(CALL)?.id)
+}
+
+/// Renews it; `false` when Consul does not know it.
+pub(super) async fn renew(consul: &Consul, id: &str, limit: Duration) -> Result<bool, ConsulError> {
+    let answer = consul.call(Method::PUT, &format!("/v1/session/renew/{id}"), None, limit).await?;
+    if answer.status == StatusCode::NOT_FOUND {
+        return Ok(false);
+    }
+    answer.success("PUT /v1/session/renew").map(|_| true)
+}
+
+/// Locks the key and writes its value, if no other session holds it. A transaction, because its answer has the index.
+pub(super) async fn lock(
+    consul: &Consul,
+    key: &str,
+    value: &str,
+    id: &str,
+    limit: Duration,
+) -> Result<Locked, ConsulError> {
+    const CALL: &str = "PUT /v1/txn (lock)";
+    let value = encoded(value.as_bytes());
+    let asked = json!([{ "KV": { "Verb": "lock", "Key": key, "Value": value, "Session": id } }]);
+    let answer = consul.call(Method::PUT, "/v1/txn", body(&asked), limit).await?;
+    if answer.status == StatusCode::CONFLICT {
+        return Ok(Locked::No);
+    }
+    let answer: Value = answer.success(CALL)?.json(CALL)?;
+    let index = answer.pointer("/Results/0/KV/ModifyIndex").and_then(Value::as_u64);
+    index.map(Locked::Yes).ok_or_else(|| ConsulError::Undecodable {
+        call: CALL.to_owned(),
+        message: "found no ModifyIndex, expected that of the locked key".to_owned(),
+    })
+}
+
+/// Releases the lock, so that it has no delay, and then ends the session.
+pub(super) async fn give_back(consul: &Consul, key: &str, id: &str, limit: Duration) -> Result<(), ConsulError> {
+    let release = format!("{}?release={id}", path(key));
+    let released = consul.call(Method::PUT, &release, None, limit).await.and_then(|it| it.success("PUT (release)"));
+    let ended = consul.call(Method::PUT, &format!("/v1/session/destroy/{id}"), None, limit).await;
+    released.and(ended?.success("PUT /v1/session/destroy")).map(|_| ())
+}
+
+/// Where a key is.
+pub(super) fn path(key: &str) -> String {
+    let parts: Vec<_> = key.split('/').map(|part| utf8_percent_encode(part, NON_ALPHANUMERIC).to_string()).collect();
+    format!("/v1/kv/{}", parts.join("/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_a_path_whose_parts_are_encoded() {
+        assert_eq!(path("chassis/leader/orders/night run"), "/v1/kv/chassis/leader/orders/night%20run");
+    }
+}

@@ -1,0 +1,182 @@
+//! What a candidate does next, and whether it leads. Pure: the time is an argument, the calls are somebody else's.
+//!
+//! ```text
+//! no session ──created──▶ candidate ──locked──▶ leader
+//!      ▲                      │ ▲                  │
+//!      │                      │ └──lock lost───────┤
+//!      └──gone, or not renewed in time─────────────┘
+//! ```
+//!
+//! A session counts from the moment its creation or renewal was *asked* for, so the store's own count ends later, whatever
+//! the network does; and less a margin, so that work has time to end. That is all that "never two" needs, and that the store
+//! gives the lock to one session at a time.
+
+use std::time::{Duration, Instant};
+
+/// The times of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Timing {
+    ttl: Duration,
+}
+
+impl Timing {
+    pub(crate) fn of(ttl: Duration) -> Self {
+        Self { ttl }
+    }
+
+    /// How long a session is relied on after it was asked for: four fifths of its time. Chosen: the fifth, 3 s of 15, is for
+    /// clocks that run apart and for work that is being dropped.
+    fn reliance(self) -> Duration {
+        self.ttl * 4 / 5
+    }
+
+    /// How often it is renewed, as is common for leases: two renewals may be lost.
+    fn renewal(self) -> Duration {
+        self.ttl / 3
+    }
+
+    /// How long one call may take, so that a second one fits before the end: 3 s of 15.
+    pub(crate) fn call_limit(self) -> Duration {
+        self.ttl / 5
+    }
+
+    /// How long to wait after a call that failed or a lock that was refused: 1 s of 15. Consul's own client waits 5 s for a
+    /// lock in its delay; this is what a takeover may be late.
+    fn retry(self) -> Duration {
+        self.ttl / 15
+    }
+}
+
+/// The next call, or none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Make a session.
+    Create,
+    /// Renew this one.
+    Renew(String),
+    /// Try to lock the key with it.
+    Lock(String),
+    /// Release the lock and the session: it is not relied on any more.
+    Discard(String),
+    /// Nothing before this time.
+    Rest(Instant),
+}
+
+#[derive(Debug)]
+struct Session {
+    id: String,
+    good_until: Instant,
+    renew_at: Instant,
+}
+
+/// One candidate.
+#[derive(Debug)]
+pub(crate) struct Candidate {
+    timing: Timing,
+    session: Option<Session>,
+    discarded: Option<String>,
+    /// The fencing token, while it holds the lock.
+    term: Option<u64>,
+    /// Another session holds the lock, as far as is known.
+    held: bool,
+    /// No session is made and no lock is tried before.
+    try_at: Instant,
+}
+
+impl Candidate {
+    pub(crate) fn new(timing: Timing, now: Instant) -> Self {
+        Self { timing, session: None, discarded: None, term: None, held: false, try_at: now }
+    }
+
+    /// The fencing token and the end of the lease, if it leads.
+    pub(crate) fn leads(&self, now: Instant) -> Option<(u64, Instant)> {
+        let session = self.session.as_ref().filter(|session| now < session.good_until)?;
+        Some((self.term?, session.good_until))
+    }
+
+    pub(crate) fn step(&mut self, now: Instant) -> Step {
+        if self.session.as_ref().is_some_and(|session| now >= session.good_until) {
+            self.discarded = self.forget();
+        }
+        if let Some(id) = self.discarded.take() {
+            return Step::Discard(id);
+        }
+        let Some(session) = &self.session else {
+            return if now >= self.try_at { Step::Create } else { Step::Rest(self.try_at) };
+        };
+        if now >= session.renew_at {
+            return Step::Renew(session.id.clone());
+        }
+        let soonest = session.renew_at.min(session.good_until);
+        match self.term.is_none() && !self.held {
+            true if now >= self.try_at => Step::Lock(session.id.clone()),
+            true => Step::Rest(soonest.min(self.try_at)),
+            false => Step::Rest(soonest),
+        }
+    }
+
+    /// A session was made; it was asked for at `asked`.
+    pub(crate) fn created(&mut self, id: String, asked: Instant) {
+        let (good_until, renew_at) = (asked + self.timing.reliance(), asked + self.timing.renewal());
+        self.session = Some(Session { id, good_until, renew_at });
+        self.term = None;
+    }
+
+    /// The session was renewed; that was asked for at `asked`.
+    pub(crate) fn renewed(&mut self, id: &str, asked: Instant) {
+        if let Some(session) = self.session.as_mut().filter(|session| session.id == id) {
+            session.good_until = session.good_until.max(asked + self.timing.reliance());
+            session.renew_at = asked + self.timing.renewal();
+        }
+    }
+
+    /// The store does not know the session any more.
+    pub(crate) fn gone(&mut self, id: &str) {
+        if self.session.as_ref().is_some_and(|session| session.id == id) {
+            self.forget();
+        }
+    }
+
+    /// The key is locked with this session.
+    pub(crate) fn locked(&mut self, id: &str, token: u64) {
+        if self.session.as_ref().is_some_and(|session| session.id == id) {
+            self.term = Some(token);
+        }
+    }
+
+    /// A call failed, or the lock was refused.
+    pub(crate) fn failed(&mut self, now: Instant) {
+        let again = now + self.timing.retry();
+        self.try_at = again;
+        if let Some(session) = self.session.as_mut().filter(|session| session.renew_at <= now) {
+            session.renew_at = again;
+        }
+    }
+
+    /// Who holds the lock, as the store said at `index`; an answer from before the election is no news.
+    pub(crate) fn seen(&mut self, holder: Option<&str>, index: u64) {
+        let own = self.session.as_ref().map(|session| session.id.as_str());
+        self.held = holder.is_some() && holder != own;
+        if self.term.is_some_and(|token| index >= token) && (holder.is_none() || holder != own) {
+            self.term = None;
+        }
+    }
+
+    /// It is not known who holds the lock.
+    pub(crate) fn unseen(&mut self) {
+        self.held = false;
+    }
+
+    /// Gives the session up, to be released; it leads no more.
+    pub(crate) fn resign(&mut self) -> Option<String> {
+        self.forget().or(self.discarded.take())
+    }
+
+    fn forget(&mut self) -> Option<String> {
+        self.term = None;
+        self.session.take().map(|session| session.id)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,120 @@
+//! Leader election on a real Consul agent, among processes.
+
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use tokio::time::{interval, timeout};
+
+use crate::support::{
+    consul::Agent,
+    process::{PATIENCE, Quickstart, Service},
+};
+
+const TTL: Duration = Duration::from_secs(4);
+const LOCK_DELAY: Duration = Duration::from_secs(1);
+/// What a busy machine may add to each figure.
+const SLACK: Duration = Duration::from_secs(3);
+
+/// An agent that allows sessions as short as a test needs them.
+async fn agent() -> Agent {
+    Agent::start_with(json!({ "session_ttl_min": "1s" })).await
+}
+
+async fn candidate(agent: &Agent, id: &str) -> Service {
+    let fixture = Quickstart::fixture().set("app.leads", "true").set("service.name", "orders");
+    let fixture = fixture.set("service.instance_id", id).set("consul.address", &agent.address());
+    let fixture = fixture.set("consul.leader.ttl", "4s").set("consul.leader.lock_delay", "1s");
+    fixture.set("log.format", "json").start().await
+}
+
+/// Waits until one of them has begun to bill so many times; gives its place.
+async fn billing(services: &[&Service], times: usize) -> usize {
+    let mut tick = interval(Duration::from_millis(5));
+    let begun = timeout(PATIENCE, async {
+        loop {
+            tick.tick().await;
+            let begins = |service: &&&Service| service.process.logged("billing begins").len() >= times;
+            if let Some(place) = services.iter().position(|service| begins(&service)) {
+                return place;
+            }
+        }
+    });
+    begun.await.expect("one of them is elected")
+}
+
+fn token(service: &Service) -> u64 {
+    let begun = service.process.logged("billing begins");
+    begun.last().expect("it billed")["fencing_token"].as_u64().expect("a number")
+}
+
+async fn leader_gauge(service: &Service) -> String {
+    let scrape = service.operator("/metrics").await.body;
+    let line = scrape.lines().find(|line| line.starts_with("chassis_leader{"));
+    line.expect("the gauge").to_owned()
+}
+
+#[tokio::test]
+async fn one_of_two_leads_and_the_other_takes_over_when_it_stops_or_is_killed() {
+    let agent = agent().await;
+    let (first, second) = (candidate(&agent, "one").await, candidate(&agent, "two").await);
+    let (mut leader, other) = match billing(&[&first, &second], 1).await {
+        0 => (first, second),
+        _ => (second, first),
+    };
+    let key = agent.get("/v1/kv/chassis/leader/orders/billing").await;
+    assert!(key[0]["Session"].is_string(), "{key}");
+    assert_eq!(key[0]["ModifyIndex"], token(&leader));
+    assert!(leader_gauge(&leader).await.ends_with(" 1"));
+    assert!(leader_gauge(&other).await.ends_with(" 0"));
+    let checks = |health: Value| health["checks"]["leader:billing"]["message"].as_str().unwrap_or_default().to_owned();
+    let told = checks(leader.operator("/health").await.json());
+    assert!(told.starts_with("leads, fencing token "), "{told}");
+    assert!(other.process.logged("billing begins").is_empty(), "one at a time");
+    let other_is_told = timeout(PATIENCE, async {
+        while !checks(other.operator("/health").await.json()).starts_with("led by ") {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    assert!(other_is_told.await.is_ok());
+
+    // Stopped in order: no session has to end first.
+    let token_before = token(&leader);
+    let began = Instant::now();
+    leader.process.signal(Signal::TERM);
+    billing(&[&other], 1).await;
+    let handed_over = began.elapsed();
+    assert!(handed_over < SLACK, "{handed_over:?}");
+    assert!(token(&other) > token_before);
+    assert_eq!(leader.process.exit_code().await, 0);
+    assert_eq!(leader.process.logged("billing ends").len(), 1);
+
+    // Killed: Consul ends the session after once to twice its time, and then waits for the lock's delay.
+    let (mut leader, other) = (other, candidate(&agent, "three").await);
+    let began = Instant::now();
+    leader.process.signal(Signal::KILL);
+    billing(&[&other], 1).await;
+    let taken_over = began.elapsed();
+    eprintln!("handed over in {handed_over:?}; taken over from a killed leader in {taken_over:?}");
+    assert!(taken_over < 2 * TTL + LOCK_DELAY + SLACK, "{taken_over:?}");
+    assert_eq!(leader.process.exit_code().await, 128 + 9);
+}
+
+#[tokio::test]
+async fn a_leader_that_consul_does_not_answer_steps_down_before_its_session_ends() {
+    let agent = agent().await;
+    let mut service = candidate(&agent, "one").await;
+    billing(&[&service], 1).await;
+    let before = token(&service);
+    let began = Instant::now();
+    agent.freeze();
+    service.process.says("billing ends").await;
+    let stepped_down = began.elapsed();
+    agent.thaw();
+    eprintln!("stepped down {stepped_down:?} after the agent froze");
+    assert!(stepped_down < TTL, "{stepped_down:?}");
+    assert_eq!(service.get("/readyz").await.status, 200, "it serves without leading");
+    billing(&[&service], 2).await;
+    assert!(token(&service) > before, "the fencing token rises");
+    assert_eq!(service.terminate().await, 0);
+}
