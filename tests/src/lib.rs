@@ -15,6 +15,7 @@ pages! {
     configuration "docs/configuration.md"
     handlers "docs/handlers.md"
     health "docs/health.md"
+    leader "docs/leader.md"
     openapi "docs/openapi.md"
     telemetry "docs/telemetry.md"
 }
