@@ -67,7 +67,7 @@ impl StandIn {
     ) -> TokenStream {
         let Self { name, takes_error } = self;
         let text = name.to_string();
-                let error = takes_error.then(|| quote!(&error,));
+        let error = takes_error.then(|| quote!(&error,));
         // An error about what the fallback takes and gives belongs to its name.
         let call = quote_spanned!(name.span()=> <Self as #of>::#name(#this, #(#arguments,)* #error).await);
         quote! {

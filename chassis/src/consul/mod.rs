@@ -5,11 +5,11 @@ mod client;
 pub(crate) mod config;
 mod cursor;
 mod health;
+pub(crate) mod kv;
+pub(crate) mod leader;
 mod memory;
 mod registrar;
 mod resolver;
-pub(crate) mod kv;
-pub(crate) mod leader;
 mod session;
 
 pub use self::{
