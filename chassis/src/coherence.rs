@@ -5,6 +5,8 @@
 //! Pure: [`check`] is given the facts and has no other source. A new rule is one function and one line in [`RULES`]; it
 //! names both sides as `Type::handler` or as a key, says what was found and against what, and what to change.
 
+mod clients;
+
 use std::{collections::HashMap, fmt, time::Duration};
 
 use http::Method;
@@ -16,6 +18,8 @@ use crate::{
     service::{RouteInfo, RouteKind},
     shutdown::ShutdownConfig,
 };
+
+pub(crate) use clients::clients;
 
 /// Everything that the rules look at.
 #[derive(Debug, Clone, Copy)]

@@ -3,7 +3,10 @@
 
 mod audit_log;
 mod client_process;
+mod client_dependencies;
 mod client_stack;
+mod client_tls;
+mod client_untouched;
 mod config_identity;
 mod config_reload;
 mod consul_blocking;

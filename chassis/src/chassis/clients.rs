@@ -7,12 +7,15 @@ use std::{
 
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{Chassis, Core};
 use crate::{
     client::{Channel, Client, ClientConfig, destination::Destination},
-    discovery::{Memory, RegistryKind, Resolver, StaticList, Target, TargetKind},
+    consul::{Consul, ConsulQuery, ConsulResolver},
+    discovery::{Endpoint, Memory, RegistryKind, Resolver, StaticList, Target, TargetKind},
     error::{Error, Result},
+    health::Criticality,
     settings::Settings,
     stack,
     tls::TlsConfig,
@@ -20,33 +23,49 @@ use crate::{
 
 /// The destinations that were asked for, by name.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Destinations(Arc<Mutex<BTreeMap<String, Arc<Destination>>>>);
+pub(crate) struct Destinations(Arc<Mutex<BTreeMap<String, Made>>>);
+
+#[derive(Debug)]
+struct Made {
+    destination: Arc<Destination>,
+    /// Tells the health registry how it stands; aborted with this.
+    _feed: AbortOnDropHandle<()>,
+}
 
 impl Destinations {
     /// The one of this name; made when it is not there.
     fn get(&self, name: &str, core: &Core, settings: &Settings) -> Result<Arc<Destination>> {
         let mut made = self.lock();
-        if let Some(destination) = made.get(name) {
-            return Ok(destination.clone());
+        if let Some(known) = made.get(name) {
+            return Ok(known.destination.clone());
         }
         let destination = make(name, core, settings)?;
-        made.insert(name.to_owned(), destination.clone());
+        let critical = settings.clients.get(name).is_some_and(|config| config.critical);
+        let criticality = if critical { Criticality::Critical } else { Criticality::NotCritical };
+        let reporter = core.health.reporter(format!("client:{name}"), criticality);
+        let feed = AbortOnDropHandle::new(tokio::spawn(destination.clone().feed(reporter)));
+        made.insert(name.to_owned(), Made { destination: destination.clone(), _feed: feed });
         Ok(destination)
     }
 
     /// Takes over what may change while the service runs.
     pub(super) fn configure(&self, settings: &Settings) {
-        for (name, destination) in &*self.lock() {
-            destination.configure(&settings.clients.get(name).cloned().unwrap_or_default());
+        for (name, made) in &*self.lock() {
+            made.destination.configure(&settings.clients.get(name).cloned().unwrap_or_default());
         }
     }
 
     /// All of them, in the order of their names.
-    pub(super) fn all(&self) -> Vec<Arc<Destination>> {
-        self.lock().values().cloned().collect()
+    pub(crate) fn all(&self) -> Vec<Arc<Destination>> {
+        self.lock().values().map(|made| made.destination.clone()).collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Destination>>> {
+    /// The one of this name, if it was asked for.
+    pub(crate) fn known(&self, name: &str) -> Option<Arc<Destination>> {
+        self.lock().get(name).map(|made| made.destination.clone())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Made>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -61,11 +80,10 @@ fn make(name: &str, core: &Core, settings: &Settings) -> Result<Arc<Destination>
     if let TargetKind::Address { tls: true, .. } = target.kind() {
         config.tls = TlsConfig { enabled: true, ..config.tls };
     }
-    let named = |error: Error| Error::config(format!("clients.{name}.{error}"));
     let observer = Arc::new(core.telemetry.client_observer(name, port(&target), &core.identity));
     let stack = stack::outbound(&config, settings.discovery.zone.as_deref(), observer)
         .map_err(|error| Error::config(format!("clients.{name}.tls.{error}")))?;
-    let resolver = resolver(&target, settings).map_err(named)?;
+    let resolver = resolver(name, &target, settings)?;
     Ok(Destination::new(name, target, &config, &*resolver, stack))
 }
 
@@ -109,35 +127,46 @@ fn port(target: &Target) -> Option<u16> {
 }
 
 /// What follows the endpoints of a target.
-fn resolver(target: &Target, _settings: &Settings) -> Result<Box<dyn Resolver>> {
+fn resolver(name: &str, target: &Target, settings: &Settings) -> Result<Box<dyn Resolver>> {
     Ok(match target.kind() {
         TargetKind::Static(endpoints) => Box::new(StaticList::new(endpoints.clone())),
-        TargetKind::Address { host, port, .. } => {
-            Box::new(StaticList::new(vec![crate::discovery::Endpoint::at(host, *port)]))
-        }
+        TargetKind::Address { host, port, .. } => Box::new(StaticList::new(vec![Endpoint::at(host, *port)])),
         TargetKind::Memory { service } => Box::new(Memory::process().resolver(service)),
+        TargetKind::Consul { service, tags, datacenter, near, namespace, partition } => {
+            let query = ConsulQuery {
+                service: service.clone(),
+                tags: tags.clone(),
+                datacenter: datacenter.clone(),
+                near: near.clone(),
+                namespace: namespace.clone(),
+                partition: partition.clone(),
+            };
+            Box::new(ConsulResolver::new(Consul::new(&settings.consul)?, &query))
+        }
         #[cfg(feature = "dns")]
-        TargetKind::Dns { name, port, server } => Box::new(dns(name, Some(*port), server.as_ref())?),
+        TargetKind::Dns { name: host, port, server } => Box::new(dns(name, host, Some(*port), server.as_ref())?),
         #[cfg(feature = "dns")]
-        TargetKind::Srv { name, server } => Box::new(dns(name, None, server.as_ref())?),
+        TargetKind::Srv { name: host, server } => Box::new(dns(name, host, None, server.as_ref())?),
         #[cfg(not(feature = "dns"))]
         TargetKind::Dns { .. } | TargetKind::Srv { .. } => {
             return Err(Error::config(format!(
-                "target: found {target}, and this build cannot follow it; build chassis with its feature \"dns\""
+                "clients.{name}.target: found {target}, and this program was built without DNS; add the cargo feature \"dns\" of \
+                 chassis-rs"
             )));
         }
-        _ => return Err(Error::config(format!("target: found {target}, and this build has no way to follow it"))),
     })
 }
 
 #[cfg(feature = "dns")]
 fn dns(
     name: &str,
+    host: &str,
     port: Option<u16>,
     server: Option<&crate::discovery::NameServer>,
 ) -> Result<crate::discovery::DnsResolver> {
     let server = server.map(|server| (server.address, server.port).into());
-    crate::discovery::DnsResolver::new(name, port, server).map_err(|error| Error::config(format!("target: {error}")))
+    crate::discovery::DnsResolver::new(host, port, server)
+        .map_err(|error| Error::config(format!("clients.{name}.target: {error}")))
 }
 
 impl<S> Chassis<S>

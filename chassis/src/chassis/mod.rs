@@ -30,6 +30,7 @@ use tonic::{
 };
 
 use lead::Leaders;
+pub(crate) use clients::Destinations;
 pub use process::{ended, main};
 pub(crate) use reload::load;
 pub(crate) use remote::{Need, fetch, section};

@@ -45,6 +45,8 @@ where
         if let Err(message) = telemetry::formats(&settings.telemetry) {
             problems.push(ConfigProblem::new("telemetry.propagators", message, None));
         }
+        let clients = coherence::clients(&settings.clients, settings.discovery.register);
+        problems.extend(clients.into_iter().map(|(key, message)| ConfigProblem::new(key, message, None)));
         // Shutdown hooks are not known here; they are counted in at start.
         if let Some(conflict) = coherence::stop(&settings.shutdown, last_steps(0)) {
             problems.push(ConfigProblem::new(coherence::STOP_KEY, conflict.message(), None));

@@ -1,6 +1,9 @@
 //! From ready to stopped: listeners up, then the orderly stop.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::{
+    net::Ipv4Addr,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
 
 use axum::Router;
 use schemars::JsonSchema;
@@ -18,7 +21,7 @@ use crate::{
     consul::{CheckKind, Consul, ConsulRegistrar, agent, kv::Kv},
     deadline::DeadlineLayer,
     discovery::{
-        Registrar, RegistryKind,
+        Memory, Registrar, RegistryKind,
         registration::{self, Host, LEAVE, Registering},
     },
     error::{Error, Result},
@@ -89,7 +92,7 @@ where
         let config = self.settings.value().clone();
         match &self.command {
             Command::Routes { json } => return cli::print_routes(&self.routes, &self.grpc_names, *json),
-            Command::Layers { json } => return cli::print_layers(&config.http, *json),
+            Command::Layers { json } => return cli::print_layers(&config, *json),
             // A document of half the parts would look whole.
             Command::Openapi { check } => {
                 return match coherence::refusal(&self.conflicts) {
@@ -175,7 +178,8 @@ where
                 log: core.telemetry.logs.control.clone(),
                 settings: self.settings_in_effect.subscribe(),
                 routes: self.routes.clone(),
-                layers: stack::describe(&config.http),
+                layers: stack::describe(&config.http, &config.clients),
+                destinations: core.destinations.clone(),
                 token: config.admin.token.clone(),
             };
             let server = Server {
@@ -365,8 +369,15 @@ where
                 }
                 Ok(Some((Arc::new(ConsulRegistrar::new(consul, config.consul.check.clone())), host)))
             }
-            // The place of the registrar of `memory://` targets.
-            RegistryKind::Memory => Err(Error::config("discovery.register: memory is not there yet")),
+            RegistryKind::Memory => {
+                // Only this process looks there, so loopback is as good as any.
+                let bound = listens.map(|address| match address.ip() {
+                    ip if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+                    ip => ip,
+                });
+                let host = registration::host(discovery.host.as_deref(), bound, ("localhost", 0))?;
+                Ok(Some((Arc::new(Memory::process()), host)))
+            }
         }
     }
 

@@ -8,8 +8,9 @@ use super::say;
 use crate::{
     error::{Error, Exit, Result},
     openapi::Document,
-    server::{HttpConfig, admin},
+    server::admin,
     service::{RouteInfo, RouteKind},
+    settings::Settings,
     stack,
 };
 
@@ -49,13 +50,18 @@ fn service_of(path: &str) -> &str {
     path.trim_start_matches('/').split('/').next().unwrap_or_default()
 }
 
-pub(crate) fn print_layers(config: &HttpConfig, json: bool) -> Result<()> {
-    let layers = stack::describe(config);
+pub(crate) fn print_layers(config: &Settings, json: bool) -> Result<()> {
+    let layers = stack::describe(&config.http, &config.clients);
     if json {
         return say(&serde_json::to_string_pretty(&layers)?);
     }
     let mut text = String::new();
+    let mut client = None;
     for layer in layers {
+        if layer.client != client {
+            text.push_str(&format!("\ncalls to {}:\n", layer.client.as_deref().unwrap_or_default()));
+            client.clone_from(&layer.client);
+        }
         let numbers: Vec<_> = layer.settings.iter().map(|(key, value)| format!("{key} = {value}")).collect();
         text.push_str(format!("{:<13} {:<55} {}", layer.name, layer.does, numbers.join(", ")).trim_end());
         text.push('\n');

@@ -24,8 +24,12 @@ use super::{
 use crate::{
     discovery::{Freshness, Resolution, Resolver, Target, Updates},
     error::BoxError,
+    health::Reporter,
     telemetry::metrics::ClientLevels,
 };
+
+/// How long to rest between two looks that nothing but time calls for.
+const FEED_PAUSE: Duration = Duration::from_secs(1);
 
 /// What carries the calls of one destination out; the order inside is the stack's.
 pub(crate) trait Stack: Send + Sync + fmt::Debug {
@@ -143,7 +147,40 @@ impl Destination {
 
     /// How it stands now, and why.
     pub(crate) fn standing(&self) -> (Standing, String) {
-        standing(&self.stack.report().endpoints, &self.freshness(), tokio::time::Instant::now().into_std())
+        standing(&self.stack.report().endpoints, &self.freshness())
+    }
+
+    /// Tells the health registry how it stands, at once when a breaker or the list of endpoints changes, until dropped.
+    ///
+    /// A destination that nobody has called yet is no reason for anything: it counts as up.
+    pub(crate) async fn feed(self: Arc<Self>, reporter: Reporter) {
+        let mut endpoints = self.endpoints();
+        let mut told = None;
+        loop {
+            let report = self.stack.report();
+            // Marked as seen before it is looked at, so that what comes meanwhile wakes again.
+            let freshness = endpoints.borrow_and_update().freshness.clone();
+            let now = standing(&report.endpoints, &freshness);
+            if told.as_ref() != Some(&now) {
+                match &now {
+                    (Standing::Up, _) => reporter.up(),
+                    // Nothing wakes this when the first call goes well, so that nothing is said of it.
+                    (Standing::Unknown, _) if !report.endpoints.is_empty() => reporter.up(),
+                    (Standing::Unknown, why) => reporter.up_with(why.as_str()),
+                    (Standing::Degraded, why) => reporter.degraded(why.as_str()),
+                    (Standing::Down, why) => reporter.down(why.as_str()),
+                }
+                told = Some(now);
+            }
+            // An open breaker becomes half-open by time alone, and nobody tells.
+            let waits = report.endpoints.iter().filter_map(|endpoint| endpoint.breaker.wait);
+            let next = waits.min().map(|wait| wait.max(FEED_PAUSE));
+            tokio::select! {
+                () = self.changed.notified() => {}
+                Ok(()) = endpoints.changed() => {}
+                () = tokio::time::sleep(next.unwrap_or_default()), if next.is_some() => {}
+            }
+        }
     }
 
     /// Whether the list of its endpoints still holds.

@@ -20,16 +20,17 @@ use axum::{
     extract::{Request, State},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{get, put},
 };
 use http::header;
 use hyper::body::Incoming;
 use serde::Deserialize;
 use tower_service::Service;
 
-use super::OnConnection;
+use super::{OnConnection, dependencies};
 use crate::{
     cause::Cause,
+    chassis::Destinations,
     config::{self, Loaded, Secret},
     context::Protocol,
     health::{self, Registry},
@@ -55,6 +56,7 @@ pub(crate) struct Operator {
     pub(crate) settings: tokio::sync::watch::Receiver<Loaded<Settings>>,
     pub(crate) routes: Vec<RouteInfo>,
     pub(crate) layers: Vec<LayerInfo>,
+    pub(crate) destinations: Destinations,
     pub(crate) token: Option<Secret<String>>,
 }
 
@@ -66,6 +68,8 @@ pub(crate) fn routes(operator: Operator) -> AdminService {
         .route("/admin/config", get(config))
         .route("/admin/routes", get(route_list))
         .route("/admin/layers", get(layer_list))
+        .route("/admin/dependencies", get(dependencies::list))
+        .route("/admin/dependencies/{name}/breaker", put(dependencies::force))
         .route("/admin/log-filter", get(log_filter).put(set_log_filter).delete(clear_log_filter))
         .layer(middleware::from_fn_with_state(operator.clone(), guard));
     let open = Router::new().route("/metrics", get(metrics)).route("/info", get(info));
@@ -160,7 +164,7 @@ async fn clear_log_filter(State(operator): State<Arc<Operator>>) -> Response {
     }
 }
 
-fn bad_request(detail: &str) -> Response {
+pub(super) fn bad_request(detail: &str) -> Response {
     answer(Problem::from(Cause::InvalidRequest).detail(detail), Protocol::Http)
 }
 
@@ -210,7 +214,7 @@ fn names_this_machine(request: &Request) -> bool {
 
 /// Who asks, in the request's extensions.
 #[derive(Clone, Copy)]
-struct Peer(Option<SocketAddr>);
+pub(super) struct Peer(pub(super) Option<SocketAddr>);
 
 /// The operators' routes for one connection.
 #[derive(Clone)]

@@ -2,6 +2,7 @@
 
 pub(crate) mod config;
 mod connection;
+mod dependencies;
 mod ending;
 mod io;
 mod listener;

@@ -53,6 +53,9 @@ pub(crate) fn inbound(
 /// One line of the `layers` command: the layer's name, what it does, and its numbers.
 #[derive(Debug, Clone, serde::Serialize)]
 pub(crate) struct LayerInfo {
+    /// The destination that a layer of calls out belongs to; absent on the way in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) client: Option<String>,
     pub(crate) name: &'static str,
     pub(crate) does: &'static str,
     pub(crate) settings: Vec<(Cow<'static, str>, String)>,
@@ -60,7 +63,7 @@ pub(crate) struct LayerInfo {
 
 /// The effective order with its resolved numbers. A test compares it with the type of the stack.
 pub(crate) fn describe(config: &HttpConfig) -> Vec<LayerInfo> {
-    let layer = |name, does, settings| LayerInfo { name, does, settings };
+    let layer = |name, does, settings| LayerInfo { client: None, name, does, settings };
     vec![
         layer("observe", "trace context, span, metrics, access log", vec![]),
         layer("catch_panic", "a panic is 500 / INTERNAL, counted", vec![]),

@@ -3,5 +3,15 @@
 mod inbound;
 mod outbound;
 
-pub(crate) use inbound::{LayerInfo, describe, inbound};
-pub(crate) use outbound::{describe as describe_outbound, outbound};
+pub(crate) use inbound::{LayerInfo, inbound};
+pub(crate) use outbound::outbound;
+
+use std::collections::BTreeMap;
+
+use crate::{client::ClientConfig, server::config::HttpConfig}; // floor: settings are values, and lie below
+
+/// The layers on the way in, then those on the way out to each destination.
+pub(crate) fn describe(http: &HttpConfig, clients: &BTreeMap<String, ClientConfig>) -> Vec<LayerInfo> {
+    let outbound = clients.iter().flat_map(|(name, config)| outbound::describe(name, config));
+    inbound::describe(http).into_iter().chain(outbound).collect()
+}

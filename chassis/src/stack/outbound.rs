@@ -279,7 +279,9 @@ impl fmt::Debug for Parts {
 /// The effective order with its resolved numbers. A test compares it with the type of the stack.
 pub(crate) fn describe(name: &str, config: &ClientConfig) -> Vec<LayerInfo> {
     let key = |key: &str| format!("clients.{name}.{key}");
+    let client = name.to_owned();
     let layer = |name, does, settings: &[(&str, String)]| LayerInfo {
+        client: Some(client.clone()),
         name,
         does,
         settings: settings.iter().map(|(name, value)| (key(name).into(), value.clone())).collect(),

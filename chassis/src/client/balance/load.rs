@@ -58,7 +58,7 @@ pub(super) struct Gauge {
 }
 
 /// What is known of an endpoint's load, at one moment.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Load {
     /// Calls under way, until the end of their answers.

@@ -24,7 +24,7 @@ use tracing_subscriber::{Layer, Registry, layer::SubscriberExt, reload};
 
 pub(crate) use self::{
     access::{AccessLog, AccessOutcome, AccessRecord, AccessStatus},
-    line::Format,
+    line::{Format, date_time},
     panic::{caught, count_panic, message as panic_message},
     redact::Redactor,
     sink::{Lost, Report},

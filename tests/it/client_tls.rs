@@ -1,0 +1,228 @@
+//! Calls over TLS: whom a client trusts, who it says it is, and which protocol the two agree on.
+
+use std::{
+    error::Error as _,
+    fs,
+    io::{Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    path::PathBuf,
+    sync::Arc,
+};
+
+use chassis::{
+    client::{CallError, CallErrorKind, Client, Outcome},
+    tls::TlsConfig,
+};
+use http::Method;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::{
+    RootCertStore, ServerConfig, ServerConnection, Stream,
+    crypto::aws_lc_rs,
+    pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
+    server::WebPkiClientVerifier,
+};
+
+use crate::support::h2;
+
+type Tls<'a> = Stream<'a, ServerConnection, TcpStream>;
+
+/// An authority, its own certificate in a file.
+struct Authority {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+    file: PathBuf,
+}
+
+/// A certificate and its key, each in a file.
+struct Identity {
+    cert: PathBuf,
+    key: PathBuf,
+    der: (Vec<u8>, Vec<u8>),
+}
+
+/// A file that no other test writes.
+fn file(test: &str, name: &str, text: &str) -> PathBuf {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("client_tls").join(test);
+    fs::create_dir_all(&folder).unwrap();
+    let path = folder.join(name);
+    fs::write(&path, text).unwrap();
+    path
+}
+
+impl Authority {
+    fn new(test: &str, name: &str) -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let file = file(test, &format!("{name}.pem"), &issuer.pem());
+        Self { issuer, file }
+    }
+
+    fn identity(&self, test: &str, host: &str) -> Identity {
+        let key = KeyPair::generate().unwrap();
+        let cert = CertificateParams::new(vec![host.to_owned()]).unwrap().signed_by(&key, &self.issuer).unwrap();
+        Identity {
+            cert: file(test, &format!("{host}.pem"), &cert.pem()),
+            key: file(test, &format!("{host}.key"), &key.serialize_pem()),
+            der: (cert.der().to_vec(), key.serialize_der()),
+        }
+    }
+}
+
+/// A server with this certificate; it wants one of this authority from its callers.
+fn serve(identity: &Identity, callers: Option<&Authority>, talk: fn(&mut Tls<'_>)) -> SocketAddr {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let builder = ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions().unwrap();
+    let builder = match callers {
+        None => builder.with_no_client_auth(),
+        Some(callers) => {
+            let mut roots = RootCertStore::empty();
+            roots.add(callers.issuer.der().clone()).unwrap();
+            let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider).build().unwrap();
+            builder.with_client_cert_verifier(verifier)
+        }
+    };
+    let (cert, key) = identity.der.clone();
+    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key));
+    let mut config = builder.with_single_cert(vec![cert.into()], key).unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let config = Arc::new(config);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for socket in listener.incoming() {
+            let (mut socket, mut tls) = (socket.unwrap(), ServerConnection::new(config.clone()).unwrap());
+            talk(&mut Stream::new(&mut tls, &mut socket));
+        }
+    });
+    address
+}
+
+/// One HTTP/1.1 request, one answer. A handshake that fails ends it.
+fn http1(tls: &mut Tls<'_>) {
+    let mut read = Vec::new();
+    let mut byte = [0];
+    while !read.ends_with(b"\r\n\r\n") {
+        match tls.read(&mut byte) {
+            Ok(1) => read.push(byte[0]),
+            _ => return,
+        }
+    }
+    assert_eq!(tls.conn.alpn_protocol(), Some(&b"http/1.1"[..]));
+    let _ = tls.write_all(b"HTTP/1.1 204 No Content\r\n\r\n");
+}
+
+/// One HTTP/2 request, one answer.
+fn http2(tls: &mut Tls<'_>) {
+    let mut preface = [0; 24];
+    tls.read_exact(&mut preface).unwrap();
+    assert_eq!(tls.conn.alpn_protocol(), Some(&b"h2"[..]));
+    tls.write_all(&h2::frame(h2::SETTINGS, 0, 0, &[])).unwrap();
+    loop {
+        let mut head = [0; 9];
+        tls.read_exact(&mut head).unwrap();
+        let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
+        tls.read_exact(&mut payload).unwrap();
+        if head[3] == h2::HEADERS {
+            break;
+        }
+    }
+    // `:status: 204` of HPACK's static table.
+    tls.write_all(&h2::frame(h2::HEADERS, h2::END_STREAM | h2::END_HEADERS, 1, &[0x89])).unwrap();
+    let _ = tls.read(&mut [0; 64]);
+}
+
+async fn call(address: SocketAddr, tls: TlsConfig, http2: bool) -> Result<(), CallError> {
+    let client = Client::builder(format!("https://localhost:{}", address.port())).tls(tls);
+    let client = if http2 { client.http2() } else { client };
+    client.build().unwrap().call(Method::GET, "/").answer().await
+}
+
+fn trusting(authority: &Authority) -> TlsConfig {
+    TlsConfig { ca: Some(authority.file.clone()), ..TlsConfig::default() }
+}
+
+/// There was no connection, and the error says why.
+fn refused(error: CallError) -> String {
+    assert_eq!(error.kind(), CallErrorKind::NotSent, "{error:?}");
+    let mut text = String::new();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(&format!("{error}: "));
+        source = error.source();
+    }
+    assert_eq!(Outcome::of_error(&error.into()), Outcome::Unreachable);
+    text
+}
+
+#[tokio::test]
+async fn a_private_authority_is_trusted_when_it_is_named_and_no_other_is() {
+    let test = "authority";
+    let (ours, other) = (Authority::new(test, "ours"), Authority::new(test, "other"));
+    let address = serve(&ours.identity(test, "localhost"), None, http1);
+    call(address, trusting(&ours), false).await.unwrap();
+    let text = refused(call(address, trusting(&other), false).await.unwrap_err());
+    assert!(text.contains("UnknownIssuer") && text.contains(other.file.to_str().unwrap()), "{text}");
+}
+
+#[tokio::test]
+async fn a_certificate_for_another_name_is_refused_unless_that_name_is_expected() {
+    let test = "name";
+    let ours = Authority::new(test, "ours");
+    let address = serve(&ours.identity(test, "inventory.internal"), None, http1);
+    let text = refused(call(address, trusting(&ours), false).await.unwrap_err());
+    assert!(text.contains("expected a certificate for localhost") && text.contains("tls.server_name"), "{text}");
+    let named = TlsConfig { server_name: Some("inventory.internal".to_owned()), ..trusting(&ours) };
+    call(address, named, false).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_server_that_wants_a_certificate_gets_ours() {
+    let test = "client";
+    let ours = Authority::new(test, "ours");
+    let address = serve(&ours.identity(test, "localhost"), Some(&ours), http1);
+    let me = ours.identity(test, "caller");
+    let known = TlsConfig { cert: Some(me.cert), key: Some(me.key), ..trusting(&ours) };
+    call(address, known, false).await.unwrap();
+    // The server's refusal comes after the handshake, as TLS 1.3 has it: the connection breaks.
+    call(address, trusting(&ours), false).await.unwrap_err();
+}
+
+#[tokio::test]
+async fn http2_is_agreed_on_by_alpn() {
+    let test = "alpn";
+    let ours = Authority::new(test, "ours");
+    let address = serve(&ours.identity(test, "localhost"), None, http2);
+    call(address, trusting(&ours), true).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_server_in_cleartext_is_told_as_such() {
+    let test = "cleartext";
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let mut socket = listener.accept().unwrap().0;
+        let _ = socket.read(&mut [0; 1024]);
+        let _ = socket.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+    });
+    let text = refused(call(address, trusting(&Authority::new(test, "ours")), false).await.unwrap_err());
+    assert!(text.contains("does not speak TLS"), "{text}");
+}
+
+#[test]
+fn files_that_hold_no_certificate_are_named_with_what_was_expected() {
+    let test = "files";
+    let build = |tls: TlsConfig| Client::builder("https://localhost").tls(tls).build().unwrap_err().to_string();
+    let empty = file(test, "empty.pem", "nothing here");
+    let error = build(TlsConfig { ca: Some(empty.clone()), ..TlsConfig::default() });
+    assert!(error.starts_with("ca: found no certificate in ") && error.contains("expected a PEM file"), "{error}");
+    let missing = build(TlsConfig { ca: Some("no-such.pem".into()), ..TlsConfig::default() });
+    assert!(missing.contains("no-such.pem cannot be read"), "{missing}");
+    let ours = Authority::new(test, "ours");
+    let me = ours.identity(test, "me");
+    let half = build(TlsConfig { cert: Some(me.cert.clone()), ..trusting(&ours) });
+    assert!(half.starts_with("cert: found ") && half.contains("in key too"), "{half}");
+    let other = ours.identity(test, "other");
+    let mixed = build(TlsConfig { cert: Some(me.cert), key: Some(other.key), ..trusting(&ours) });
+    assert!(mixed.contains("does not belong to the certificate"), "{mixed}");
+}
