@@ -521,6 +521,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
         #[test]
         fn whatever_is_a_target_is_the_same_target_when_it_is_written(
             scheme in prop::sample::select(vec!["consul", "dns", "static", "memory", "http", "https"]),

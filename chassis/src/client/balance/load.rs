@@ -320,6 +320,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
         #[test]
         fn the_estimate_stays_between_the_shortest_and_the_longest_answer(
             answers in prop::collection::vec((0_u64..5_000, 1_u64..60_000), 1..50),

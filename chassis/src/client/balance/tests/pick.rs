@@ -261,6 +261,8 @@ fn a_heavy_endpoint_that_is_bad_is_avoided_all_the_same() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn whoever_is_picked_is_available_unless_too_few_are(
         states in prop::collection::vec((any::<bool>(), any::<bool>(), any::<bool>(), 1_u32..5), 1..40),
