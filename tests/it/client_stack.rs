@@ -146,7 +146,8 @@ async fn what_is_left_of_the_callers_time_is_told_to_the_service_called() {
 
     // The caller has less.
     let ask = |path: &str| {
-        let request = http::Request::get(path).header("x-request-timeout-ms", "3000");
+        let uri = format!("http://{}{path}", front.http());
+        let request = http::Request::get(uri).header("x-request-timeout-ms", "3000");
         front.send(request.body(String::new()).unwrap())
     };
     let left = ask("/http").await.unwrap().json()["left"].as_u64().unwrap();

@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, unreachable_pub, reason = "tests")]
 
 mod audit_log;
-mod client_process;
 mod client_dependencies;
+mod client_process;
 mod client_stack;
 mod client_tls;
 mod client_untouched;

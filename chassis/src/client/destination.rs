@@ -152,20 +152,22 @@ impl Destination {
 
     /// Tells the health registry how it stands, at once when a breaker or the list of endpoints changes, until dropped.
     ///
-    /// A destination that nobody has called yet is no reason for anything: it counts as up.
-    pub(crate) async fn feed(self: Arc<Self>, reporter: Reporter) {
+    /// A destination that nobody has called yet is no reason for anything: it counts as up. One that is `critical` is
+    /// unknown until its endpoints are.
+    pub(crate) async fn feed(self: Arc<Self>, reporter: Reporter, critical: bool) {
         let mut endpoints = self.endpoints();
         let mut told = None;
         loop {
+            // Marked as seen before anything is looked at, so that what comes meanwhile wakes again.
+            endpoints.mark_unchanged();
             let report = self.stack.report();
-            // Marked as seen before it is looked at, so that what comes meanwhile wakes again.
-            let freshness = endpoints.borrow_and_update().freshness.clone();
-            let now = standing(&report.endpoints, &freshness);
+            let now = standing(&report.endpoints, &self.freshness());
             if told.as_ref() != Some(&now) {
                 match &now {
                     (Standing::Up, _) => reporter.up(),
                     // Nothing wakes this when the first call goes well, so that nothing is said of it.
                     (Standing::Unknown, _) if !report.endpoints.is_empty() => reporter.up(),
+                    (Standing::Unknown, _) if critical => {}
                     (Standing::Unknown, why) => reporter.up_with(why.as_str()),
                     (Standing::Degraded, why) => reporter.degraded(why.as_str()),
                     (Standing::Down, why) => reporter.down(why.as_str()),

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use http::uri::Authority;
 
 use crate::{
-    client::ClientConfig, // floor: settings are values, and lie below
+    client::ClientConfig,
     config::Duration,
     discovery::{RegistryKind, Target, TargetKind},
 };

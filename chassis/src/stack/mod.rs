@@ -8,7 +8,7 @@ pub(crate) use outbound::outbound;
 
 use std::collections::BTreeMap;
 
-use crate::{client::ClientConfig, server::config::HttpConfig}; // floor: settings are values, and lie below
+use crate::{client::ClientConfig, server::config::HttpConfig};
 
 /// The layers on the way in, then those on the way out to each destination.
 pub(crate) fn describe(http: &HttpConfig, clients: &BTreeMap<String, ClientConfig>) -> Vec<LayerInfo> {
