@@ -88,7 +88,14 @@ async fn the_worst_destination_comes_first_with_its_last_error() {
     let (good, gone) = (inventory().await, inventory().await);
     let (here, there) = (format!("http://{}", good.http()), format!("http://{}", gone.http()));
     gone.stop().await.unwrap();
-    let settings = [("a-good.target", here.as_str()), ("b-gone.target", &there), ("c-new.target", &here)];
+    let settings = [
+        ("a-good.target", here.as_str()),
+        ("b-gone.target", &there),
+        // Long enough for the test to see it open.
+        ("b-gone.breaker.open_wait", "60s"),
+        ("b-gone.breaker.max_open_wait", "60s"),
+        ("c-new.target", &here),
+    ];
     let front = Front::start(&["a-good", "b-gone", "c-new"], &settings).await;
     front.call(0).await.unwrap();
     while front.call(1).await.unwrap_err().kind() == CallErrorKind::NotSent {

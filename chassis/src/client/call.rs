@@ -194,10 +194,11 @@ impl Call {
         if self.body.is_some() {
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
-        if let Some(millis) = announced {
+        let layered = self.client.0.transport.writes_context();
+        // A layer that says what is left says it of each attempt, but not of what is streamed.
+        if let Some(millis) = announced.filter(|_| !layered || streamed) {
             headers.insert(TIMEOUT_HEADER, HeaderValue::from(millis));
         }
-        let layered = self.client.0.transport.writes_context();
         if let Some(context) = context.as_ref().filter(|_| !layered) {
             context.inject(headers);
         }
@@ -217,7 +218,11 @@ impl Call {
         };
         request.extensions_mut().insert(info);
         if layered {
-            if let Some(context) = context {
+            // The layers find the request that is being served by themselves, unless this call belongs to another.
+            let is_current = |context: &RequestContext| {
+                RequestContext::with_current(|current| current.is_some_and(|current| Arc::ptr_eq(&current.0, &context.0)))
+            };
+            if let Some(context) = context.filter(|context| !is_current(context)) {
                 request.extensions_mut().insert(context);
             }
             if streamed {
@@ -227,7 +232,7 @@ impl Call {
 
         let transport = Arc::clone(&self.client.0.transport);
         let sent = transport.send(request);
-        let response = match time.head {
+        let response = match time.head.filter(|_| !layered) {
             Some(head) => timeout_at(head, sent)
                 .await
                 .map_err(|_| CallError::new(&target, What::DeadlineExceeded { sent: true }))?,

@@ -83,7 +83,7 @@ impl Plain {
     pub(super) fn new(connect_timeout: Duration, http2: bool, tls: &TlsConfig) -> Result<Self> {
         let stopped = CancellationToken::new();
         let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
+        tcp.enforce_http(!tls.enabled);
         tcp.set_connect_timeout(Some(connect_timeout));
         // Requests are written whole: to wait for more only costs time.
         tcp.set_nodelay(true);

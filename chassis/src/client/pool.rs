@@ -70,7 +70,7 @@ impl Pools {
     pub(crate) fn new(config: &PoolConfig, protocol: HttpProtocol, tls: &TlsConfig) -> Result<Arc<Self>> {
         let connector = |alpn| {
             let mut tcp = HttpConnector::new_with_resolver(Timed::new(Phase::Dns, GaiResolver::new()));
-            tcp.enforce_http(false);
+            tcp.enforce_http(!tls.enabled);
             tcp.set_connect_timeout(Some(config.connect_timeout.get()));
             // Requests are written whole: to wait for more only costs time.
             tcp.set_nodelay(true);

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     error::{BoxError, Error, Result},
-    tls::{self, Connector},
+    tls::{self, Connector, TlsConfig},
 };
 
 /// How long a call that does not wait for a change may take. Chosen: an agent beside the instance answers within
@@ -97,6 +97,7 @@ impl Consul {
         let (scheme, rest) = address.split_once("://").unwrap_or(("http", address));
         let scheme = if config.tls.enabled && scheme == "http" { "https" } else { scheme };
         let address = format!("{scheme}://{rest}");
+        let tls = TlsConfig { enabled: scheme == "https", ..config.tls.clone() };
         let host = host_and_port(&address)?;
         let mut token = match &config.token {
             Some(token) if !token.expose().is_empty() => Some(HeaderValue::from_str(token.expose()).map_err(|_| {
@@ -123,7 +124,7 @@ impl Consul {
         let http = legacy::Client::builder(TokioExecutor::new())
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
-            .build(tls::connector(tcp, &config.tls)?);
+            .build(tls::connector(tcp, &tls)?);
         Ok(Self(Arc::new(Inner { address, host, scope, token, http })))
     }
 

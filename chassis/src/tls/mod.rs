@@ -34,12 +34,12 @@ pub(crate) enum Alpn {
 ///
 /// As [`connector_for`].
 pub(crate) fn connector(mut tcp: HttpConnector, config: &TlsConfig) -> Result<Connector> {
-    tcp.enforce_http(false);
+    tcp.enforce_http(!config.enabled);
     connector_for(tcp, config, Alpn::Http1)
 }
 
 /// A connector for this protocol: over TLS when it is `enabled`, and in cleartext when it is not. The scheme of what is
-/// called must fit; `tcp` must not refuse `https`.
+/// called must fit: `tcp` is to refuse `https` when it is not enabled, so that nothing meant for TLS goes in cleartext.
 ///
 /// The files are read here, and once: a certificate that was exchanged counts after a restart.
 ///
