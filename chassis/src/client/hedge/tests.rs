@@ -166,7 +166,8 @@ async fn failures_do_not_shorten_the_delay() {
     let hedge = usual(budget(10, 0.2)).await;
     let before = hedge.counts(Instant::now().into_std()).delay;
     let peer = Peer::default().then(status(503));
-    for _ in 0..1000 {
+    // So many that the usual calls are no hundredth of all.
+    for _ in 0..20_000 {
         let _ = send(&hedge, &peer, get(None)).await;
     }
     tokio::time::advance(Duration::from_secs(2)).await;
@@ -193,4 +194,21 @@ async fn legs_count_their_attempts_together_and_pay_in_once() {
     let counts = budget.counts(Instant::now().into_std());
     assert_eq!((counts.calls - calls, counts.withdrawn), (1, 2), "one call, a hedge and a retry");
     assert_eq!(retry.counts().retries(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hedge_counts_the_attempts_that_the_call_has_had() {
+    let budget = budget(100, 0.2);
+    let hedge = usual(budget.clone()).await;
+    let millisecond = crate::config::Duration::from_millis(1);
+    let config =
+        RetryConfig { budget_min: 100, backoff: millisecond, max_backoff: millisecond, ..RetryConfig::default() };
+    let peer = Peer::of([status(503), Step::Hang, OK]);
+    let stack = RetryLayer::new(Retry::new(&config, budget)).layer(peer.clone());
+    let response = HedgeLayer::new(hedge).layer(stack).call(get(None)).await.expect("an answer");
+    assert_eq!(response.status().as_u16(), 200);
+    let attempts: Vec<_> = peer.seen().iter().filter_map(|seen| seen.attempt).collect();
+    let attempt = |previous, hedge| Attempt { previous, hedge };
+    assert_eq!(attempts, [attempt(0, false), attempt(1, false), attempt(2, true)]);
+    assert_eq!(peer.under_way(), 0);
 }

@@ -356,6 +356,8 @@ impl<S> Plan<S> {
                     Reason::Unreachable => &counters.unreachable,
                 };
                 counter.fetch_add(1, Relaxed);
+                // Counted before the wait, so that two legs that wait do not both take the last attempt.
+                self.made = self.shared.as_ref().map_or(self.made, Made::add) + 1;
                 self.step = step;
                 Some(wait)
             }
@@ -378,9 +380,7 @@ impl<S> Plan<S> {
                 // What was copied once can be copied again; still an error and not a panic.
                 return Err("the request cannot be sent again".into());
             };
-            let previous = self.shared.as_ref().map_or(self.made, Made::add);
-            self.made = previous + 1;
-            mark(&mut request, previous, self.hedge, self.facts.protocol);
+            mark(&mut request, self.made - 1, self.hedge, self.facts.protocol);
             last = match std::future::poll_fn(|cx| self.service.poll_ready(cx)).await {
                 Ok(()) => self.service.call(request).await,
                 Err(error) => Err(error),
