@@ -29,8 +29,8 @@ use tonic::{
     service::{Routes as GrpcRoutes, RoutesBuilder},
 };
 
-use lead::Leaders;
 pub(crate) use clients::Destinations;
+use lead::Leaders;
 pub use process::{ended, main};
 pub(crate) use reload::load;
 pub(crate) use remote::{Need, fetch, section};

@@ -220,7 +220,9 @@ impl Call {
         if layered {
             // The layers find the request that is being served by themselves, unless this call belongs to another.
             let is_current = |context: &RequestContext| {
-                RequestContext::with_current(|current| current.is_some_and(|current| Arc::ptr_eq(&current.0, &context.0)))
+                RequestContext::with_current(|current| {
+                    current.is_some_and(|current| Arc::ptr_eq(&current.0, &context.0))
+                })
             };
             if let Some(context) = context.filter(|context| !is_current(context)) {
                 request.extensions_mut().insert(context);
