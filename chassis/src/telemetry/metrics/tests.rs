@@ -103,6 +103,10 @@ fn everything(runtime: &tokio::runtime::Handle) -> (Metrics, cgroup::tests::Fake
         None,
     );
     metrics.observe_clients(|| vec![levels()]);
+    metrics.observe_gauge(&names::REGISTRATION_REGISTERED, || vec![(Labels::new(), 1.0)]);
+    metrics.observe_counter(&names::REGISTRATION_CALLS, || {
+        vec![(vec![KeyValue::new(attribute::OUTCOME, "succeeded")], 1)]
+    });
     let _open = metrics.connections("main").accept();
     metrics.connections("main").ended("closed");
     metrics.reject(Cause::Draining);
