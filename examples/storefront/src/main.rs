@@ -1,0 +1,28 @@
+//! A shop that asks the inventory, over HTTP and gRPC. `examples/README.md` walks through it.
+
+mod shop;
+mod stock;
+
+use chassis::Chassis;
+use inventory::{Inventory, Mood};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use shop::Storefront;
+
+/// The service's own settings: the section `[app]`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+struct Settings {
+    /// Whether the inventory runs in this process too, for trying things out.
+    with_inventory: bool,
+}
+
+#[chassis::main]
+async fn main(chassis: Chassis<Settings>) -> chassis::Result<()> {
+    let storefront = Storefront::new(&chassis)?;
+    if chassis.settings().with_inventory {
+        let inventory = Inventory::new(&chassis.identity().instance_id, Mood::default);
+        return chassis.mount(storefront).mount(inventory).serve().await;
+    }
+    chassis.mount(storefront).serve().await
+}
