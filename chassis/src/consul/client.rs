@@ -92,11 +92,11 @@ impl Consul {
     ///
     /// An address, a token or a certificate that makes no sense.
     pub fn new(config: &ConsulConfig) -> Result<Self> {
-        let address = config.address.trim_end_matches('/');
+        let address = config.address.as_str();
         // As Consul's own tools: TLS that was asked for is not taken back by an address that says http.
         let (scheme, rest) = address.split_once("://").unwrap_or(("http", address));
         let scheme = if config.tls.enabled && scheme == "http" { "https" } else { scheme };
-        let address = format!("{scheme}://{rest}");
+        let address = format!("{scheme}://{}", rest.trim_end_matches('/'));
         let tls = TlsConfig { enabled: scheme == "https", ..config.tls.clone() };
         let host = host_and_port(&address)?;
         let mut token = match &config.token {
