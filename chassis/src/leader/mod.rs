@@ -293,11 +293,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn work_is_dropped_with_its_term_and_begins_anew_with_the_next() {
         let leader = Leader::new("billing");
-        let (begun, mut begins) = tokio::sync::mpsc::unbounded_channel();
+        let (begun, mut begins) = tokio::sync::mpsc::channel(2);
         let run = leader.run(|term| {
             let begun = begun.clone();
             async move {
-                let _ = begun.send(term.fencing_token());
+                let _ = begun.send(term.fencing_token()).await;
                 if term.fencing_token() == 9 { "done" } else { std::future::pending().await }
             }
         });
