@@ -20,6 +20,7 @@ mod deadline_http;
 mod discovery_dns;
 mod docs_readme;
 mod fault_endpoints;
+mod fault_fleet;
 mod grpc_foreign_client;
 mod grpc_stack;
 mod grpc_web;

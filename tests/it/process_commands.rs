@@ -117,11 +117,16 @@ async fn config_print_gives_each_value_with_its_origin() {
 #[tokio::test]
 async fn the_annotated_default_file_is_itself_a_right_configuration() {
     let file = print(&["config", "print", "--default"]).await;
-    // With every default set for itself; these two have none, and their samples mean something.
-    let has_default = |key: &str| !["token", "orchestrator_grace"].iter().any(|name| key.starts_with(name));
-    let set = file.lines().map(|line| match line.strip_prefix('#') {
-        Some(key) if key.starts_with(char::is_alphabetic) && has_default(key) => key,
-        _ => line,
+    // With every default set for itself, in the samples of tables too; a key without a default has a sample that means
+    // something.
+    let mut has_default = true;
+    let set = file.lines().map(|line| {
+        has_default = !line.starts_with("# Not set by default") && (has_default || !line.starts_with('#'));
+        match line.strip_prefix('#') {
+            Some(key) if key.starts_with(char::is_alphabetic) && has_default => key,
+            Some(header) if header.starts_with('[') => header,
+            _ => line,
+        }
     });
     let set: String = set.flat_map(|line| [line, "\n"]).collect();
     let ended =

@@ -24,7 +24,7 @@ use tokio::{
     sync::watch,
     task::JoinSet,
 };
-use tokio_util::task::AbortOnDropHandle;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 /// What an endpoint does with a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -191,12 +191,30 @@ impl Caller {
     /// The same, while something else goes on.
     pub async fn calls_while(&self, calls: usize, callers: usize, meanwhile: impl Future<Output = ()>) -> Tally {
         let left = Arc::new(AtomicU64::new(calls as u64));
+        let tasks = self.callers(callers, move || {
+            left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
+        });
+        meanwhile.await;
+        Tally::of(tasks).await
+    }
+
+    /// Calls by so many callers, until something else is done.
+    pub async fn calls_until(&self, callers: usize, done: impl Future<Output = ()>) -> Tally {
+        let stop = CancellationToken::new();
+        let stopped = stop.clone();
+        let tasks = self.callers(callers, move || !stopped.is_cancelled());
+        done.await;
+        stop.cancel();
+        Tally::of(tasks).await
+    }
+
+    fn callers(&self, callers: usize, goes_on: impl Fn() -> bool + Clone + Send + 'static) -> JoinSet<Tally> {
         let mut tasks = JoinSet::new();
         for _ in 0..callers {
-            let (client, left) = (self.client.clone(), Arc::clone(&left));
+            let (client, goes_on) = (self.client.clone(), goes_on.clone());
             tasks.spawn(async move {
                 let mut tally = Tally::default();
-                while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
+                while goes_on() {
                     let started = Instant::now();
                     match get(&client).await {
                         Ok(_) => tally.answered.push(started.elapsed()),
@@ -206,15 +224,7 @@ impl Caller {
                 tally
             });
         }
-        meanwhile.await;
-        let mut whole = Tally::default();
-        while let Some(tally) = tasks.join_next().await {
-            let tally = tally.expect("a caller does not panic");
-            whole.answered.extend(tally.answered);
-            whole.failed.extend(tally.failed);
-        }
-        whole.answered.sort();
-        whole
+        tasks
     }
 
     /// What `/admin/dependencies` says of `shop`.
@@ -226,7 +236,7 @@ impl Caller {
 }
 
 async fn get(client: &Client) -> Result<Bytes, CallError> {
-    let Raw(body): Raw<Bytes> = client.call(Method::GET, "/stock/7").answer().await?;
+    let Raw(body): Raw<Bytes> = client.call(Method::GET, "/stock/pear").answer().await?;
     Ok(body)
 }
 
@@ -239,6 +249,17 @@ pub struct Tally {
 }
 
 impl Tally {
+    async fn of(mut tasks: JoinSet<Self>) -> Self {
+        let mut whole = Self::default();
+        while let Some(tally) = tasks.join_next().await {
+            let tally = tally.expect("a caller does not panic");
+            whole.answered.extend(tally.answered);
+            whole.failed.extend(tally.failed);
+        }
+        whole.answered.sort();
+        whole
+    }
+
     /// The time within which this share of the answered calls was answered.
     #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "counts")]
     pub fn within(&self, share: f64) -> Duration {

@@ -1,7 +1,7 @@
 //! How busy and how fast one endpoint is: what it costs to send it one more call.
 
 use std::{
-    sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
@@ -10,6 +10,16 @@ use super::config::BalanceConfig;
 /// The least that a call is taken to cost, in nanoseconds. An estimate that has decayed to nothing would hide how many
 /// calls are pending.
 const FLOOR: f32 = 1_000.0;
+/// How long an endpoint whose last call failed is left alone before it is tried again: go-zero's forced pick.
+const PROBE: Duration = Duration::from_secs(1);
+/// After so many failures in a row that wait grows with each: a breaker, if there is one, has seen enough (its
+/// `consecutive_failures`).
+const PATIENT: u32 = 7;
+/// The longest such wait, in units of the first.
+const MAX_PROBE: u32 = 30;
+/// How much of its bad estimate an endpoint keeps when it works again. Chosen: four good answers bring the penalty of 5 s
+/// down to 20 ms; one that fails every other time stays far above its peers.
+const FORGIVEN: f32 = 0.25;
 const ONE_PENDING: u64 = 1;
 const ONE_WAITING: u64 = 1 << 32;
 
@@ -55,6 +65,10 @@ pub(super) struct Gauge {
     estimate: AtomicU64,
     /// It was seen while it was not available.
     was_out: AtomicBool,
+    /// How many calls in a row have failed.
+    failures: AtomicU32,
+    /// When it is tried again although it costs more, in nanoseconds since the epoch; 0 while its last call went well.
+    probe_at: AtomicU64,
 }
 
 /// What is known of an endpoint's load, at one moment.
@@ -79,6 +93,8 @@ impl Gauge {
             silent: AtomicU64::new(0),
             estimate: AtomicU64::new(0),
             was_out: AtomicBool::new(false),
+            failures: AtomicU32::new(0),
+            probe_at: AtomicU64::new(0),
         }
     }
 
@@ -109,7 +125,18 @@ impl Gauge {
         let was_out = self.was_out.load(Relaxed);
         if was_out == available && self.was_out.swap(!available, Relaxed) && available {
             self.estimate.store(0, Relaxed);
+            self.forget_failures();
         }
+    }
+
+    /// Whether it is to be tried now although another costs less: its last call failed, some time ago, and nobody else is
+    /// finding out. Says so to one caller only.
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        let at = self.probe_at.load(Relaxed);
+        if at == 0 || self.nanos(now) < at || halves(self.flight.load(Relaxed)).0 > 0 {
+            return false;
+        }
+        self.probe_at.compare_exchange(at, self.nanos(now + PROBE), Relaxed, Relaxed).is_ok()
     }
 
     /// A call is sent.
@@ -136,14 +163,38 @@ impl Gauge {
         self.flight.fetch_sub(ONE_PENDING, Relaxed);
     }
 
-    /// A call took this long, or failed and counts as if it had: at once when it is longer than the estimate, little by
-    /// little when it is shorter. The first one takes the place of the default.
+    /// A call took this long: it counts at once when that is longer than the estimate, little by little when it is shorter.
+    /// The first one takes the place of the default.
     pub(super) fn record(&self, now: Instant, rtt: Duration, ewma: &Ewma) {
+        let most = if self.failures.load(Relaxed) == 0 { 1.0 } else { FORGIVEN };
+        self.forget_failures();
+        self.learn(now, rtt, |age| ewma.weight(age).min(most));
+    }
+
+    /// A call failed, and counts as if it had taken this long. The endpoint is left alone for a while: as long as it asks for,
+    /// if it does.
+    pub(super) fn record_failure(&self, now: Instant, penalty: Duration, pushback: Option<Duration>, ewma: &Ewma) {
+        let failures = self.failures.fetch_add(1, Relaxed).saturating_add(1);
+        let wait = PROBE * failures.saturating_sub(PATIENT - 1).clamp(1, MAX_PROBE);
+        let at = now.checked_add(wait.max(pushback.unwrap_or_default())).unwrap_or(now);
+        self.probe_at.store(self.nanos(at).max(1), Relaxed);
+        self.learn(now, penalty, |age| ewma.weight(age));
+    }
+
+    fn learn(&self, now: Instant, rtt: Duration, weight: impl Fn(u32) -> f32) {
         let rtt = nanos(rtt).max(FLOOR);
         self.update(now, |before, age| match before {
             0.0 => Some(rtt),
-            before => Some(rtt.max(rtt + (before - rtt) * ewma.weight(age))),
+            before => Some(rtt.max(rtt + (before - rtt) * weight(age))),
         });
+    }
+
+    fn forget_failures(&self) {
+        // Read first: every good call comes here, and a line that nobody writes stays in every processor's cache.
+        if self.failures.load(Relaxed) != 0 {
+            self.failures.store(0, Relaxed);
+            self.probe_at.store(0, Relaxed);
+        }
     }
 
     /// A call was given up after this long: its answer would have taken longer. It never makes the estimate better.

@@ -20,6 +20,9 @@
 //! - A failed call counts as `failure_penalty`, or as what the endpoint asks for with `retry-after` or
 //!   `grpc-retry-pushback-ms`, at most 300 s, unless it took longer. Otherwise an endpoint that fails fast would look like the
 //!   fastest of all (Linkerd's load biaser). A call that is given up before the answer counts as having taken at least as long.
+//! - An endpoint whose last call failed is tried again a second later, when it is drawn, although it costs more (go-zero's
+//!   forced pick), and not before the time it asked for. So its breaker comes to know of it, and its recovery is seen: left to
+//!   fading alone, the penalty would hide it for a minute. Once it works, each good answer takes three quarters off.
 //! - *silence* is for how long the endpoint has owed answers and begun none. It is never more than the age of the oldest call that
 //!   waits, so it is a lower bound of what that call will take. Thus an endpoint that is frozen gets expensive although nothing
 //!   comes back from it; an average of answers alone would show it as it was before.

@@ -131,7 +131,10 @@ impl<S: Available> Set<S> {
         let Some(second) = self.draw(pool, rules, rng, strict, |rng| pool.draw_other(first, rng))? else {
             return Some(one);
         };
-        Some(self.better(one, pool.at(second), rules.now, rng))
+        let two = pool.at(second);
+        let better = self.better(one, two, rules.now, rng);
+        let other = if better == one { two } else { one };
+        Some(if self.nodes[other].gauge.is_due(rules.now) { other } else { better })
     }
 
     /// A candidate, in a few draws. The outer `None` says that one was not available, if that is of interest.

@@ -459,18 +459,20 @@ impl Flight {
                 } else {
                     gauge.head(now);
                 }
-                gauge.record(now, elapsed.max(self.penalty(pushback())), &self.ewma);
+                let pushback = pushback().map(|wait| wait.min(MAX_PENALTY));
+                gauge.record_failure(now, elapsed.max(self.penalty(pushback)), pushback, &self.ewma);
             }
         }
     }
 
     fn penalty(&self, pushback: Option<Duration>) -> Duration {
-        pushback.map_or(self.ewma.failure_penalty, |wait| wait.min(MAX_PENALTY))
+        pushback.unwrap_or(self.ewma.failure_penalty)
     }
 
     /// The answer began well and ended badly.
     fn ended_badly(&self, pushback: Option<Duration>) {
-        self.node.gauge().record(now(), self.penalty(pushback), &self.ewma);
+        let pushback = pushback.map(|wait| wait.min(MAX_PENALTY));
+        self.node.gauge().record_failure(now(), self.penalty(pushback), pushback, &self.ewma);
     }
 }
 

@@ -1,0 +1,139 @@
+//! Instances that are processes of their own: frozen, killed, and replaced one after the other under load.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::support::{
+    consul::Agent,
+    process::{Quickstart, Service},
+    replica::Caller,
+};
+
+const CALLERS: usize = 8;
+/// Of one attempt; a frozen instance costs so much.
+const ATTEMPT: Duration = Duration::from_millis(300);
+
+fn instance() -> Quickstart {
+    Quickstart::example("inventory").set("discovery.register", "none").set("log.access.enabled", "false")
+}
+
+fn registered(agent: &Agent) -> Quickstart {
+    Quickstart::example("inventory")
+        .set("consul.address", &agent.address())
+        .set("discovery.register", "consul")
+        .set("discovery.host", "127.0.0.1")
+        // Longer than the registry takes to tell the callers.
+        .set("shutdown.drain_delay", "500ms")
+        .set("log.access.enabled", "false")
+}
+
+async fn start(count: usize, make: impl Fn() -> Quickstart) -> Vec<Service> {
+    let mut services = Vec::new();
+    for _ in 0..count {
+        services.push(make().start().await);
+    }
+    services
+}
+
+/// Waits until the agent has so many instances in good health.
+async fn passing(agent: &Agent, instances: usize) {
+    let path = "/v1/health/service/inventory?passing";
+    agent.eventually(path, |found| found.as_array().is_some_and(|found| found.len() == instances)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_frozen_instance_costs_no_call_and_gets_calls_again_when_it_thaws() {
+    let services = start(3, instance).await;
+    let addresses: Vec<_> = services.iter().map(|service| service.http.to_string()).collect();
+    let caller = Caller::with(&format!("static://{}", addresses.join(",")), |builder| {
+        builder.set("clients.shop.attempt_timeout", "300ms").set("clients.shop.breaker.open_wait", "200ms")
+    })
+    .await;
+    caller.calls(300, CALLERS).await.none_failed();
+
+    services[0].process.signal(Signal::STOP);
+    let tally = caller.calls(2_000, CALLERS).await;
+    tally.none_failed();
+    // Seven failures in a row open the breaker, and what is under way then waits too; later probes are three at a time.
+    let slow = tally.slower_than(ATTEMPT);
+    assert!(slow <= 7 + CALLERS + 3 * 6, "{slow} of 2000 calls waited for the frozen instance");
+
+    services[0].process.signal(Signal::CONT);
+    tokio::time::timeout(Duration::from_secs(15), async {
+        loop {
+            caller.calls(100, CALLERS).await.none_failed();
+            if caller.dependency().await["status"] == "up" {
+                return;
+            }
+        }
+    })
+    .await
+    .expect("its breaker closes");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rolling_restart_of_three_instances_under_load_fails_no_call() {
+    let agent = Agent::start().await;
+    let mut services = start(3, || registered(&agent)).await;
+    passing(&agent, 3).await;
+    let caller =
+        Caller::with("consul://inventory", |builder| builder.set("consul.address", agent.address())).await;
+    let restarts = async {
+        for _ in 0..3 {
+            let mut old = services.remove(0);
+            assert_eq!(old.terminate().await, 0, "it ends in order");
+            services.push(registered(&agent).start().await);
+            passing(&agent, 3).await;
+        }
+    };
+    let tally = caller.calls_until(CALLERS, restarts).await;
+    tally.none_failed();
+    assert!(tally.answered.len() > 500, "a load that means something: {}", tally.answered.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn instances_that_are_killed_without_a_word_cost_no_call() {
+    let agent = Agent::start().await;
+    let mut services = start(3, || registered(&agent)).await;
+    passing(&agent, 3).await;
+    let caller =
+        Caller::with("consul://inventory", |builder| builder.set("consul.address", agent.address())).await;
+    caller.calls(200, CALLERS).await.none_failed();
+    let kills = async {
+        for _ in 0..2 {
+            let mut victim = services.remove(0);
+            victim.process.signal(Signal::KILL);
+            victim.process.exit_code().await;
+            // The registry still has it: the breaker alone keeps calls from it.
+            services.push(registered(&agent).start().await);
+        }
+    };
+    caller.calls_until(CALLERS, kills).await.none_failed();
+    caller.calls(1_000, CALLERS).await.none_failed();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn consul_gone_while_calls_go_on_costs_no_call_and_says_so() {
+    let mut agent = Agent::start().await;
+    let _services = start(2, || registered(&agent)).await;
+    passing(&agent, 2).await;
+    let caller =
+        Caller::with("consul://inventory", |builder| builder.set("consul.address", agent.address())).await;
+    caller.calls(100, CALLERS).await.none_failed();
+    agent.kill().await;
+    let told = async {
+        tokio::time::timeout(Duration::from_secs(20), async {
+            while caller.dependency().await["status"] != "degraded" {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await
+        .expect("the last known list is in force, and that is told");
+    };
+    caller.calls_until(CALLERS, told).await.none_failed();
+    // Back, and empty: the instances register again by themselves, and the callers lose nobody meanwhile.
+    agent.forget();
+    agent.begin().await;
+    caller.calls_until(CALLERS, passing(&agent, 2)).await.none_failed();
+}
