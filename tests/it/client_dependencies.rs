@@ -114,7 +114,7 @@ async fn the_worst_destination_comes_first_with_its_last_error() {
     assert_eq!((&listed[0]["target"], &listed[0]["discovery"]["state"]), (&json!(there), &json!("fresh")));
     assert_eq!(endpoint["address"], there.trim_start_matches("http://"));
     assert_eq!((&endpoint["breaker"]["state"], &endpoint["breaker"]["unreachable"]), (&json!("open"), &json!(true)));
-    assert_eq!(endpoint["breaker"]["trip_reason"], "consecutive_failures");
+    assert_eq!(endpoint["breaker"]["trip_reason"], "failure_rate");
     assert!(endpoint["last_error"]["message"].as_str().unwrap().contains("refused"), "{endpoint:#}");
     assert_eq!(endpoint["last_error"]["trace_id"].as_str().unwrap().len(), 32);
     assert_eq!(listed[2]["endpoints"][0]["attempts"]["success"], 1);

@@ -14,7 +14,7 @@ use chassis::{
     tls::TlsConfig,
 };
 use http::Method;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::{
     RootCertStore, ServerConfig, ServerConnection, Stream,
     crypto::aws_lc_rs,
@@ -51,6 +51,7 @@ fn file(test: &str, name: &str, text: &str) -> PathBuf {
 impl Authority {
     fn new(test: &str, name: &str) -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
         let file = file(test, &format!("{name}.pem"), &issuer.pem());
