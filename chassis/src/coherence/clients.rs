@@ -268,7 +268,13 @@ mod tests {
             change(&mut config.breaker);
             config
         };
-        cases.push(("breaker.slow_call", breaker(|breaker| breaker.slow_call = Some(Duration::from_secs(15)))));
+        cases.push((
+            "breaker.slow_call",
+            breaker(|breaker| {
+                breaker.slow_call = Some(Duration::from_secs(15));
+                breaker.window = Duration::from_secs(60);
+            }),
+        ));
         cases.push((
             "breaker.slow_call",
             breaker(|breaker| {
