@@ -260,7 +260,7 @@ impl Call {
         let ending = match (&self.fallback, this) {
             (Some(fallback), Some(this)) => {
                 let method = format!("{} {}", route.method(), template.value());
-                fallback.ending(of, this, &method, &send, &told, &names)
+                fallback.ending(of, this, &method, &send, &told, output, &names)
             }
             _ => quote_spanned!(span=> #told(#send)),
         };

@@ -63,13 +63,17 @@ impl StandIn {
         method: &str,
         send: &TokenStream,
         told: &Ident,
+        output: &Type,
         arguments: &[Ident],
     ) -> TokenStream {
         let Self { name, takes_error } = self;
         let text = name.to_string();
         let error = takes_error.then(|| quote!(&error,));
         // An error about what the fallback takes and gives belongs to its name.
-        let call = quote_spanned!(name.span()=> <Self as #of>::#name(#this, #(#arguments,)* #error).await);
+        let call = quote_spanned!(name.span()=> {
+            let answer: #output = <Self as #of>::#name(#this, #(#arguments,)* #error).await;
+            answer
+        });
         quote! {
             match #send {
                 ::core::result::Result::Err(error) if #falls_back(&#this.client, &error, #method, #text) => #call,

@@ -66,7 +66,15 @@ impl StockApi for StockApiClient {
                     &error,
                     "GET /stock/{sku}",
                     "unknown",
-                ) => <Self as StockApi>::unknown(self, argument0, &error).await,
+                ) => {
+                    let answer: Result<Stock, CallError> = <Self as StockApi>::unknown(
+                            self,
+                            argument0,
+                            &error,
+                        )
+                        .await;
+                    answer
+                }
                 result => told(result),
             }
         }
@@ -97,7 +105,14 @@ impl StockApi for StockApiClient {
                     &error,
                     "GET /near/{sku}",
                     "stock",
-                ) => <Self as StockApi>::stock(self, argument0).await,
+                ) => {
+                    let answer: Result<Stock, CallError> = <Self as StockApi>::stock(
+                            self,
+                            argument0,
+                        )
+                        .await;
+                    answer
+                }
                 result => told(result),
             }
         }

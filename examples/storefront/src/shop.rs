@@ -112,3 +112,53 @@ fn price(sku: &str) -> Option<u32> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use chassis::testing::{TestResponse, TestService};
+    use inventory::{Inventory, Mood};
+
+    use super::*;
+
+    /// The shop and these instances of the inventory, which listen where the shop's list says.
+    async fn shop(instances: &[&TestService]) -> TestService {
+        let list: Vec<String> = instances.iter().map(|instance| instance.http().to_string()).collect();
+        let target = format!("static://{}", list.join(","));
+        let make = |chassis: Chassis| {
+            let storefront = Storefront::new(&chassis).expect("the target makes sense");
+            chassis.mount(storefront)
+        };
+        TestService::builder().set("clients.inventory.target", target).start(make).await.unwrap()
+    }
+
+    async fn inventory(name: &'static str) -> TestService {
+        TestService::start(|chassis: Chassis| chassis.mount(Inventory::new(name, Mood::default))).await.unwrap()
+    }
+
+    async fn order(shop: &TestService, key: &str) -> TestResponse {
+        let request = http::Request::put(format!("http://{}/orders/{key}", shop.http()));
+        let request = request.header("content-type", "application/json").body(r#"{"sku":"pear","count":1}"#.to_owned());
+        shop.send(request.unwrap()).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn one_of_two_instances_ends_and_no_customer_hears_of_it() {
+        let (a, b) = (inventory("a").await, inventory("b").await);
+        let shop = shop(&[&a, &b]).await;
+        a.stop().await.unwrap();
+        for at in 0..20 {
+            let article = shop.get("/articles/pear").await.unwrap().json();
+            assert_eq!(article["told_by"], "b", "{article}");
+            let ordered = order(&shop, &format!("k-{at}")).await;
+            assert_eq!((ordered.status.as_u16(), ordered.json()["told_by"].as_str()), (200, Some("b")));
+        }
+        assert_eq!(order(&shop, "k-0").await.json()["left"], 99, "once for each key");
+        b.stop().await.unwrap();
+        // Nothing is there to ask: the price is still told, an order is not made up.
+        let article = shop.get("/articles/pear").await.unwrap().json();
+        assert_eq!((&article["cents"], &article["stock"]), (&120.into(), &serde_json::Value::Null));
+        let refused = order(&shop, "k-99").await;
+        assert_eq!((refused.status.as_u16(), refused.json()["code"].as_str()), (503, Some("inventory_unavailable")));
+        shop.stop().await.unwrap();
+    }
+}
