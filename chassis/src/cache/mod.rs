@@ -477,6 +477,8 @@ impl<E: Error> Error for Failure<E> {
     }
 }
 
+// What the compiler says of a type that is no problem does not depend on a feature.
+#[diagnostic::do_not_recommend]
 impl IntoProblem for Failure<CallError> {
     fn into_problem(self) -> Problem {
         self.0.to_problem()
