@@ -76,6 +76,7 @@ fn levels() -> ClientLevels {
         retries: vec![("failed", 4)],
         budget_exhausted: 2,
         hedges: vec![("won", 1), ("lost", 2)],
+        fallbacks: vec![("GET /items/{id}".into(), "circuit_open", 1)],
         transitions: vec![("open", 1)],
     }
 }
