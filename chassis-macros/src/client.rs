@@ -14,7 +14,10 @@ use syn::{
 mod keys;
 mod stand_in;
 
-use self::{keys::Route, stand_in::StandIn};
+use self::{
+    keys::Route,
+    stand_in::{Answered, StandIn},
+};
 use crate::{
     attr::RouteAttr,
     block::Block,
@@ -260,7 +263,10 @@ impl Call {
         let ending = match (&self.fallback, this) {
             (Some(fallback), Some(this)) => {
                 let method = format!("{} {}", route.method(), template.value());
-                fallback.ending(of, this, &method, &send, &told, output, &names)
+                fallback.ending(
+                    of,
+                    &Answered { this, method: &method, send: &send, told: &told, output, arguments: &names },
+                )
             }
             _ => quote_spanned!(span=> #told(#send)),
         };

@@ -24,6 +24,19 @@ pub(super) struct StandIn {
     takes_error: bool,
 }
 
+/// The call that it stands in for, as tokens.
+pub(super) struct Answered<'a> {
+    pub(super) this: Token![self],
+    /// Its method and template, for people.
+    pub(super) method: &'a str,
+    /// Gives what came of it.
+    pub(super) send: &'a TokenStream,
+    /// Makes that the call's own type.
+    pub(super) told: &'a Ident,
+    pub(super) output: &'a Type,
+    pub(super) arguments: &'a [Ident],
+}
+
 /// Whether an attribute that was written is a fallback.
 pub(super) fn is_written(attribute: &[TokenTree; 2]) -> bool {
     model::attribute_name(&attribute[1]).is_some_and(|name| name == NAME)
@@ -56,16 +69,8 @@ impl StandIn {
     }
 
     /// What a call ends with: its answer, or that of the fallback.
-    pub(super) fn ending(
-        &self,
-        of: &Ident,
-        this: Token![self],
-        method: &str,
-        send: &TokenStream,
-        told: &Ident,
-        output: &Type,
-        arguments: &[Ident],
-    ) -> TokenStream {
+    pub(super) fn ending(&self, of: &Ident, call: &Answered<'_>) -> TokenStream {
+        let Answered { this, method, send, told, output, arguments } = call;
         let Self { name, takes_error } = self;
         let text = name.to_string();
         let error = takes_error.then(|| quote!(&error,));

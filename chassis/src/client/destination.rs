@@ -193,7 +193,7 @@ impl Destination {
     /// The levels that its metrics show.
     pub(crate) fn levels(&self) -> ClientLevels {
         let stale = matches!(self.freshness(), Freshness::Lost { .. });
-        ClientLevels { stale, ..self.stack.levels() }
+        ClientLevels { stale, fallbacks: self.fallbacks.read(), ..self.stack.levels() }
     }
 }
 
