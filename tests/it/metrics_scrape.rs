@@ -10,12 +10,15 @@ use std::{
 
 use chassis::{
     Chassis,
+    client::CallError,
     settings::NoSettings,
     tasks::Restart,
     testing::{OtlpReceiver, TestResponse, TestService},
 };
-use http::Request;
+use http::{Request, uri::PathAndQuery};
 use opentelemetry::KeyValue;
+use tonic::client::Grpc;
+use tonic_prost::ProstCodec;
 
 use crate::support::{
     telemetry::{eventually, exporting, sample, talkative},
@@ -52,15 +55,41 @@ fn is_told_by_the_control_group(family: &str) -> bool {
         }
 }
 
+#[chassis::client]
+trait AwayApi {
+    #[get("/")]
+    #[fallback(nothing)]
+    async fn something(&self) -> Result<(), CallError>;
+
+    async fn nothing(&self) -> Result<(), CallError> {
+        Ok(())
+    }
+}
+
 /// A service that has a background task and has done a bit of everything.
 async fn busy() -> TestService {
+    let (send, clients) = std::sync::mpsc::sync_channel(1);
+    let (leaders, leader) = std::sync::mpsc::sync_channel(1);
     let make = |chassis: Chassis<NoSettings>| {
+        send.send((chassis.client("away").unwrap(), chassis.channel("away").unwrap())).unwrap();
+        // It stands for it, without Consul in vain.
+        leaders.send(chassis.leader("busy").unwrap()).unwrap();
         talkative(chassis).background("idle", Restart::default(), |stop| async move {
             stop.cancelled().await;
             Ok::<(), Infallible>(())
         })
     };
-    let service = TestService::builder().start(make).await.unwrap();
+    // Nobody listens there: what calls out come to is counted all the same.
+    let builder = TestService::builder().set("clients.away.target", "static://127.0.0.1:1");
+    let service = builder.start(make).await.unwrap();
+    let (client, out) = clients.recv().unwrap();
+    AwayApiClient::new(client).something().await.unwrap();
+    drop(leader.recv().unwrap());
+    let say = PathAndQuery::from_static("/talk.v1.Talk/Say");
+    let mut grpc = Grpc::new(out);
+    grpc.ready().await.unwrap();
+    let codec: ProstCodec<(), ()> = ProstCodec::default();
+    grpc.unary(tonic::Request::new(()), say, codec).await.unwrap_err();
     for path in ["/orders/7", "/fail/500", "/panic", "/nowhere", "/livez"] {
         service.get(path).await.unwrap();
     }
