@@ -77,8 +77,7 @@ async fn a_rolling_restart_of_three_instances_under_load_fails_no_call() {
     let agent = Agent::start().await;
     let mut services = start(3, || registered(&agent)).await;
     passing(&agent, 3).await;
-    let caller =
-        Caller::with("consul://inventory", |builder| builder.set("consul.address", agent.address())).await;
+    let caller = Caller::with("consul://inventory", |builder| builder.set("consul.address", agent.address())).await;
     let restarts = async {
         for _ in 0..3 {
             let mut old = services.remove(0);
@@ -97,8 +96,7 @@ async fn instances_that_are_killed_without_a_word_cost_no_call() {
     let agent = Agent::start().await;
     let mut services = start(3, || registered(&agent)).await;
     passing(&agent, 3).await;
-    let caller =
-        Caller::with("consul://inventory", |builder| builder.set("consul.address", agent.address())).await;
+    let caller = Caller::with("consul://inventory", |builder| builder.set("consul.address", agent.address())).await;
     caller.calls(200, CALLERS).await.none_failed();
     let kills = async {
         for _ in 0..2 {
@@ -118,8 +116,7 @@ async fn consul_gone_while_calls_go_on_costs_no_call_and_says_so() {
     let mut agent = Agent::start().await;
     let _services = start(2, || registered(&agent)).await;
     passing(&agent, 2).await;
-    let caller =
-        Caller::with("consul://inventory", |builder| builder.set("consul.address", agent.address())).await;
+    let caller = Caller::with("consul://inventory", |builder| builder.set("consul.address", agent.address())).await;
     caller.calls(100, CALLERS).await.none_failed();
     agent.kill().await;
     let told = async {

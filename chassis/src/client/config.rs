@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     config::{ByteSize, Duration},
-    tls::TlsConfig,
+    tls::TlsConfig, // floor: settings are values, and lie below
 };
 
 /// A destination of calls out.

@@ -145,11 +145,6 @@ impl Destination {
         &*self.stack
     }
 
-    /// How it stands now, and why.
-    pub(crate) fn standing(&self) -> (Standing, String) {
-        standing(&self.stack.report().endpoints, &self.freshness())
-    }
-
     /// Tells the health registry how it stands, at once when a breaker or the list of endpoints changes, until dropped.
     ///
     /// A destination that nobody has called yet is no reason for anything: it counts as up. One that is `critical` is

@@ -2,7 +2,7 @@
 
 use crate::{
     config::{Duration, Secret},
-    tls::TlsConfig,
+    tls::TlsConfig, // floor: settings are values, and lie below
 };
 
 /// The Consul agent beside this instance.

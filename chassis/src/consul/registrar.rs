@@ -224,6 +224,6 @@ enum Outcome {
 /// Waits for a change; for ever when there can be none.
 async fn changed(standing: &mut watch::Receiver<Standing>) {
     if standing.changed().await.is_err() {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
