@@ -117,14 +117,14 @@ async fn config_print_gives_each_value_with_its_origin() {
 #[tokio::test]
 async fn the_annotated_default_file_is_itself_a_right_configuration() {
     let file = print(&["config", "print", "--default"]).await;
-    // With every default set for itself, in the samples of tables too; a key without a default has a sample that means
-    // something.
-    let mut has_default = true;
+    // With every default set for itself; a key without a default has a sample that means something, and so has the table
+    // that somebody may name.
+    let (mut has_default, mut is_sample) = (true, false);
     let set = file.lines().map(|line| {
         has_default = !line.starts_with("# Not set by default") && (has_default || !line.starts_with('#'));
+        is_sample = line.starts_with("#[") || (is_sample && !line.starts_with('['));
         match line.strip_prefix('#') {
-            Some(key) if key.starts_with(char::is_alphabetic) && has_default => key,
-            Some(header) if header.starts_with('[') => header,
+            Some(key) if key.starts_with(char::is_alphabetic) && has_default && !is_sample => key,
             _ => line,
         }
     });

@@ -50,9 +50,10 @@ pub(crate) struct BreakerReport {
 }
 
 impl BreakerReport {
-    /// Whether calls are held back, all or most.
+    /// Whether calls are held back, all or most. An endpoint that nobody could connect to the last time gets next to none,
+    /// although the balancer may leave its breaker too few calls to open.
     pub(crate) fn gates(&self) -> bool {
-        self.blocks() || self.state == BreakerState::HalfOpen
+        self.blocks() || self.state == BreakerState::HalfOpen || self.unreachable
     }
 
     /// Whether all are.
