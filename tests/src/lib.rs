@@ -13,9 +13,13 @@ pages! {
     adding_a_layer "docs/adding-a-layer.md"
     clients "docs/clients.md"
     configuration "docs/configuration.md"
+    discovery "docs/discovery.md"
     handlers "docs/handlers.md"
     health "docs/health.md"
     leader "docs/leader.md"
     openapi "docs/openapi.md"
+    operating "docs/operating.md"
+    request_path "docs/request-path.md"
+    resilience "docs/resilience.md"
     telemetry "docs/telemetry.md"
 }

@@ -47,8 +47,9 @@
 //! A call made while a request is served belongs to it: it carries the request's trace and baggage, and it has no more
 //! time than the request has left. The service called is told how long that is, in
 //! [`x-request-timeout-ms`](crate::deadline::TIMEOUT_HEADER); a call whose time is up is not sent. A call that is dropped
-//! is broken off. Nothing is tried twice, except on a kept connection that the other end had closed before the request was
-//! written.
+//! is broken off. A plain client tries nothing twice, except on a kept connection that the other end had closed before the
+//! request was written. A client of a destination, [`Chassis::client`](crate::Chassis::client), has the whole stack around
+//! its connections: a deadline, a limit, hedges, retries, a balancer, and for each endpoint a breaker.
 
 mod answer;
 pub mod balance;
