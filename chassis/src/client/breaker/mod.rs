@@ -38,9 +38,9 @@
 //! * Of at least `minimum_calls` in the window, the share that took longer than `slow_call` has come to `slow_rate`,
 //!   whatever they brought.
 //!
-//! With the settings' defaults the run opens it for an endpoint that has served well and dies: after seven failures, long
-//! before they are half of what the window holds. The share opens it first, after five failures of five, when there are no
-//! good calls in the window, and is alone in finding one that fails now and then.
+//! With the settings' defaults the run opens it for a busy endpoint that has served well and dies: after seven failures,
+//! long before they are half of what the window holds. The share opens it first for one that gets few calls, as soon as
+//! there are five and half of them have failed, and is alone in finding one that fails now and then.
 //!
 //! They are looked at in this order when a call ends badly or slowly, and the first that holds is told as the
 //! [`TripReason`]. A good and fast call never opens it, even when it is the one that makes `minimum_calls` full. A zero
