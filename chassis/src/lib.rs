@@ -36,7 +36,10 @@
 //! - [`Chassis`]: what a service is made of, and its life
 //! - [`mod@service`], [`problem`]: handlers and errors as domain types
 //! - [`openapi`]: the document of what is served
-//! - [`mod@client`]: typed calls of other services
+//! - [`mod@client`]: typed calls of other services; their balancer, breakers, retries, deadlines
+//! - [`discovery`], [`consul`], [`tls`]: where others are and where this instance is told to be
+//! - [`leader`]: one of the instances does the work
+//! - `cache` (feature `cache`): answers that are kept
 //! - [`config`], [`settings`], [`server`]: values, their origins, secrets, reload; every key of the chassis itself
 //! - [`health`], [`tasks`], [`shutdown`]: readiness, background work, the stop
 //! - [`telemetry`], [`context`]: traces, metrics, logs; the request being served

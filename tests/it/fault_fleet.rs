@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
+use inventory::proto::{GetStockRequest, inventory_client::InventoryClient};
 use rustix::process::Signal;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use crate::support::{
     consul::Agent,
@@ -89,6 +92,76 @@ async fn a_rolling_restart_of_three_instances_under_load_fails_no_call() {
     let tally = caller.calls_until(CALLERS, restarts).await;
     tally.none_failed();
     assert!(tally.answered.len() > 500, "a load that means something: {}", tally.answered.len());
+}
+
+/// Calls over gRPC by so many callers until something else is done; gives how many were answered, and what failed.
+async fn grpc_until(caller: &Caller, callers: usize, done: impl Future<Output = ()>) -> (usize, Vec<tonic::Status>) {
+    let stop = CancellationToken::new();
+    let mut tasks = JoinSet::new();
+    for _ in 0..callers {
+        let (mut client, stop) = (InventoryClient::new(caller.channel.clone()), stop.clone());
+        tasks.spawn(async move {
+            let (mut answered, mut failed) = (0, Vec::new());
+            while !stop.is_cancelled() {
+                match client.get_stock(GetStockRequest { sku: "pear".to_owned() }).await {
+                    Ok(_) => answered += 1,
+                    Err(status) => failed.push(status),
+                }
+            }
+            (answered, failed)
+        });
+    }
+    done.await;
+    stop.cancel();
+    let (mut answered, mut failed) = (0, Vec::new());
+    while let Some(task) = tasks.join_next().await {
+        let (some, errors) = task.expect("a caller does not panic");
+        answered += some;
+        failed.extend(errors);
+    }
+    (answered, failed)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn grpc_calls_survive_a_restart_in_order_a_kill_and_a_freeze() {
+    let agent = Agent::start().await;
+    let mut services = start(3, || registered(&agent)).await;
+    passing(&agent, 3).await;
+    let caller = Caller::with("consul://inventory", |builder| {
+        let builder = builder.set("consul.address", agent.address()).set("clients.shop.attempt_timeout", "300ms");
+        builder.set("clients.shop.idempotent", "[\"inventory.v1.Inventory/GetStock\"]")
+    })
+    .await;
+    let trouble = async {
+        assert_eq!(services.remove(0).terminate().await, 0, "it ends in order");
+        services.push(registered(&agent).start().await);
+        passing(&agent, 3).await;
+
+        let mut victim = services.remove(0);
+        victim.process.signal(Signal::KILL);
+        victim.process.exit_code().await;
+        services.push(registered(&agent).start().await);
+
+        // Frozen until its breaker has opened: what operators see.
+        let frozen = services.remove(0);
+        frozen.process.signal(Signal::STOP);
+        tokio::time::timeout(Duration::from_secs(20), async {
+            loop {
+                let row = caller.dependency().await;
+                let rows = row["endpoints"].as_array().cloned().unwrap_or_default();
+                let own = rows.iter().find(|row| row["address"] == frozen.http.to_string().as_str()).cloned();
+                if own.is_some_and(|own| own["breaker"]["state"] != "closed") {
+                    return;
+                }
+                tokio::task::yield_now().await;
+            }
+        })
+        .await
+        .expect("its breaker opens");
+    };
+    let (answered, failed) = grpc_until(&caller, CALLERS, trouble).await;
+    assert!(failed.is_empty(), "{} of {} calls failed: {:?}", failed.len(), failed.len() + answered, failed.first());
+    assert!(answered > 300, "a load that means something: {answered}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

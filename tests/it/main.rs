@@ -19,6 +19,7 @@ mod deadline_grpc;
 mod deadline_http;
 mod discovery_dns;
 mod docs_readme;
+mod example_storefront;
 mod fault_endpoints;
 mod fault_fleet;
 mod grpc_foreign_client;

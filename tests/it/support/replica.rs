@@ -13,7 +13,7 @@ use std::{
 use bytes::Bytes;
 use chassis::{
     Chassis,
-    client::{CallError, Client},
+    client::{CallError, Channel, Client},
     service::Raw,
     testing::{TestService, TestServiceBuilder},
 };
@@ -156,6 +156,8 @@ pub fn target(replicas: &[Replica]) -> String {
 pub struct Caller {
     pub service: TestService,
     pub client: Client,
+    /// The same destination for gRPC.
+    pub channel: Channel,
 }
 
 impl Caller {
@@ -170,13 +172,15 @@ impl Caller {
         let builder = settings(TestService::builder().set("clients.shop.target", target));
         let service = builder
             .start(move |chassis: Chassis| {
-                *make.lock().unwrap() = Some(chassis.client("shop").expect("the destination is configured"));
+                let client = chassis.client("shop").expect("the destination is configured");
+                let channel = chassis.channel("shop").expect("the same destination");
+                *make.lock().unwrap() = Some((client, channel));
                 chassis
             })
             .await
             .expect("the caller starts");
-        let client = made.lock().unwrap().take().expect("made before the service started");
-        Self { service, client }
+        let (client, channel) = made.lock().unwrap().take().expect("made before the service started");
+        Self { service, client, channel }
     }
 
     pub async fn get(&self) -> Result<Bytes, CallError> {
