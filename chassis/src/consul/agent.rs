@@ -1,13 +1,13 @@
 //! What the agent is told of this instance: `/v1/agent/…` of Consul's HTTP API.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use bytes::Bytes;
 use http::Method;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 
-use super::client::{CALL_TIMEOUT, Consul, ConsulError};
+use super::client::{Consul, ConsulError};
 use crate::{
     discovery::EndpointHealth,
     error::{Error, Result},
@@ -142,18 +142,18 @@ impl Consul {
     ///
     /// # Errors
     ///
-    /// No answer, or a refusal.
-    pub async fn register(&self, service: &AgentService) -> Result<(), ConsulError> {
-        self.put("/v1/agent/service/register?replace-existing-checks=true", service).await
+    /// No answer within `limit`, or a refusal.
+    pub async fn register(&self, service: &AgentService, limit: Duration) -> Result<(), ConsulError> {
+        self.put("/v1/agent/service/register?replace-existing-checks=true", service, limit).await
     }
 
     /// Takes the service out. That the agent knows no such service is a success.
     ///
     /// # Errors
     ///
-    /// No answer, or a refusal.
-    pub async fn deregister(&self, id: &str) -> Result<(), ConsulError> {
-        match self.put(&format!("/v1/agent/service/deregister/{}", Segment(id)), &()).await {
+    /// No answer within `limit`, or a refusal.
+    pub async fn deregister(&self, id: &str, limit: Duration) -> Result<(), ConsulError> {
+        match self.put(&format!("/v1/agent/service/deregister/{}", Segment(id)), &(), limit).await {
             Err(error) if error.is_unknown() => Ok(()),
             other => other,
         }
@@ -163,8 +163,14 @@ impl Consul {
     ///
     /// # Errors
     ///
-    /// No answer, or a refusal; see [`ConsulError::is_unknown`].
-    pub async fn update_check(&self, check: &str, health: EndpointHealth, note: &str) -> Result<(), ConsulError> {
+    /// No answer within `limit`, or a refusal; see [`ConsulError::is_unknown`].
+    pub async fn update_check(
+        &self,
+        check: &str,
+        health: EndpointHealth,
+        note: &str,
+        limit: Duration,
+    ) -> Result<(), ConsulError> {
         #[derive(Serialize)]
         #[serde(rename_all = "PascalCase")]
         struct Update<'a> {
@@ -172,17 +178,17 @@ impl Consul {
             output: &'a str,
         }
         let update = Update { status: health.as_str(), output: note };
-        self.put(&format!("/v1/agent/check/update/{}", Segment(check)), &update).await
+        self.put(&format!("/v1/agent/check/update/{}", Segment(check)), &update, limit).await
     }
 
     /// Whether the agent itself holds this service.
     ///
     /// # Errors
     ///
-    /// No answer, or a refusal.
-    pub async fn holds_service(&self, id: &str) -> Result<bool, ConsulError> {
+    /// No answer within `limit`, or a refusal.
+    pub async fn holds_service(&self, id: &str, limit: Duration) -> Result<bool, ConsulError> {
         let path = format!("/v1/agent/service/{}", Segment(id));
-        let answer = self.call(Method::GET, &path, None, CALL_TIMEOUT).await?;
+        let answer = self.call(Method::GET, &path, None, limit).await?;
         match answer.success(&format!("GET {path}")) {
             Ok(_) => Ok(true),
             Err(error) if error.is_unknown() => Ok(false),
@@ -190,12 +196,12 @@ impl Consul {
         }
     }
 
-    async fn put(&self, path: &str, body: &impl Serialize) -> Result<(), ConsulError> {
+    async fn put(&self, path: &str, body: &impl Serialize, limit: Duration) -> Result<(), ConsulError> {
         let call = format!("PUT {}{path}", self.address());
         let body = serde_json::to_vec(body)
             .map_err(|error| ConsulError::Undecodable { call: call.clone(), message: error.to_string() })?;
         let body = if body == b"null" { Bytes::new() } else { body.into() };
-        let answer = self.call(Method::PUT, path, Some(body), CALL_TIMEOUT).await?;
+        let answer = self.call(Method::PUT, path, Some(body), limit).await?;
         answer.success(&call).map(drop)
     }
 }

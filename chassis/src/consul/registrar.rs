@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     agent::{AgentCheck, AgentCheckKind, AgentService, Weights},
-    client::{Consul, ConsulError},
+    client::{CALL_TIMEOUT, Consul, ConsulError},
     config::{CheckConfig, CheckKind},
 };
 use crate::{
@@ -44,6 +44,11 @@ impl ConsulRegistrar {
     /// How often the entry is renewed.
     fn renewal(&self) -> Duration {
         self.check.ttl.get() / 3
+    }
+
+    /// How long one call may take: one that hangs leaves time for two others before the TTL is over.
+    fn limit(&self) -> Duration {
+        CALL_TIMEOUT.min(self.renewal())
     }
 
     async fn run(self, registration: Registration, mut standing: watch::Receiver<Standing>, stop: CancellationToken) {
@@ -90,9 +95,9 @@ impl ConsulRegistrar {
         entry: &mut AgentService,
         now: &Standing,
     ) -> Result<Outcome, ConsulError> {
-        let ttl = self.check.kind == CheckKind::Ttl;
+        let (ttl, limit) = (self.check.kind == CheckKind::Ttl, self.limit());
         if attempt.held && !ttl {
-            return Ok(match self.consul.holds_service(&entry.id).await? {
+            return Ok(match self.consul.holds_service(&entry.id, limit).await? {
                 true => Outcome::Held,
                 false => Outcome::Forgotten,
             });
@@ -101,10 +106,10 @@ impl ConsulRegistrar {
             // The truth from the first moment on: nobody is sent here before this instance is ready.
             entry.check.status = now.health.as_str();
             attempt.told = true;
-            self.consul.register(entry).await?;
+            self.consul.register(entry, limit).await?;
         }
         if ttl {
-            match self.consul.update_check(&entry.check.id, now.health, &now.note).await {
+            match self.consul.update_check(&entry.check.id, now.health, &now.note, limit).await {
                 Err(error) if error.is_unknown() => return Ok(Outcome::Forgotten),
                 other => other?,
             }
@@ -117,7 +122,7 @@ impl ConsulRegistrar {
         // When the agent was away, this is for the case that it heard and could not answer.
         let tries = if held { LEAVE_TRIES } else { 1 };
         for left in (0..tries).rev() {
-            match self.consul.deregister(&entry.id).await {
+            match self.consul.deregister(&entry.id, self.limit()).await {
                 Ok(()) => {
                     tracing::info!(service = entry.name, id = entry.id, "deregistered");
                     self.progress.send_modify(|progress| {
@@ -225,5 +230,106 @@ enum Outcome {
 async fn changed(standing: &mut watch::Receiver<Standing>) {
     if standing.changed().await.is_err() {
         std::future::pending::<()>().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use axum::{Router, extract::Request};
+    use http::StatusCode;
+    use tokio::{net::TcpListener, task::JoinSet, time::Instant};
+
+    use super::*;
+    use crate::{
+        consul::ConsulConfig,
+        discovery::{EndpointHealth, Registrar as _},
+    };
+
+    /// An agent that answers as the test says, or not at all. Its clock is the test's own, which stands still while
+    /// somebody has work.
+    struct Agent {
+        consul: Consul,
+        calls: Arc<Mutex<Vec<(Duration, String)>>>,
+        _serves: JoinSet<()>,
+    }
+
+    impl Agent {
+        /// `answer` gets what is called and how often that came before; `None` is silence.
+        async fn new(answer: impl Fn(&str, usize) -> Option<u16> + Clone + Send + Sync + 'static) -> Self {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap().to_string();
+            let calls: Arc<Mutex<Vec<(Duration, String)>>> = Arc::default();
+            let (kept, begun) = (calls.clone(), Instant::now());
+            let serve = move |request: Request| {
+                let call = request.uri().path().split('/').nth(4).unwrap_or_default().to_owned();
+                let mut calls = kept.lock().unwrap();
+                let before = calls.iter().filter(|(_, other)| *other == call).count();
+                let answer = answer(&call, before);
+                calls.push((begun.elapsed(), call));
+                async move {
+                    match answer {
+                        Some(status) => StatusCode::from_u16(status).unwrap(),
+                        None => std::future::pending().await,
+                    }
+                }
+            };
+            let mut serves = JoinSet::new();
+            serves.spawn(async move { axum::serve(listener, Router::new().fallback(serve)).await.unwrap() });
+            let consul = Consul::new(&ConsulConfig { address, ..ConsulConfig::default() }).unwrap();
+            Self { consul, calls, _serves: serves }
+        }
+
+        /// The calls of this kind, and when they came.
+        fn calls(&self, kind: &str) -> Vec<Duration> {
+            let calls = self.calls.lock().unwrap();
+            calls.iter().filter(|(_, call)| call == kind).map(|(at, _)| *at).collect()
+        }
+
+        /// Somebody who registers with it.
+        fn registrar(&self, ttl: Duration) -> ConsulRegistrar {
+            let check = CheckConfig { ttl: crate::config::Duration(ttl), ..CheckConfig::default() };
+            ConsulRegistrar::new(self.consul.clone(), check)
+        }
+    }
+
+    /// Keeps an entry, in a task; to be stopped by the token.
+    fn keep(registrar: &ConsulRegistrar) -> (JoinSet<()>, CancellationToken) {
+        let registration = Registration {
+            service: "orders".to_owned(),
+            id: "orders-1".to_owned(),
+            host: String::new(),
+            port: 80,
+            tags: Vec::new(),
+            metadata: std::collections::BTreeMap::new(),
+            weight: 1,
+        };
+        // Nothing changes any more: the receiver alone is left.
+        let (_, standing) = watch::channel(Standing { health: EndpointHealth::Passing, note: String::new() });
+        let (mut task, stop) = (JoinSet::new(), CancellationToken::new());
+        task.spawn(registrar.keep(registration, standing, stop.clone()));
+        (task, stop)
+    }
+
+    /// Waits until it goes as it should; how long that took.
+    async fn goes(registrar: &ConsulRegistrar, as_it_should: impl FnMut(&Progress) -> bool) -> Duration {
+        let begun = Instant::now();
+        registrar.progress().wait_for(as_it_should).await.unwrap();
+        begun.elapsed()
+    }
+
+    const TTL: Duration = Duration::from_secs(3);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_hangs_leaves_time_for_two_others_before_the_ttl_is_over() {
+        let agent = Agent::new(|_, _| None).await;
+        for (ttl, limit) in [(TTL, TTL / 3), (CALL_TIMEOUT * 6, CALL_TIMEOUT)] {
+            let registrar = agent.registrar(ttl);
+            let _kept = keep(&registrar);
+            let took = goes(&registrar, |progress| progress.failed == 1).await;
+            // The timer's own grain is a millisecond.
+            assert!(took >= limit && took < limit + Duration::from_millis(5), "{took:?} with a TTL of {ttl:?}");
+        }
     }
 }
