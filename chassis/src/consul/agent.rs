@@ -222,6 +222,11 @@ impl ConsulError {
         }
     }
 
+    /// Whether the same call fails again: the agent understood it and says no.
+    pub(super) fn is_final(&self) -> bool {
+        matches!(self, Self::Refused { status, .. } if status.is_client_error() && status.as_u16() != 429)
+    }
+
     /// The kind of failure, without what differs from try to try.
     pub(super) fn kind(&self) -> (u8, u16) {
         match self {

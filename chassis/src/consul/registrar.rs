@@ -18,15 +18,23 @@ use crate::{
 /// Instances that were forgotten together do not come back as one: each waits up to this long. Chosen: Kratos takes 5 s, and
 /// an agent has the instances of one machine only.
 const JITTER: Duration = Duration::from_secs(1);
-/// How often the way out is tried, and the rest between: a dropped connection must not leave an entry behind.
+/// How long one call of the way out may take, and a registration that is under way when the way out begins. Chosen: an agent
+/// beside the instance answers within milliseconds, and one that was frozen or restarted hears of it by the next call.
+const LEAVE_CALL: Duration = Duration::from_millis(500);
+/// The waits between the calls of the way out. Chosen: a restarted agent is asked within half a second.
+const LEAVE_BACKOFF: Backoff =
+    Backoff { first: Duration::from_millis(100), longest: Duration::from_millis(500), stable_after: Duration::ZERO };
+/// How often it is tried when the agent, as far as is known, never had the entry: it heard and could not answer, at most.
 const LEAVE_TRIES: u32 = 3;
-const LEAVE_REST: Duration = Duration::from_millis(100);
 
 /// Registers this instance with the Consul agent.
 ///
 /// With a TTL check the readiness is pushed at once when it changes, and again after each third of the TTL. That an agent was
 /// restarted empty, or was told by somebody else to take the entry out, is noticed at the next renewal; it registers again
 /// then. While the agent is away it tries on, at least once for each renewal.
+///
+/// The way out is tried until the agent has let the entry go, or refuses to: the one who keeps the entry ends that by dropping
+/// the future.
 #[derive(Debug, Clone)]
 pub struct ConsulRegistrar {
     consul: Consul,
@@ -57,10 +65,17 @@ impl ConsulRegistrar {
         let backoff = Backoff { first: Duration::from_millis(100), longest: renewal, stable_after: Duration::ZERO };
         let mut attempt = Attempt { held: false, told: false };
         let mut failures = 0;
-        // A call is never cut off by the stop: one that the agent carries out later would undo the way out.
         while !stop.is_cancelled() {
             let now = standing.borrow_and_update().clone();
-            let (wait, changes) = match self.attempt(&mut attempt, &mut entry, &now).await {
+            // A renewal that hangs is dropped by the stop at once. A registration gets a moment: one that the agent carries
+            // out later would undo the way out.
+            let moment = if attempt.held { Duration::ZERO } else { LEAVE_CALL };
+            let attempted = tokio::select! {
+                biased;
+                attempted = self.attempt(&mut attempt, &mut entry, &now) => attempted,
+                () = past(&stop, moment) => break,
+            };
+            let (wait, changes) = match attempted {
                 Ok(Outcome::Held) => {
                     failures = 0;
                     self.succeeded(&entry);
@@ -107,6 +122,7 @@ impl ConsulRegistrar {
             entry.check.status = now.health.as_str();
             attempt.told = true;
             self.consul.register(entry, limit).await?;
+            attempt.held = true;
         }
         if ttl {
             match self.consul.update_check(&entry.check.id, now.health, &now.note, limit).await {
@@ -114,15 +130,14 @@ impl ConsulRegistrar {
                 other => other?,
             }
         }
-        attempt.held = true;
         Ok(Outcome::Held)
     }
 
     async fn leave(&self, entry: &AgentService, held: bool) {
-        // When the agent was away, this is for the case that it heard and could not answer.
-        let tries = if held { LEAVE_TRIES } else { 1 };
-        for left in (0..tries).rev() {
-            match self.consul.deregister(&entry.id, self.limit()).await {
+        let after = self.check.deregister_after;
+        let mut failures = 0;
+        loop {
+            let error = match self.consul.deregister(&entry.id, LEAVE_CALL).await {
                 Ok(()) => {
                     tracing::info!(service = entry.name, id = entry.id, "deregistered");
                     self.progress.send_modify(|progress| {
@@ -131,16 +146,18 @@ impl ConsulRegistrar {
                     });
                     return;
                 }
-                Err(error) => {
-                    self.progress.send_modify(|progress| progress.failed += 1);
-                    if left == 0 {
-                        let after = self.check.deregister_after;
-                        tracing::warn!(%error, %after, "not deregistered: consul takes it out by itself after that time");
-                        return;
-                    }
-                    sleep(LEAVE_REST).await;
-                }
+                Err(error) => error,
+            };
+            self.progress.send_modify(|progress| progress.failed += 1);
+            failures += 1;
+            if error.is_final() || (!held && failures == LEAVE_TRIES) {
+                tracing::warn!(%error, %after, "not deregistered: consul takes it out by itself after that time");
+                return;
             }
+            if failures == 1 {
+                tracing::warn!(%error, "not deregistered yet; trying on");
+            }
+            sleep(LEAVE_BACKOFF.wait(failures, fastrand::f64())).await;
         }
     }
 
@@ -226,6 +243,12 @@ enum Outcome {
     Forgotten,
 }
 
+/// Waits until this long after the stop.
+async fn past(stop: &CancellationToken, moment: Duration) {
+    stop.cancelled().await;
+    sleep(moment).await;
+}
+
 /// Waits for a change; for ever when there can be none.
 async fn changed(standing: &mut watch::Receiver<Standing>) {
     if standing.changed().await.is_err() {
@@ -242,10 +265,7 @@ mod tests {
     use tokio::{net::TcpListener, task::JoinSet, time::Instant};
 
     use super::*;
-    use crate::{
-        consul::ConsulConfig,
-        discovery::{EndpointHealth, Registrar as _},
-    };
+    use crate::{consul::ConsulConfig, discovery::EndpointHealth};
 
     /// An agent that answers as the test says, or not at all. Its clock is the test's own, which stands still while
     /// somebody has work.
@@ -330,6 +350,56 @@ mod tests {
             let took = goes(&registrar, |progress| progress.failed == 1).await;
             // The timer's own grain is a millisecond.
             assert!(took >= limit && took < limit + Duration::from_millis(5), "{took:?} with a TTL of {ttl:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_renewal_that_hangs_at_the_stop_is_dropped_and_the_way_out_is_taken_at_once() {
+        let agent = Agent::new(|call, before| (call != "update" || before == 0).then_some(200)).await;
+        let registrar = agent.registrar(TTL);
+        let (mut task, stop) = keep(&registrar);
+        goes(&registrar, |progress| progress.state == ProgressState::Registered).await;
+        while agent.calls("update").len() < 2 {
+            sleep(Duration::from_millis(10)).await;
+        }
+        stop.cancel();
+        let stopped = Instant::now();
+        task.join_next().await.unwrap().unwrap();
+        assert!(stopped.elapsed() < Duration::from_millis(50), "{:?}", stopped.elapsed());
+        assert_eq!((agent.calls("deregister").len(), registrar.progress().borrow().failed), (1, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_way_out_is_tried_until_the_agent_answers_and_no_call_of_it_takes_long() {
+        const TIMES: usize = 20;
+        // Silence and failures in turn.
+        let agent = Agent::new(|call, before| match (call, before) {
+            ("deregister", before) if before < TIMES && before % 2 == 0 => None,
+            ("deregister", before) if before < TIMES => Some(500),
+            _ => Some(200),
+        });
+        let agent = agent.await;
+        let registrar = agent.registrar(TTL);
+        let (mut task, stop) = keep(&registrar);
+        goes(&registrar, |progress| progress.state == ProgressState::Registered).await;
+        stop.cancel();
+        task.join_next().await.unwrap().unwrap();
+        let calls = agent.calls("deregister");
+        assert_eq!((calls.len(), &registrar.progress().borrow().state), (TIMES + 1, &ProgressState::Left));
+        let longest = calls.windows(2).map(|two| two[1] - two[0]).max().unwrap();
+        assert!(longest <= LEAVE_CALL + LEAVE_BACKOFF.longest + Duration::from_millis(5), "{longest:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_to_let_go_and_an_agent_that_was_never_there_end_the_way_out() {
+        for (status, calls) in [(403, 1), (500, LEAVE_TRIES as usize)] {
+            let agent = Agent::new(move |_, _| Some(status)).await;
+            let registrar = agent.registrar(TTL);
+            let (mut task, stop) = keep(&registrar);
+            goes(&registrar, |progress| progress.failed == 1).await;
+            stop.cancel();
+            task.join_next().await.unwrap().unwrap();
+            assert_eq!(agent.calls("deregister").len(), calls, "{status}");
         }
     }
 }
