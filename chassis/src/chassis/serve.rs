@@ -209,8 +209,9 @@ where
         let registering = registering.map(|(registrar, host)| {
             let port = config.discovery.port.or(bound.http.tcp().map(|address| address.port())).unwrap_or_default();
             let entry = registration::registration(&config.discovery, &core.identity, port, self.protocols());
-            core.observe_registration(registrar.progress());
-            Registering::start(registrar, host, entry, &core.health)
+            let registering = Registering::start(&core.tasks, registrar, host, entry, &core.health);
+            core.observe_registration(registering.progress());
+            registering
         });
         core.bound.send_replace(Listening::At(bound));
 

@@ -222,6 +222,8 @@ impl ConsulRegistrar {
 
 impl Registrar for ConsulRegistrar {
     fn keep(&self, registration: Registration, standing: watch::Receiver<Standing>, stop: CancellationToken) -> Task {
+        // Of an entry that was kept before nothing is known.
+        self.progress.send_modify(|progress| progress.state = ProgressState::Pending);
         Box::pin(self.clone().run(registration, standing, stop))
     }
 

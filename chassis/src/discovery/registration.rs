@@ -9,22 +9,22 @@ use std::{
 use tokio::{
     net::UdpSocket,
     sync::watch,
-    task::JoinSet,
     time::{sleep, timeout},
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{DiscoveryConfig, EndpointHealth, Progress, ProgressState, Registrar, Registration, Standing};
 use crate::{
     error::{Error, Result},
-    health::{Criticality, Registry, Reporter, Status},
+    health::{Criticality, Registry, Reporter, Status, caught},
     identity::Identity,
+    tasks::{Restart, Tasks}, // floor: who supervises is handed in
 };
 
 /// The name of the health check.
 const CHECK: &str = "registration";
-/// How long the way out of the registry may take. Chosen: an agent beside the instance answers within milliseconds; one that does
-/// not must not hold up the stop.
+/// How long the stop waits for the way out of the registry. Chosen: an agent beside the instance answers within milliseconds;
+/// one that does not must not hold up the stop. It is tried on while the instance drains.
 pub(crate) const LEAVE: Duration = Duration::from_secs(2);
 /// How long to wait before a host name is looked up again.
 const LOOKUP_REST: Duration = Duration::from_secs(1);
@@ -94,7 +94,7 @@ pub(crate) fn check_metadata(config: &DiscoveryConfig) -> Result<()> {
     }
 }
 
-/// What this instance says of itself. `protocols` are the words of what it speaks: `http`, `grpc`.
+/// What this instance says of itself; the id is another one each time. `protocols` are the words of what it speaks: `http`, `grpc`.
 pub(crate) fn registration(
     config: &DiscoveryConfig,
     identity: &Identity,
@@ -111,7 +111,9 @@ pub(crate) fn registration(
     }
     Registration {
         service: identity.service.clone(),
-        id: format!("{}-{}", identity.service, identity.instance_id),
+        // The instance's id may be one that is set, and so the same after a restart: the end of the one before must not take
+        // out its successor.
+        id: format!("{}-{}-{:08x}", identity.service, identity.instance_id, fastrand::u32(..)),
         host: String::new(),
         port,
         tags: config.tags.clone(),
@@ -120,72 +122,125 @@ pub(crate) fn registration(
     }
 }
 
-/// A registration that is being kept. Dropped, it is not kept any more, and the registry finds out by itself.
+/// A registration that is being kept by a background task, which is started again when it panics.
 #[derive(Debug)]
 pub(crate) struct Registering {
     stop: CancellationToken,
-    task: JoinSet<()>,
+    runs: TaskTracker,
+    progress: watch::Receiver<Progress>,
 }
 
 impl Registering {
     /// Registers, and follows the health from then on. Nobody has to wait for it.
     pub(crate) fn start(
+        tasks: &Tasks,
         registrar: Arc<dyn Registrar>,
         host: Host,
         registration: Registration,
         health: &Registry,
     ) -> Self {
-        let stop = CancellationToken::new();
+        let (stop, runs) = (CancellationToken::new(), TaskTracker::new());
+        let (shown, progress) = watch::channel(Progress::default());
         let reporter = health.reporter(CHECK, Criticality::NotCritical);
         reporter.degraded("not registered yet");
-        let mut task = JoinSet::new();
-        task.spawn(run(registrar, host, registration, health.clone(), reporter, stop.clone()));
-        Self { stop, task }
+        let keeper =
+            Arc::new(Keeper { registrar, host, registration, health: health.clone(), reporter, shown, stop: stop.clone() });
+        let begun = runs.clone();
+        tasks.spawn(CHECK, Restart::OnFailure, move |ended| {
+            let (keeper, running) = (keeper.clone(), begun.token());
+            async move {
+                let _running = running;
+                keeper.run(ended).await
+            }
+        });
+        Self { stop, runs, progress }
     }
 
-    /// Takes the instance out of the registry, in [`LEAVE`] at most.
-    pub(crate) async fn leave(mut self) {
+    /// How it goes.
+    pub(crate) fn progress(&self) -> watch::Receiver<Progress> {
+        self.progress.clone()
+    }
+
+    /// Takes the instance out of the registry. Waits for that for [`LEAVE`] at most; afterwards the task tries on until it is
+    /// ended with all others.
+    pub(crate) async fn leave(self) {
         self.stop.cancel();
-        if timeout(LEAVE, self.task.join_next()).await.is_err() {
-            tracing::warn!(limit = ?LEAVE, "the registry did not answer in time: this instance may still be registered");
+        self.runs.close();
+        if timeout(LEAVE, self.runs.wait()).await.is_err() {
+            tracing::warn!(limit = ?LEAVE, "the registry has not let this instance go in time: trying on while it drains");
         }
     }
 }
 
-async fn run(
+/// What the task has.
+struct Keeper {
     registrar: Arc<dyn Registrar>,
     host: Host,
-    mut registration: Registration,
+    registration: Registration,
     health: Registry,
     reporter: Reporter,
+    shown: watch::Sender<Progress>,
     stop: CancellationToken,
-) {
-    registration.host = match host {
-        Host::Known(host) => host,
-        Host::Towards(registry, port) => tokio::select! {
-            host = found(&registry, port, &reporter) => host,
-            () = stop.cancelled() => return,
-        },
-    };
-    let (sender, standing) = watch::channel(standing(&health));
-    let mut keep = registrar.keep(registration, standing, stop);
-    let mut progress = registrar.progress();
-    let mut summary = health.subscribe();
-    let mut shown = ProgressState::Pending;
-    loop {
-        show(&progress.borrow_and_update(), &mut shown, &reporter);
-        tokio::select! {
+}
+
+impl Keeper {
+    /// Runs until the way out has been taken, or until `ended`. Any other end is a failure, and shown as one.
+    async fn run(&self, ended: CancellationToken) -> std::result::Result<(), String> {
+        if self.stop.is_cancelled() {
+            return Ok(());
+        }
+        let end = tokio::select! {
             biased;
-            () = &mut keep => return,
-            Ok(_) = summary.changed() => {
-                sender.send_if_modified(|before| {
-                    let now = self::standing(&health);
-                    let changed = *before != now;
-                    *before = now;
-                    changed
-                });
+            end = caught(|| self.keep()) => end,
+            () = ended.cancelled() => {
+                tracing::warn!("the registry did not answer in time: this instance may still be registered");
+                return Ok(());
             }
-            Ok(()) = progress.changed() => {}
+        };
+        let reason = match end {
+            Ok(()) if self.stop.is_cancelled() => return Ok(()),
+            Ok(()) => "ended early".to_owned(),
+            Err(panic) => format!("panicked: {panic}"),
+        };
+        self.reporter.down(format!("the task that keeps the registration {reason}"));
+        self.shown.send_modify(|progress| {
+            progress.state = ProgressState::Failing { kind: (u8::MAX, u16::MAX), reason: reason.as_str().into() };
+        });
+        Err(reason)
+    }
+
+    async fn keep(&self) {
+        let mut registration = self.registration.clone();
+        registration.host = match &self.host {
+            Host::Known(host) => host.clone(),
+            Host::Towards(registry, port) => tokio::select! {
+                host = found(registry, *port, &self.reporter) => host,
+                () = self.stop.cancelled() => return,
+            },
+        };
+        // First followed, then looked at: what changes in between is seen twice, and not never.
+        let mut summary = self.health.subscribe();
+        let (sender, standing) = watch::channel(standing(&self.health));
+        let mut keep = self.registrar.keep(registration, standing, self.stop.clone());
+        let mut progress = self.registrar.progress();
+        let mut shown = ProgressState::Pending;
+        loop {
+            let now = progress.borrow_and_update().clone();
+            show(&now, &mut shown, &self.reporter);
+            self.shown.send_replace(now);
+            // The note names checks that the summary does not follow, so it is looked at after each renewal too.
+            tokio::select! {
+                biased;
+                () = &mut keep => return,
+                Ok(_) = summary.changed() => {}
+                Ok(()) = progress.changed() => {}
+            }
+            sender.send_if_modified(|before| {
+                let now = self::standing(&self.health);
+                let changed = *before != now;
+                *before = now;
+                changed
+            });
         }
     }
 }
@@ -254,7 +309,10 @@ fn standing(health: &Registry) -> Standing {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use super::*;
+    use crate::discovery::Task;
 
     fn known(host: &str) -> Host {
         Host::Known(host.to_owned())
@@ -287,6 +345,133 @@ mod tests {
     async fn the_interface_that_leads_there_has_the_address() {
         let reporter = Registry::default().reporter(CHECK, Criticality::NotCritical);
         assert_eq!(found("127.0.0.1", 9, &reporter).await, "", "the node of an agent beside this instance");
+    }
+
+    /// A registry whose every turn the test decides.
+    #[derive(Debug, Default)]
+    struct Told {
+        kept: Mutex<Vec<watch::Receiver<Standing>>>,
+        progress: watch::Sender<Progress>,
+        panics: bool,
+        /// How long the way out takes.
+        way_out: Duration,
+        /// What happens while it is asked to keep the entry.
+        meanwhile: Mutex<Option<Reporter>>,
+    }
+
+    impl Registrar for Told {
+        fn keep(&self, _: Registration, standing: watch::Receiver<Standing>, stop: CancellationToken) -> Task {
+            if let Some(reporter) = self.meanwhile.lock().unwrap().take() {
+                reporter.down("refused");
+            }
+            let mut kept = self.kept.lock().unwrap();
+            kept.push(standing);
+            let (panics, way_out) = (self.panics && kept.len() == 1, self.way_out);
+            let progress = self.progress.clone();
+            Box::pin(async move {
+                progress.send_modify(|progress| progress.state = ProgressState::Registered);
+                // The one who follows it has seen it by then.
+                sleep(Duration::from_secs(1)).await;
+                assert!(!panics, "a turn that nobody thought of");
+                stop.cancelled().await;
+                sleep(way_out).await;
+                progress.send_modify(|progress| progress.state = ProgressState::Left);
+            })
+        }
+
+        fn progress(&self) -> watch::Receiver<Progress> {
+            self.progress.subscribe()
+        }
+    }
+
+    /// Registered there, with tasks of its own.
+    fn registering(told: &Arc<Told>, health: &Registry) -> (Registering, Tasks) {
+        let tasks = Tasks::new(health.clone());
+        let entry = registration(&DiscoveryConfig::default(), &identity(), 80, &["http"]);
+        (Registering::start(&tasks, told.clone(), known("10.0.0.5"), entry, health), tasks)
+    }
+
+    fn identity() -> Identity {
+        let build = crate::identity::BuildInfo { name: "orders", version: "1", git_commit: None, built_at: "now" };
+        let instance_id = "orders-0".to_owned();
+        Identity { service: "orders".into(), version: "1".into(), instance_id, environment: "prod".into(), build }
+    }
+
+    fn status(health: &Registry) -> Status {
+        health.report().checks[CHECK].status
+    }
+
+    #[test]
+    fn two_starts_with_the_same_instance_id_are_two_entries() {
+        let [one, two] = [(); 2].map(|()| registration(&DiscoveryConfig::default(), &identity(), 80, &["http"]));
+        assert_ne!(one.id, two.id);
+        assert!(one.id.starts_with("orders-orders-0-"), "{}", one.id);
+        assert_eq!(one.metadata["instance"], "orders-0");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_changes_while_the_entry_is_made_is_told() {
+        let health = Registry::default();
+        health.mark_started();
+        let store = health.reporter("store", Criticality::Critical);
+        store.up();
+        let told = Arc::new(Told { meanwhile: Mutex::new(Some(store)), ..Told::default() });
+        let (_registering, _tasks) = registering(&told, &health);
+        sleep(Duration::from_secs(2)).await;
+        let kept = told.kept.lock().unwrap()[0].borrow().clone();
+        assert_eq!((kept.health, kept.note.as_str()), (EndpointHealth::Critical, "not ready: store down"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_renewal_brings_the_note_up_to_date() {
+        let health = Registry::default();
+        health.mark_started();
+        let [cache, mail] = ["cache", "mail"].map(|name| health.reporter(name, Criticality::NotCritical));
+        cache.degraded("slow");
+        mail.up();
+        let told = Arc::new(Told::default());
+        let (_registering, _tasks) = registering(&told, &health);
+        sleep(Duration::from_secs(2)).await;
+        let summary = health.subscribe();
+        mail.degraded("slow");
+        assert!(!summary.has_changed().unwrap(), "else it would be told without a renewal");
+        told.progress.send_modify(|progress| progress.succeeded += 1);
+        sleep(Duration::from_millis(1)).await;
+        let note = told.kept.lock().unwrap()[0].borrow().note.clone();
+        assert_eq!(note, "ready: cache degraded, mail degraded");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_panic_of_the_task_is_seen_and_it_registers_again() {
+        let health = Registry::default();
+        let told = Arc::new(Told { panics: true, ..Told::default() });
+        let (registering, tasks) = registering(&told, &health);
+        let mut progress = registering.progress();
+        progress.wait_for(|progress| progress.state == ProgressState::Registered).await.unwrap();
+        assert_eq!(status(&health), Status::Up);
+        progress.wait_for(|progress| progress.state != ProgressState::Registered).await.unwrap();
+        assert_eq!((status(&health), tasks.stats()[0].panics()), (Status::Down, 1));
+        progress.wait_for(|progress| progress.state == ProgressState::Registered).await.unwrap();
+        assert_eq!((status(&health), told.kept.lock().unwrap().len()), (Status::Up, 2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_way_out_that_takes_long_goes_on_while_the_instance_drains_and_ends_with_the_tasks() {
+        let health = Registry::default();
+        for (way_out, left) in [(LEAVE * 2, true), (LEAVE * 20, false)] {
+            let told = Arc::new(Told { way_out, ..Told::default() });
+            let (registering, tasks) = registering(&told, &health);
+            sleep(Duration::from_secs(2)).await;
+            let begun = tokio::time::Instant::now();
+            registering.leave().await;
+            assert!(begun.elapsed() >= LEAVE && begun.elapsed() < LEAVE + Duration::from_millis(5));
+            // The drain.
+            sleep(LEAVE * 4).await;
+            assert_eq!(told.progress.borrow().state == ProgressState::Left, left);
+            let aborted = tasks.shutdown(tokio::time::Instant::now().into_std() + LEAVE).await;
+            assert!(aborted.is_empty(), "{aborted:?}");
+            assert!(begun.elapsed() < LEAVE * 6);
+        }
     }
 
     #[test]
