@@ -92,22 +92,10 @@ impl Consul {
     ///
     /// An address, a token or a certificate that makes no sense.
     pub fn new(config: &ConsulConfig) -> Result<Self> {
-        let address = config.address.as_str();
-        // As Consul's own tools: TLS that was asked for is not taken back by an address that says http.
-        let (scheme, rest) = address.split_once("://").unwrap_or(("http", address));
-        let scheme = if config.tls.enabled && scheme == "http" { "https" } else { scheme };
-        let address = format!("{scheme}://{}", rest.trim_end_matches('/'));
-        let tls = TlsConfig { enabled: scheme == "https", ..config.tls.clone() };
-        let host = host_and_port(&address)?;
-        let mut token = match &config.token {
-            Some(token) if !token.expose().is_empty() => Some(HeaderValue::from_str(token.expose()).map_err(|_| {
-                Error::config("consul.token: found a text that no header can hold, expected a Consul ACL token")
-            })?),
-            _ => None,
-        };
-        if let Some(token) = &mut token {
-            token.set_sensitive(true);
-        }
+        let at = address(config).map_err(|message| Error::config(format!("consul.address: {message}")))?;
+        let token = token(config).map_err(|message| Error::config(format!("consul.token: {message}")))?;
+        let connector = connector(config, &at).map_err(|(key, message)| Error::config(format!("{key}: {message}")))?;
+        let At { address, host, .. } = at;
         let mut scope = String::new();
         for (name, value) in [("dc", &config.datacenter), ("ns", &config.namespace), ("partition", &config.partition)] {
             if let Some(value) = value {
@@ -115,17 +103,22 @@ impl Consul {
                 scope.push_str(&format!("&{name}={value}"));
             }
         }
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_connect_timeout(Some(CALL_TIMEOUT));
-        tcp.set_nodelay(true);
-        // A held query says nothing for a minute: the connection is asked whether the other end is still there. Default as Go's.
-        tcp.set_keepalive(Some(Duration::from_secs(15)));
         let http = legacy::Client::builder(TokioExecutor::new())
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
-            .build(tls::connector(tcp, &tls)?);
+            .build(connector);
         Ok(Self(Arc::new(Inner { address, host, scope, token, http })))
+    }
+
+    /// What [`new`](Self::new) refuses, all of it: the key, and what is wrong.
+    pub(crate) fn mistakes(config: &ConsulConfig) -> Vec<(String, String)> {
+        let mut mistakes = Vec::new();
+        match address(config) {
+            Ok(at) => mistakes.extend(connector(config, &at).err()),
+            Err(message) => mistakes.push(("consul.address".to_owned(), message)),
+        }
+        mistakes.extend(token(config).err().map(|message| ("consul.token".to_owned(), message.to_owned())));
+        mistakes
     }
 
     /// One call: `path` with its query (`/v1/health/service/orders?passing`), at most `limit` for all of the answer.
@@ -222,7 +215,24 @@ impl Consul {
     }
 }
 
-fn host_and_port(address: &str) -> Result<(String, u16)> {
+/// The agent's address, and what it says.
+pub(crate) struct At {
+    address: String,
+    pub(crate) host: (String, u16),
+    secure: bool,
+}
+
+/// The address, whole; or what is wrong with it.
+pub(crate) fn address(config: &ConsulConfig) -> Result<At, String> {
+    let text = config.address.as_str();
+    // Not even the text is repeated: it holds a password.
+    if text.contains('@') {
+        return Err("found credentials before an @, expected none; the ACL token is consul.token".to_owned());
+    }
+    // As Consul's own tools: TLS that was asked for is not taken back by an address that says http.
+    let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
+    let scheme = if config.tls.enabled && scheme == "http" { "https" } else { scheme };
+    let address = format!("{scheme}://{}", rest.trim_end_matches('/'));
     let uri: Option<http::Uri> = address.parse().ok();
     let port = |uri: &http::Uri| match (uri.port_u16(), uri.scheme_str()) {
         (Some(port), Some("http" | "https")) => Some(port),
@@ -230,9 +240,39 @@ fn host_and_port(address: &str) -> Result<(String, u16)> {
         (None, Some("https")) => Some(443),
         _ => None,
     };
-    let parts = uri.as_ref().and_then(|uri| Some((uri.host()?.to_owned(), port(uri)?)));
+    let host = uri.as_ref().and_then(|uri| Some((uri.host()?.to_owned(), port(uri)?)));
     let expected = "expected http://host:port or https://host:port of a Consul agent";
-    parts.ok_or_else(|| Error::config(format!("consul.address: found {address:?}, {expected}")))
+    let host = host.ok_or_else(|| format!("found {address:?}, {expected}"))?;
+    Ok(At { secure: scheme == "https", address, host })
+}
+
+fn token(config: &ConsulConfig) -> Result<Option<HeaderValue>, &'static str> {
+    let Some(token) = config.token.as_ref().filter(|token| !token.expose().is_empty()) else { return Ok(None) };
+    let header = HeaderValue::from_str(token.expose());
+    let mut header = header.map_err(|_| "found a text that no header can hold, expected a Consul ACL token")?;
+    header.set_sensitive(true);
+    Ok(Some(header))
+}
+
+/// How the agent is reached; or the key, and what is wrong with it.
+fn connector(config: &ConsulConfig, at: &At) -> Result<Connector, (String, String)> {
+    let tls = TlsConfig { enabled: at.secure, ..config.tls.clone() };
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_connect_timeout(Some(CALL_TIMEOUT));
+    tcp.set_nodelay(true);
+    // A held query says nothing for a minute: the connection is asked whether the other end is still there. Default as Go's.
+    tcp.set_keepalive(Some(Duration::from_secs(15)));
+    tls::connector(tcp, &tls).map_err(|error| {
+        let text = error.to_string();
+        // It names the key below `tls`, when it is about one.
+        match text.split_once(": ") {
+            Some((key @ ("ca" | "cert" | "key" | "server_name"), message)) => {
+                (format!("consul.tls.{key}"), message.to_owned())
+            }
+            _ => ("consul.tls".to_owned(), text),
+        }
+    })
 }
 
 /// The monotonic clock; tokio's, so that a paused clock in a test moves it.

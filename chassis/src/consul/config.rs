@@ -185,6 +185,11 @@ mod tests {
             let error = crate::consul::Consul::new(&config).unwrap_err().to_string();
             assert!(error.contains("consul.address"), "{error}");
         }
+        for address in ["http://user:pass@consul:8500", "user:pass@consul", "http://a/user:pass@b"] {
+            let config = super::ConsulConfig { address: address.to_owned(), ..Default::default() };
+            let error = crate::consul::Consul::new(&config).unwrap_err().to_string();
+            assert!(error.starts_with("consul.address: found credentials") && !error.contains("pass"), "{error}");
+        }
         let secure = crate::tls::TlsConfig { enabled: true, ..Default::default() };
         for (address, tls, whole) in [
             ("127.0.0.1:8500", false, "http://127.0.0.1:8500"),
