@@ -5,6 +5,7 @@
 //! Pure: [`check`] is given the facts and has no other source. A new rule is one function and one line in [`RULES`]; it
 //! names both sides as `Type::handler` or as a key, says what was found and against what, and what to change.
 
+mod announce;
 mod clients;
 
 use std::{collections::HashMap, fmt, time::Duration};
@@ -19,7 +20,8 @@ use crate::{
     shutdown::ShutdownConfig,
 };
 
-pub(crate) use clients::clients;
+pub(crate) use announce::{Announced, announced};
+pub(crate) use clients::{Mistake, clients};
 
 /// Everything that the rules look at.
 #[derive(Debug, Clone, Copy)]

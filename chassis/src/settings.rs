@@ -97,10 +97,13 @@ pub(crate) const STANDARD_VARIABLES: [(&str, &str); 15] = [
     ("CONSUL_PARTITION", "consul.partition"),
 ];
 
+/// The profile of a developer's machine.
+pub(crate) const DEV_PROFILE: &str = "dev";
+
 /// What the values are before any file is read.
 pub(crate) fn defaults() -> Defaults {
     Defaults::of(&Settings::default()).in_profile(
-        "dev",
+        DEV_PROFILE,
         serde_json::json!({
             // A service under development talks to its own machine only, and Ctrl-C ends it at once.
             "http": { "address": "127.0.0.1:8080" },

@@ -12,7 +12,7 @@ use crate::{
     config::{ConfigErrors, ConfigProblem, Loaded, Outcome, ReloadStatus, Schema, Sources},
     error::{Error, Result},
     health::Criticality,
-    settings::{Settings, defaults},
+    settings::{DEV_PROFILE, Settings, defaults},
     telemetry::{self, otlp::OtlpSettings},
 };
 
@@ -46,7 +46,15 @@ where
             problems.push(ConfigProblem::new("telemetry.propagators", message, None));
         }
         let clients = coherence::clients(&settings.clients, settings.discovery.register);
-        problems.extend(clients.into_iter().map(|(key, message)| ConfigProblem::new(key, message, None)));
+        let announced = coherence::announced(&coherence::Announced {
+            consul: &settings.consul,
+            discovery: &settings.discovery,
+            clients: &settings.clients,
+            http: &settings.http.address,
+            dev: sources.profile == DEV_PROFILE,
+        });
+        let mistakes = clients.into_iter().chain(announced);
+        problems.extend(mistakes.map(|(key, message)| ConfigProblem::new(key, message, None)));
         // Shutdown hooks are not known here; they are counted in at start.
         if let Some(conflict) = coherence::stop(&settings.shutdown, last_steps(0)) {
             problems.push(ConfigProblem::new(coherence::STOP_KEY, conflict.message(), None));

@@ -6,7 +6,7 @@ use super::identify;
 use crate::{
     config::{self, ConfigErrors, ConfigProblem, Schema, Sources},
     consul::{
-        ConsulConfig,
+        Consul, ConsulConfig,
         kv::{Kv, local_only},
     },
     error::{Error, Result},
@@ -40,6 +40,9 @@ pub(crate) async fn fetch(build: &BuildInfo, mut sources: Sources, need: Need) -
         return Ok((sources, None));
     };
     if !consul.kv.enabled {
+        return Ok((sources, None));
+    }
+    if !Consul::mistakes(&consul).is_empty() {
         return Ok((sources, None));
     }
     let Ok(otlp) = OtlpSettings::from_env(&sources.env) else { return Ok((sources, None)) };

@@ -22,7 +22,7 @@ use crate::{
     deadline::DeadlineLayer,
     discovery::{
         Memory, Registrar, RegistryKind,
-        registration::{self, Host, LEAVE, Registering},
+        registration::{self, Host, LEAVE, Loopback, Registering},
     },
     error::{Error, Result},
     grpc_only::GrpcOnlyLayer,
@@ -35,7 +35,7 @@ use crate::{
         GrpcRoutes as Rpcs,
         descriptors::{GapKind, gaps},
     },
-    settings::Settings,
+    settings::{DEV_PROFILE, Settings},
     shutdown::{Phase, PhaseOwner},
     stack,
     telemetry::log,
@@ -315,9 +315,7 @@ where
                 }
             }
         }
-        if let Err(error) = self.check_registration(config) {
-            told.push(Conflict::new("discovery.register", error.to_string()));
-        }
+        told.extend(self.check_registration(config));
         let leave = if config.discovery.register == RegistryKind::None { Duration::ZERO } else { LEAVE };
         let facts = Facts {
             routes: &self.routes,
@@ -339,36 +337,43 @@ where
     }
 
     /// What Consul would refuse, or what this service cannot answer to it.
-    fn check_registration(&self, config: &Settings) -> Result<()> {
+    fn check_registration(&self, config: &Settings) -> Vec<Conflict> {
         if config.discovery.register != RegistryKind::Consul {
-            return Ok(());
+            return Vec::new();
         }
-        registration::check_metadata(&config.discovery)?;
-        agent::check_names(&self.core.identity.service, &config.discovery.metadata)?;
+        let entry = registration::registration(&config.discovery, &self.core.identity, 0, self.protocols());
+        let names = agent::check_names(&entry.service, &entry.metadata);
+        let mut told: Vec<_> = names.into_iter().map(|(key, message)| Conflict::new(key, message)).collect();
         if config.consul.check.kind == CheckKind::Grpc && self.grpc_names.is_empty() {
-            return Err(Error::config(
-                "consul.check.kind: found grpc, and no gRPC service is served; expected ttl or http",
-            ));
+            let message = "found grpc, and no gRPC service is served; expected ttl or http";
+            told.push(Conflict::new("consul.check.kind", message));
         }
-        Ok(())
+        told
     }
 
-    /// Who registers this instance, and where others reach it.
+    /// Who registers this instance, and where others reach it. What the settings alone decide was told before.
     fn registrar(&self, config: &Settings, bound: &Bound) -> Result<Option<(Arc<dyn Registrar>, Host)>> {
         let (listens, discovery) = (bound.http.tcp(), &config.discovery);
+        let refused = |(key, message): (String, String)| Error::config(format!("{key}: {message}"));
+        let host = discovery.host.as_deref();
         match discovery.register {
             RegistryKind::None => Ok(None),
             RegistryKind::Consul => {
                 let consul = Consul::new(&config.consul)?;
-                let host = discovery.host.as_deref();
-                let host = registration::host(host, listens.map(|address| address.ip()), consul.host())?;
+                let ip = listens.map(|address| address.ip());
+                let dev = self.core.identity.environment == DEV_PROFILE;
+                let loopback = if dev { Loopback::Suffices } else { Loopback::MustBeMeant };
+                let at = registration::host(host, ip, consul.host(), loopback).map_err(refused)?;
                 if listens.is_none() && discovery.port.is_none() {
-                    return Err(Error::config(
-                        "discovery.port: found none, expected the port that others reach this \
-                         instance at, since http.address is a Unix socket",
-                    ));
+                    return Err(refused(registration::no_port()));
                 }
-                Ok(Some((Arc::new(ConsulRegistrar::new(consul, config.consul.check.clone())), host)))
+                if let (Host::Known(at), None, true) = (&at, host, ip.is_some_and(|ip| ip.is_loopback())) {
+                    tracing::warn!(
+                        host = at,
+                        "registered at an address that this machine alone reaches; outside of the dev profile that is refused"
+                    );
+                }
+                Ok(Some((Arc::new(ConsulRegistrar::new(consul, config.consul.check.clone())), at)))
             }
             RegistryKind::Memory => {
                 // Only this process looks there, so loopback is as good as any.
@@ -376,8 +381,8 @@ where
                     ip if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
                     ip => ip,
                 });
-                let host = registration::host(discovery.host.as_deref(), bound, ("localhost", 0))?;
-                Ok(Some((Arc::new(Memory::process()), host)))
+                let at = registration::host(host, bound, ("localhost", 0), Loopback::Suffices).map_err(refused)?;
+                Ok(Some((Arc::new(Memory::process()), at)))
             }
         }
     }
@@ -511,5 +516,17 @@ mod tests {
         let refusal = chassis.mount(plain()).mount(plain()).serve().await.unwrap_err();
         assert_eq!(refusal.exit(), Exit::Config);
         assert!(refusal.to_string().contains("GET /same"), "{refusal}");
+    }
+
+    #[tokio::test]
+    async fn the_pairs_that_the_chassis_adds_count_among_those_that_consul_takes() {
+        let build = BuildInfo { name: "much", version: "0.0.0", git_commit: None, built_at: "unknown" };
+        let pairs: Vec<_> = (0..62).map(|n| format!("k{n} = \"v\"")).collect();
+        let set = ["discovery.register=consul".to_owned(), format!("discovery.metadata={{ {} }}", pairs.join(", "))];
+        let sources = Sources { dir: "no-such-folder".into(), set: set.to_vec(), ..Sources::default() };
+        let chassis: Chassis = Chassis::new(build, sources).unwrap();
+        let refusal = chassis.serve().await.unwrap_err();
+        assert_eq!(refusal.exit(), Exit::Config);
+        assert!(refusal.to_string().contains("65 pairs"), "{refusal}");
     }
 }

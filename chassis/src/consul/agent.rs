@@ -8,10 +8,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 
 use super::client::{Consul, ConsulError};
-use crate::{
-    discovery::EndpointHealth,
-    error::{Error, Result},
-};
+use crate::discovery::EndpointHealth;
 
 /// What stands for itself in one segment of a path (RFC 3986, section 2.3).
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -105,36 +102,40 @@ pub enum AgentCheckKind {
     },
 }
 
-/// Finds what Consul would refuse, or would take and make unreachable, before it is asked.
-///
-/// # Errors
-///
-/// Exit code 78: a name that cannot stand in Consul's paths and DNS names, or metadata that Consul refuses.
-pub(crate) fn check_names(service: &str, meta: &BTreeMap<String, String>) -> Result<()> {
-    let refuse = |message: String| Err(Error::config(message));
+/// Finds what Consul would refuse, or would take and make unreachable, before it is asked: the key, and what is wrong. `meta`
+/// is all of it, with what the chassis says itself.
+pub(crate) fn check_names(service: &str, meta: &BTreeMap<String, String>) -> Vec<(String, String)> {
     let of = |text: &str, marks: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || marks.contains(c));
+    let mut mistakes = Vec::new();
+    let mut tell = |key: &str, message: String| mistakes.push((key.to_owned(), message));
     if service.is_empty() || !of(service, "-_.") {
-        return refuse(format!(
-            "service.name: found {service:?}, expected letters, digits, -, _ and . only: it is registered with Consul"
-        ));
+        let expected = "letters, digits, -, _ and . only: it is registered with Consul";
+        tell("service.name", format!("found {service:?}, expected {expected}"));
     }
     if meta.len() > META_PAIRS {
-        return refuse(format!("discovery.metadata: found {} pairs, Consul takes {META_PAIRS}", meta.len()));
+        let found = meta.len();
+        tell("discovery.metadata", format!("found {found} pairs with the chassis's own, Consul takes {META_PAIRS}"));
     }
     for (key, value) in meta {
         if key.is_empty() || key.len() > META_KEY || !of(key, "-_") {
-            return refuse(format!(
-                "discovery.metadata: found the key {key:?}, Consul takes up to {META_KEY} letters, digits, - and _"
-            ));
+            let taken = format!("Consul takes up to {META_KEY} letters, digits, - and _");
+            tell("discovery.metadata", format!("found the key {key:?}, {taken}"));
         }
         if key.starts_with("consul-") {
-            return refuse(format!("discovery.metadata.{key}: keys that start with consul- are Consul's own"));
+            let message = "keys that start with consul- are Consul's own".to_owned();
+            tell(&format!("discovery.metadata.{key}"), message);
         }
         if value.len() > META_VALUE {
-            return refuse(format!("discovery.metadata.{key}: found {} bytes, Consul takes {META_VALUE}", value.len()));
+            let place = match key.as_str() {
+                "instance" => "service.instance_id".to_owned(),
+                "zone" => "discovery.zone".to_owned(),
+                "version" => "service.version".to_owned(),
+                key => format!("discovery.metadata.{key}"),
+            };
+            tell(&place, format!("found {} bytes, Consul takes {META_VALUE}", value.len()));
         }
     }
-    Ok(())
+    mistakes
 }
 
 impl Consul {
@@ -253,7 +254,7 @@ mod tests {
     #[test]
     fn what_consul_would_refuse_is_told_by_its_key_before_consul_is_asked() {
         let meta = |key: &str, value: &str| BTreeMap::from([(key.to_owned(), value.to_owned())]);
-        assert!(check_names("orders-2.eu_west", &meta("build_id", "any text: ü /")).is_ok());
+        assert!(check_names("orders-2.eu_west", &meta("build_id", "any text: ü /")).is_empty());
         let long = "x".repeat(513);
         let many: BTreeMap<_, _> = (0..65).map(|n| (format!("k{n}"), String::new())).collect();
         for (service, meta, told) in [
@@ -262,10 +263,11 @@ mod tests {
             ("orders", meta("a b", "c"), "\"a b\""),
             ("orders", meta("consul-x", "c"), "discovery.metadata.consul-x"),
             ("orders", meta("a", &long), "513 bytes"),
+            ("orders", meta("instance", &long), "service.instance_id"),
             ("orders", many, "65 pairs"),
         ] {
-            let error = check_names(service, &meta).unwrap_err().to_string();
-            assert!(error.contains(told), "{error}");
+            let [(key, message)] = &check_names(service, &meta)[..] else { panic!("one mistake: {told}") };
+            assert!(format!("{key}: {message}").contains(told), "{key}: {message}");
         }
     }
 

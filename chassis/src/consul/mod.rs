@@ -1,7 +1,7 @@
 //! Consul: registration, discovery, settings, leadership.
 
 pub(crate) mod agent;
-mod client;
+pub(crate) mod client;
 pub(crate) mod config;
 mod cursor;
 mod health;

@@ -15,7 +15,6 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{DiscoveryConfig, EndpointHealth, Progress, ProgressState, Registrar, Registration, Standing};
 use crate::{
-    error::{Error, Result},
     health::{Criticality, Registry, Reporter, Status, caught},
     identity::Identity,
     tasks::{Restart, Tasks}, // floor: who supervises is handed in
@@ -40,23 +39,60 @@ pub(crate) enum Host {
     Towards(String, u16),
 }
 
+/// Where the main port is, or will be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Bound {
+    Ip(IpAddr),
+    Unix,
+}
+
+impl Bound {
+    /// As far as the text of `http.address` alone says.
+    pub(crate) fn of(address: &str) -> Option<Self> {
+        if address.starts_with("unix:") {
+            return Some(Self::Unix);
+        }
+        address.parse().ok().map(|address: SocketAddr| Self::Ip(address.ip()))
+    }
+
+    pub(crate) fn ip(self) -> Option<IpAddr> {
+        match self {
+            Self::Ip(ip) => Some(ip),
+            Self::Unix => None,
+        }
+    }
+}
+
+/// What is said of an address that only this machine can reach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Loopback {
+    /// It suffices: callers are on this machine.
+    Suffices,
+    /// It is published only when `discovery.host` says so: an agent on this machine tells a whole cluster.
+    MustBeMeant,
+}
+
 /// Where others reach this instance: as configured, else where it listens, else at the interface that leads to the registry.
 ///
 /// `registry` is the registry's host and port.
 ///
 /// # Errors
 ///
-/// Exit code 78: an address that only this machine can reach is of no use to a registry elsewhere.
-pub(crate) fn host(configured: Option<&str>, bound: Option<IpAddr>, registry: (&str, u16)) -> Result<Host> {
+/// The key, and what is wrong: an address that only this machine can reach is of no use to a registry elsewhere.
+pub(crate) fn host(
+    configured: Option<&str>,
+    bound: Option<IpAddr>,
+    registry: (&str, u16),
+    loopback: Loopback,
+) -> Result<Host, (String, String)> {
     let ip = |host: &str| host.trim_matches(['[', ']']).parse::<IpAddr>().ok();
     let is_local = |host: &str| host == "localhost" || ip(host).is_some_and(|ip| ip.is_loopback());
     let (agent, port) = registry;
     // Of a name it is not known.
     let elsewhere = ip(agent).is_some_and(|ip| !ip.is_loopback());
     let refuse = |key: &str, found: &str, expected: &str| {
-        Err(Error::config(format!(
-            "{key}: found {found}, expected {expected}, since this instance is registered at {agent}"
-        )))
+        let message = format!("found {found}, expected {expected}, since this instance is registered at {agent}");
+        Err((key.to_owned(), message))
     };
     if let Some(host) = configured {
         if ip(host).is_some_and(|ip| ip.is_unspecified()) || host.is_empty() {
@@ -78,20 +114,29 @@ pub(crate) fn host(configured: Option<&str>, bound: Option<IpAddr>, registry: (&
         Some(bound) if bound.is_loopback() && elsewhere => {
             refuse("http.address", &bound.to_string(), "an address that other machines reach, or 0.0.0.0")
         }
+        Some(bound) if bound.is_loopback() && loopback == Loopback::MustBeMeant => refuse(
+            "http.address",
+            &bound.to_string(),
+            &format!(
+                "an address that other machines reach, or 0.0.0.0, or discovery.host = \"{bound}\" when all callers run here"
+            ),
+        ),
         Some(bound) => Ok(Host::Known(bound.to_string())),
     }
 }
 
-/// Finds what the configuration says twice.
-///
-/// # Errors
-///
-/// Exit code 78: a key of the metadata that the chassis sets itself.
-pub(crate) fn check_metadata(config: &DiscoveryConfig) -> Result<()> {
-    match OWN_METADATA.iter().find(|key| config.metadata.contains_key(**key)) {
-        Some(key) => Err(Error::config(format!("discovery.metadata.{key}: the chassis sets it itself; take it out"))),
-        None => Ok(()),
-    }
+/// What is wrong when there is no port to be told: the key, and the words.
+pub(crate) fn no_port() -> (String, String) {
+    let message =
+        "found none, expected the port that others reach this instance at, since http.address is a Unix socket";
+    ("discovery.port".to_owned(), message.to_owned())
+}
+
+/// Finds what the configuration says twice: keys of the metadata that the chassis sets itself.
+pub(crate) fn check_metadata(config: &DiscoveryConfig) -> Vec<(String, String)> {
+    let twice = OWN_METADATA.iter().filter(|key| config.metadata.contains_key(**key));
+    let told = "the chassis sets it itself; take it out";
+    twice.map(|key| (format!("discovery.metadata.{key}"), told.to_owned())).collect()
 }
 
 /// What this instance says of itself; the id is another one each time. `protocols` are the words of what it speaks: `http`, `grpc`.
@@ -143,8 +188,15 @@ impl Registering {
         let (shown, progress) = watch::channel(Progress::default());
         let reporter = health.reporter(CHECK, Criticality::NotCritical);
         reporter.degraded("not registered yet");
-        let keeper =
-            Arc::new(Keeper { registrar, host, registration, health: health.clone(), reporter, shown, stop: stop.clone() });
+        let keeper = Arc::new(Keeper {
+            registrar,
+            host,
+            registration,
+            health: health.clone(),
+            reporter,
+            shown,
+            stop: stop.clone(),
+        });
         let begun = runs.clone();
         tasks.spawn(CHECK, Restart::OnFailure, move |ended| {
             let (keeper, running) = (keeper.clone(), begun.token());
@@ -185,7 +237,7 @@ struct Keeper {
 
 impl Keeper {
     /// Runs until the way out has been taken, or until `ended`. Any other end is a failure, and shown as one.
-    async fn run(&self, ended: CancellationToken) -> std::result::Result<(), String> {
+    async fn run(&self, ended: CancellationToken) -> Result<(), String> {
         if self.stop.is_cancelled() {
             return Ok(());
         }
@@ -197,16 +249,19 @@ impl Keeper {
                 return Ok(());
             }
         };
-        let reason = match end {
-            Ok(()) if self.stop.is_cancelled() => return Ok(()),
-            Ok(()) => "ended early".to_owned(),
-            Err(panic) => format!("panicked: {panic}"),
-        };
+        if matches!(end, Ok(())) && self.stop.is_cancelled() {
+            return Ok(());
+        }
+        let reason = end.as_ref().map_or_else(|panic| format!("panicked: {panic}"), |()| "ended early".to_owned());
         self.reporter.down(format!("the task that keeps the registration {reason}"));
         self.shown.send_modify(|progress| {
             progress.state = ProgressState::Failing { kind: (u8::MAX, u16::MAX), reason: reason.as_str().into() };
         });
-        Err(reason)
+        match end {
+            Ok(()) => Err(reason),
+            // Its supervisor counts it as what it is. The hook that logs panics has seen it already.
+            Err(panic) => std::panic::resume_unwind(Box::new(panic)),
+        }
     }
 
     async fn keep(&self) {
@@ -321,23 +376,27 @@ mod tests {
     #[test]
     fn others_are_told_an_address_that_they_can_reach() {
         let v4 = |text: &str| Some(text.parse::<IpAddr>().unwrap());
-        for (configured, bound, agent, expected) in [
-            (Some("orders.internal"), v4("0.0.0.0"), "10.0.0.1", Some(known("orders.internal"))),
-            (Some("127.0.0.1"), v4("0.0.0.0"), "127.0.0.1", Some(known("127.0.0.1"))),
-            (Some("localhost"), v4("0.0.0.0"), "10.0.0.1", None),
-            (Some("0.0.0.0"), v4("0.0.0.0"), "127.0.0.1", None),
-            (Some(""), v4("0.0.0.0"), "127.0.0.1", None),
-            (None, v4("10.0.0.5"), "10.0.0.1", Some(known("10.0.0.5"))),
-            (None, v4("127.0.0.1"), "localhost", Some(known("127.0.0.1"))),
-            (None, v4("127.0.0.1"), "10.0.0.1", None),
-            (None, v4("::1"), "10.0.0.1", None),
-            (None, v4("0.0.0.0"), "127.0.0.1", Some(known(""))),
-            (None, v4("::"), "[::1]", Some(known(""))),
-            (None, v4("0.0.0.0"), "consul.internal", Some(Host::Towards("consul.internal".to_owned(), 8500))),
-            (None, None, "127.0.0.1", None),
+        use Loopback::{MustBeMeant, Suffices};
+        for (configured, bound, agent, loopback, expected) in [
+            (Some("orders.internal"), v4("0.0.0.0"), "10.0.0.1", MustBeMeant, Some(known("orders.internal"))),
+            (Some("127.0.0.1"), v4("0.0.0.0"), "127.0.0.1", MustBeMeant, Some(known("127.0.0.1"))),
+            (Some("localhost"), v4("0.0.0.0"), "10.0.0.1", Suffices, None),
+            (Some("0.0.0.0"), v4("0.0.0.0"), "127.0.0.1", Suffices, None),
+            (Some(""), v4("0.0.0.0"), "127.0.0.1", Suffices, None),
+            (None, v4("10.0.0.5"), "10.0.0.1", MustBeMeant, Some(known("10.0.0.5"))),
+            (None, v4("127.0.0.1"), "localhost", Suffices, Some(known("127.0.0.1"))),
+            (None, v4("127.0.0.1"), "localhost", MustBeMeant, None),
+            (None, v4("127.0.0.1"), "127.0.0.1", MustBeMeant, None),
+            (None, v4("127.0.0.1"), "consul.internal", MustBeMeant, None),
+            (None, v4("127.0.0.1"), "10.0.0.1", Suffices, None),
+            (None, v4("::1"), "10.0.0.1", Suffices, None),
+            (None, v4("0.0.0.0"), "127.0.0.1", MustBeMeant, Some(known(""))),
+            (None, v4("::"), "[::1]", MustBeMeant, Some(known(""))),
+            (None, v4("0.0.0.0"), "consul.internal", MustBeMeant, Some(Host::Towards("consul.internal".into(), 8500))),
+            (None, None, "127.0.0.1", Suffices, None),
         ] {
-            let host = host(configured, bound, (agent, 8500)).ok();
-            assert_eq!(host, expected, "{configured:?} {bound:?} {agent}");
+            let host = host(configured, bound, (agent, 8500), loopback).ok();
+            assert_eq!(host, expected, "{configured:?} {bound:?} {agent} {loopback:?}");
         }
     }
 
