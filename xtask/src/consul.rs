@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use crate::Result;
 use crate::shell::{self, command, succeeds};
@@ -11,17 +12,20 @@ use crate::shell::{self, command, succeeds};
 const PACKAGE: &str = "pool/main/c/consul/consul_1.8.7+dfsg1-2+b3_amd64.deb";
 const SHA256: &str = "e4e888bba104daba1d9161f49bfc52649a7e4efd45b1a7ead5bc54f2cb9c89d9";
 
-/// A Consul that runs; what the download needs is kept below `cache`.
+/// The architecture that the package is for, as Rust names it.
+const ARCHITECTURE: &str = "x86_64";
+
+/// A Consul that runs; what the download needs is kept below `cache`. Says which it is.
 pub(crate) fn find(cache: &Path) -> Result<PathBuf> {
     let folder = cache.join("consul");
     let inside = folder.join("usr/bin/consul");
-    let works = |path: &Path| succeeds(command(path).arg("version"));
-    if let Some(on_path) = on_path().filter(|path| works(path)) {
-        return Ok(on_path);
+    for program in on_path().into_iter().chain([inside.clone()]) {
+        if let Some(version) = version(&program) {
+            println!("{version}: {}", program.display());
+            return Ok(program);
+        }
     }
-    if works(&inside) {
-        return Ok(inside);
-    }
+    packaged(std::env::consts::ARCH)?;
     println!("taking Consul out of Debian's package");
     fs::create_dir_all(&folder)?;
     let package = folder.join("consul.deb");
@@ -31,7 +35,27 @@ pub(crate) fn find(cache: &Path) -> Result<PathBuf> {
     }
     shell::run(command("dpkg").arg("-x").arg(&package).arg(&folder))?;
     fs::remove_file(&package)?;
-    if works(&inside) { Ok(inside) } else { Err(format!("{} does not run", inside.display()).into()) }
+    let version = version(&inside).ok_or_else(|| format!("{} does not run", inside.display()))?;
+    println!("{version}: {}", inside.display());
+    Ok(inside)
+}
+
+/// Whether there is a package for this architecture.
+fn packaged(architecture: &str) -> Result<()> {
+    if architecture == ARCHITECTURE {
+        return Ok(());
+    }
+    Err(format!(
+        "none runs from the path, and the package that is fetched otherwise is for {ARCHITECTURE}, not {architecture}"
+    )
+    .into())
+}
+
+/// What it says of itself, if it runs: `Consul v1.8.7`.
+fn version(program: &Path) -> Option<String> {
+    let mut ask = command(program);
+    let output = ask.arg("version").stderr(Stdio::null()).output().ok().filter(|output| output.status.success())?;
+    Some(String::from_utf8(output.stdout).ok()?.lines().next()?.to_owned())
 }
 
 fn on_path() -> Option<PathBuf> {
@@ -55,4 +79,22 @@ fn fetch(archive: &str, to: &Path) -> bool {
     let address = format!("{}/{PACKAGE}", archive.trim_end_matches('/'));
     let mut download = command("/usr/lib/apt/apt-helper");
     succeeds(download.arg("download-file").arg(address).arg(to).arg(format!("SHA256:{SHA256}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_architecture_is_told_to_bring_its_own() {
+        assert!(packaged(ARCHITECTURE).is_ok());
+        let told = packaged("aarch64").unwrap_err().to_string();
+        assert!(told.contains("path") && told.contains("aarch64"), "{told}");
+    }
+
+    #[test]
+    fn what_does_not_run_or_says_nothing_is_no_consul() {
+        assert_eq!(version(Path::new("no-such-program")), None);
+        assert_eq!(version(Path::new("false")), None);
+    }
 }
