@@ -10,8 +10,9 @@
 //! long. The call's deadline ends an attempt there as well: else an endpoint that never answers would never be at fault.
 //! An attempt's time that is longer than what is left of the call's is no mistake, and has no effect.
 //!
-//! [`announce`] tells the endpoint what is left, just before an attempt is sent: what earlier attempts and waits took is
-//! then gone.
+//! [`announce`] tells the endpoint what is left of the call, just before an attempt is sent: what earlier attempts and waits
+//! took is then gone. The attempt's own time is not told: it ends with the head of the answer, and an endpoint that took it
+//! for its deadline would cut the body off.
 
 use std::{
     fmt,
@@ -375,12 +376,9 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, mut request: Request<RequestBody>) -> Self::Future {
-        let facts = Facts::of(&request);
+    fn call(&mut self, request: Request<RequestBody>) -> Self::Future {
         let own = self.timeout.get().and_then(|timeout| Instant::now().checked_add(timeout));
-        let deadline = own.into_iter().chain(facts.deadline).min();
-        // The endpoint is told of the attempt's time, when that ends first.
-        limit(&mut request, facts, deadline);
+        let deadline = own.into_iter().chain(Facts::of(&request).deadline).min();
         AttemptFuture { inner: Some(self.inner.call(request)), deadline, sleep: None }
     }
 }

@@ -177,7 +177,8 @@ async fn an_attempt_ends_with_its_own_time_or_the_calls_whichever_is_first() {
         let (peer, started) = (Peer::of([Step::Hang]), Instant::now());
         assert_eq!(attempt(own, &peer, get(call)).await, Err(Outcome::TimedOut));
         assert_eq!((started.elapsed(), peer.under_way()), (expected * MS, 0), "{own:?} {call:?}");
-        assert_eq!(peer.seen()[0].deadline, Some(started + expected * MS), "what is announced");
+        // What the pool announces: the attempt's time ends with the head, the endpoint may need longer for the body.
+        assert_eq!(peer.seen()[0].deadline, call.map(|millis| started + millis as u32 * MS), "{own:?} {call:?}");
     }
     assert_eq!(attempt(Some(30), &Peer::of([after(29, OK)]), get(None)).await, Ok(200));
 }
@@ -248,7 +249,6 @@ async fn all_attempts_share_the_time_of_the_call() {
     assert!(started.elapsed() <= 100 * MS, "{:?}", started.elapsed());
     assert!(peer.calls() < 5 && peer.under_way() == 0);
     let deadlines: Vec<_> = peer.seen().iter().map(|seen| seen.deadline.expect("a deadline") - started).collect();
-    assert!(deadlines.iter().all(|deadline| *deadline <= 100 * MS), "{deadlines:?}");
-    assert_eq!(deadlines[0], 60 * MS, "the first has the attempt's time, what follows what is left");
+    assert!(deadlines.iter().all(|deadline| *deadline == 100 * MS), "{deadlines:?}");
     drop(result);
 }
