@@ -15,6 +15,8 @@ use crate::error::BoxError;
 
 /// How much of a streamed body is kept for a second attempt: 64 KiB, as Linkerd has it.
 pub(crate) const REPLAY_LIMIT: usize = 64 * 1024;
+/// In how many frames: a stream of empty ones would be taken in for ever. Chosen: frames of 1 KiB fill the limit.
+const REPLAY_FRAMES: usize = REPLAY_LIMIT / 1024;
 
 /// The body of a request out: whole in memory, so that it can be sent again, or a stream that is sent once.
 #[derive(Default)]
@@ -29,7 +31,7 @@ enum Inner {
 }
 
 impl RequestBody {
-    /// A body that is sent once. What of it is there at once, up to 64 KiB, is taken in; if that was all of it, as with a
+    /// A body that is sent once. What of it is there at once, up to 64 KiB in 64 frames, is taken in; if that was all of it, as with a
     /// unary gRPC call, it can be sent again.
     pub fn stream<B>(body: B) -> Self
     where
@@ -42,14 +44,16 @@ impl RequestBody {
         let mut context = Context::from_waker(std::task::Waker::noop());
         let mut first: Option<Bytes> = None;
         let mut more = BytesMut::new();
+        let mut frames = 0;
         loop {
             if body.is_end_stream() {
                 break;
             }
             let taken = first.as_ref().map_or(0, Bytes::len) + more.len();
-            if taken >= REPLAY_LIMIT {
+            if taken >= REPLAY_LIMIT || frames >= REPLAY_FRAMES {
                 return Self::rest(first, more, None, body);
             }
+            frames += 1;
             match Pin::new(&mut body).poll_frame(&mut context) {
                 Poll::Ready(None) => break,
                 Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
@@ -264,5 +268,41 @@ impl<B: Body, W: Watch> Body for WatchedBody<B, W> {
 impl<B: fmt::Debug, W> fmt::Debug for WatchedBody<B, W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WatchedBody").field("inner", &self.inner).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::{BodyExt as _, StreamBody};
+
+    use super::*;
+
+    /// Ready frames of this content, this many.
+    struct Ready(usize, &'static [u8]);
+
+    impl futures_core::Stream for Ready {
+        type Item = Result<Frame<Bytes>, BoxError>;
+
+        fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+            let Some(left) = self.0.checked_sub(1) else { return Poll::Ready(None) };
+            self.0 = left;
+            Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(self.1)))))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stream_of_empty_frames_is_not_taken_in_for_ever() {
+        let endless = RequestBody::stream(StreamBody::new(Ready(usize::MAX, b"")));
+        assert!(endless.try_clone().is_none(), "a stream");
+    }
+
+    #[tokio::test]
+    async fn what_is_there_at_once_is_taken_in_and_the_rest_follows() {
+        let few = RequestBody::stream(StreamBody::new(Ready(3, b"abc")));
+        assert!(few.try_clone().is_some(), "whole");
+        assert_eq!(few.collect().await.unwrap().to_bytes(), "abcabcabc");
+        let many = RequestBody::stream(StreamBody::new(Ready(REPLAY_FRAMES + 2, b"x")));
+        assert!(many.try_clone().is_none());
+        assert_eq!(many.collect().await.unwrap().to_bytes().len(), REPLAY_FRAMES + 2);
     }
 }
