@@ -187,8 +187,9 @@ impl Breaker {
         Ok(Permit { core: self.0.clone(), ticket: Some(ticket) })
     }
 
-    /// Makes a wait that runs no longer than `open_wait`, without the time by which failed probes made it longer. For
-    /// the last endpoints of a destination: while they are open nothing works, so their return must be seen soon.
+    /// Makes a wait that runs no longer than `open_wait`, without the time by which failed probes made it longer; while it
+    /// is half-open, one more probe is let through `open_wait` after the last. For the last endpoints of a destination:
+    /// while they are open nothing works, so their return must be seen soon, also when the probes under way hang.
     pub fn cap_wait(&self) {
         self.0.cap_wait();
     }

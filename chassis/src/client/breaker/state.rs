@@ -98,9 +98,9 @@ pub(super) struct Core {
     consecutive: AtomicU32,
     /// Slots for probes that are not taken; nothing unless half-open.
     free: AtomicU32,
-    /// Open: when the wait is over. Half-open: when the slots that are taken are given out again.
+    /// Open: when the wait is over. Half-open: when the slots that are taken are given out again, or one more is.
     until_nanos: AtomicU64,
-    /// Open: where [`cap_wait`](Self::cap_wait) ends the wait.
+    /// Where [`cap_wait`](Self::cap_wait) ends the wait.
     cap_nanos: AtomicU64,
     unreachable: AtomicBool,
     reason: AtomicU8,
@@ -134,11 +134,15 @@ struct Round {
     out: u32,
     /// Of these, the ones whose answer has begun.
     answered: u32,
+    /// Slots beyond those needed, for an endpoint that is the last.
+    lent: u32,
+    /// When the slots that are taken are given out again, in nanoseconds since the origin.
+    lost_at: u64,
 }
 
 impl Round {
     fn free(&self) -> u32 {
-        self.needed.saturating_sub(self.good + self.out)
+        (self.needed + self.lent).saturating_sub(self.good + self.out)
     }
 }
 
@@ -255,6 +259,7 @@ impl Core {
             return None;
         }
         let mut held = self.held();
+        let mut lent = false;
         match self.word().phase() {
             Phase::Closed => return Some(Ticket { epoch: self.word().epoch(), role: Role::Call }),
             Phase::Open if self.left(now).is_some() => return None,
@@ -265,6 +270,11 @@ impl Core {
             }
             Phase::HalfOpen if held.round.free() > 0 => {}
             Phase::HalfOpen if self.left(now).is_some() => return None,
+            // The wait was capped. Those under way stay probes: an endpoint that is slow needs their answers to close it.
+            Phase::HalfOpen if self.nanos(now) < held.round.lost_at => {
+                held.round.lent += 1;
+                lent = true;
+            }
             Phase::HalfOpen => {
                 // What has answered and goes on for so long is a stream that works. What has not is lost, or will end
                 // badly and be heard then.
@@ -278,8 +288,13 @@ impl Core {
             }
         }
         held.round.out += 1;
-        let patience = held.wait.max(self.slow_after().unwrap_or_default()).max(DEFAULT_TIMEOUT);
-        self.until_nanos.store(self.nanos(now).saturating_add(nanos(patience)), Ordering::Release);
+        let now = self.nanos(now);
+        if !lent {
+            let patience = held.wait.max(self.slow_after().unwrap_or_default()).max(DEFAULT_TIMEOUT);
+            held.round.lost_at = now.saturating_add(nanos(patience));
+        }
+        self.until_nanos.store(held.round.lost_at, Ordering::Release);
+        self.cap_nanos.store(now.saturating_add(nanos(self.settings.load().open_wait.get())), Ordering::Release);
         self.free.store(held.round.free(), Ordering::Release);
         let role = Role::Probe { round: held.round.number, answered: false };
         Some(Ticket { epoch: self.word().epoch(), role })
@@ -468,13 +483,15 @@ impl Core {
         let is_long = || {
             let word = self.word();
             let cap = self.cap_nanos.load(Ordering::Acquire);
-            (word.phase() == Phase::Open && self.until_nanos.load(Ordering::Acquire) > cap).then_some(cap)
+            (word.phase() != Phase::Closed && self.until_nanos.load(Ordering::Acquire) > cap).then_some(cap)
         };
         if is_long().is_none() {
             return;
         }
-        let _held = self.held();
+        let mut held = self.held();
         if let Some(cap) = is_long() {
+            // What its probes are waited for is no longer than the wait was.
+            held.wait = held.wait.min(self.settings.load().open_wait.get());
             self.until_nanos.store(cap, Ordering::Release);
         }
     }

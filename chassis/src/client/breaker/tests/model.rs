@@ -41,8 +41,9 @@ struct Model {
     phase: Phase,
     epoch: u32,
     until: u64,
-    opened_at: u64,
     wait: u64,
+    /// What of it probes are waited for.
+    wait_after_cap: u64,
     /// Bucket, failed, slow.
     window: Vec<(u64, bool, bool)>,
     run: u32,
@@ -50,6 +51,9 @@ struct Model {
     good: u32,
     out: u32,
     answered: u32,
+    lent: u32,
+    lost_at: u64,
+    capped_at: u64,
     opened: u64,
     would_have_opened: u64,
     refused: u64,
@@ -64,14 +68,17 @@ impl Model {
             phase: Phase::Closed,
             epoch: 0,
             until: 0,
-            opened_at: 0,
             wait: 0,
+            wait_after_cap: 0,
             window: Vec::new(),
             run: 0,
             round: 0,
             good: 0,
             out: 0,
             answered: 0,
+            lent: 0,
+            lost_at: 0,
+            capped_at: 0,
             opened: 0,
             would_have_opened: 0,
             refused: 0,
@@ -99,14 +106,15 @@ impl Model {
     fn change(&mut self, phase: Phase) {
         self.phase = phase;
         self.epoch += 1;
-        (self.good, self.out, self.answered, self.round) = (0, 0, 0, 0);
+        (self.good, self.out, self.answered, self.lent, self.round) = (0, 0, 0, 0, 0);
     }
 
     fn open(&mut self) {
         let (first, max) =
             (self.config.open_wait.get().as_millis() as u64, self.config.max_open_wait.get().as_millis() as u64);
         self.wait = if self.phase == Phase::Closed { first } else { self.wait * 2 }.min(max);
-        (self.until, self.opened_at) = (self.now + self.wait, self.now);
+        self.wait_after_cap = self.wait;
+        (self.until, self.capped_at) = (self.now + self.wait, self.now + first);
         if self.mode == BreakerMode::MetricsOnly {
             self.would_have_opened += 1;
         } else {
@@ -123,16 +131,21 @@ impl Model {
 
     /// `Some(Some(round))` for a probe.
     fn probe(&mut self) -> Option<Option<u32>> {
+        let mut lent = false;
         match self.phase {
             Phase::Closed => return Some(None),
             Phase::Open if self.now < self.until => return None,
             Phase::Open => self.change(Phase::HalfOpen),
-            Phase::HalfOpen if self.good + self.out < self.config.probes => {}
+            Phase::HalfOpen if self.good + self.out < self.config.probes + self.lent => {}
             Phase::HalfOpen if self.now < self.until => return None,
+            Phase::HalfOpen if self.now < self.lost_at => {
+                self.lent += 1;
+                lent = true;
+            }
             Phase::HalfOpen => {
                 self.good += self.answered;
                 self.round += 1;
-                (self.out, self.answered) = (0, 0);
+                (self.out, self.answered, self.lent) = (0, 0, 0);
                 if self.good >= self.config.probes {
                     self.close();
                     return Some(None);
@@ -141,7 +154,11 @@ impl Model {
         }
         self.out += 1;
         let slow = self.config.slow_call.map_or(0, |limit| limit.get().as_millis() as u64);
-        self.until = self.now + self.wait.max(slow).max(DEFAULT_TIMEOUT.as_millis() as u64);
+        if !lent {
+            self.lost_at = self.now + self.wait_after_cap.max(slow).max(DEFAULT_TIMEOUT.as_millis() as u64);
+        }
+        self.until = self.lost_at;
+        self.capped_at = self.now + self.config.open_wait.get().as_millis() as u64;
         Some(Some(self.round))
     }
 
@@ -331,8 +348,9 @@ proptest! {
                 }
                 Step::CapWait => {
                     breaker.cap_wait();
-                    if model.phase == Phase::Open {
-                        model.until = model.until.min(model.opened_at + 50);
+                    if model.phase != Phase::Closed && model.until > model.capped_at {
+                        model.until = model.capped_at;
+                        model.wait_after_cap = model.wait_after_cap.min(50);
                     }
                 }
                 Step::Force(mode) => {

@@ -153,6 +153,46 @@ fn probes_that_never_end_do_not_keep_it_half_open() {
     assert_eq!(bench.state(), BreakerState::Closed);
 }
 
+/// All probes hang, and nobody else is there to ask: a new one each second finds out when the endpoint is back.
+#[test]
+fn the_last_endpoint_is_not_held_by_probes_that_hang() {
+    let mut bench = Bench::new(&BreakerConfig { probes: 2, ..consecutive() });
+    bench.calls(Outcome::Failed, 3);
+    bench.wait();
+    let mut hanging = vec![bench.admit(), bench.admit()];
+    for _ in 0..3 {
+        bench.breaker.cap_wait();
+        bench.advance(ms(999));
+        assert!(bench.breaker.admit(bench.now).is_err());
+        bench.advance(MS);
+        hanging.push(bench.admit());
+        assert!(bench.breaker.admit(bench.now).is_err(), "one, not more");
+    }
+    bench.breaker.cap_wait();
+    bench.advance(ms(1000));
+    bench.call(Outcome::Success);
+    // What was slow and not lost counts as well.
+    bench.end(hanging.remove(0), Outcome::Success);
+    assert_eq!(bench.state(), BreakerState::Closed);
+}
+
+/// Probes were waited for as long as the endpoint had been held back before: `max_open_wait`.
+#[test]
+fn probes_after_a_wait_that_was_capped_are_not_waited_for_longer() {
+    let mut bench = Bench::new(&BreakerConfig { max_open_wait: ms(600_000).into(), ..consecutive() });
+    bench.calls(Outcome::Failed, 3);
+    while bench.open_for() < ms(100_000) {
+        bench.wait();
+        bench.call(Outcome::Failed);
+    }
+    bench.breaker.cap_wait();
+    bench.wait();
+    let _lost = bench.admit();
+    bench.advance(super::super::super::DEFAULT_TIMEOUT);
+    bench.call(Outcome::Success);
+    assert_eq!(bench.state(), BreakerState::Closed);
+}
+
 /// A probe that was given up as lost was not lost, and says that the endpoint still fails.
 #[test]
 fn a_probe_that_ends_badly_after_its_slot_was_given_out_again_opens_it() {
