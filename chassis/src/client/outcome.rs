@@ -28,8 +28,12 @@ pub enum Outcome {
     TimedOut,
     /// The endpoint has too much to do.
     Throttled,
-    /// There was no connection, or the endpoint said that it has not looked at the request. Nothing was done.
+    /// There was no connection. Nothing was done.
     Unreachable,
+    /// There was a connection, and nobody has looked at the request: the endpoint said so, or closed the connection before
+    /// the request was written. Nothing was done. That is how an endpoint stops, and how a proxy ends old connections: it is
+    /// not to blame.
+    Untouched,
     /// A layer of this side held the attempt back. Nothing was sent, and the endpoint is not to blame.
     Refused(Cause),
 }
@@ -44,6 +48,7 @@ impl Outcome {
             Self::TimedOut => "timed_out",
             Self::Throttled => "throttled",
             Self::Unreachable => "unreachable",
+            Self::Untouched => "untouched",
             Self::Refused(cause) => cause.as_str(),
         }
     }
@@ -51,7 +56,7 @@ impl Outcome {
     /// Whether nothing of the request reached a handler.
     #[must_use]
     pub const fn never_sent(self) -> bool {
-        matches!(self, Self::Unreachable | Self::Refused(_))
+        matches!(self, Self::Unreachable | Self::Untouched | Self::Refused(_))
     }
 
     /// Of the head of an answer; `None` when the trailers have to tell: a gRPC answer that goes on.
@@ -107,8 +112,11 @@ impl Outcome {
             if inner.is::<TimedOut>() {
                 return Self::TimedOut;
             }
-            if is_no_connection(inner) || is_untouched(inner) {
+            if is_no_connection(inner) {
                 return Self::Unreachable;
+            }
+            if is_untouched(inner) {
+                return Self::Untouched;
             }
             source = inner.source();
         }

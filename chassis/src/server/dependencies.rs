@@ -129,6 +129,7 @@ fn endpoint(report: &EndpointReport) -> Value {
             "timed_out": attempts.timed_out,
             "throttled": attempts.throttled,
             "unreachable": attempts.unreachable,
+            "untouched": attempts.untouched,
             "cancelled": attempts.cancelled,
         },
         "last_error": report.last_error.as_ref().map(|error| json!({

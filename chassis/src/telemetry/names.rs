@@ -313,9 +313,9 @@ pub fn reference_markdown() -> String {
         "\nunless `telemetry.metrics.buckets` names others. Names without `chassis.` are those of the OpenTelemetry semantic\n\
          conventions 1.42.\n\n\
          `http.route` is the route's template, or `unmatched`; an unknown method is `_OTHER`. `error.type` is a word of the\n\
-         [causes](causes.md), a problem's code, `aborted`, `broken_off`, of calls out `cancelled`, `timed_out` or `unreachable`,\n\
-         or the status or code. The attributes of the resource (`service.name`, `service.version`, `service.instance.id`) are\n\
-         on `target_info`.\n\n\
+         [causes](causes.md), a problem's code, `aborted`, `broken_off`, of calls out `cancelled`, `timed_out`, `unreachable`\n\
+         or `untouched`, or the status or code. The attributes of the resource (`service.name`, `service.version`,\n\
+         `service.instance.id`) are on `target_info`.\n\n\
          | metric | in the scrape | kind | unit | attributes | stability | meaning |\n\
          |---|---|---|---|---|---|---|\n",
     );

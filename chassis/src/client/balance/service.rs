@@ -448,6 +448,11 @@ impl Flight {
         match outcome {
             // Held back on this side: nothing is known of the endpoint.
             Outcome::Refused(_) => gauge.abandon(),
+            // It stops, or a proxy ends an old connection: it is neither slow nor at fault, and not the faster for it.
+            Outcome::Untouched => {
+                gauge.abandon();
+                gauge.record_at_least(now, elapsed, &self.ewma);
+            }
             Outcome::Success => {
                 gauge.head(now);
                 gauge.record(now, elapsed, &self.ewma);

@@ -327,7 +327,7 @@ impl Core {
             Outcome::Success => (false, false),
             Outcome::Throttled => (false, true),
             Outcome::Failed | Outcome::TimedOut | Outcome::Unreachable => (true, false),
-            Outcome::Refused(_) => return self.cancelled(ticket),
+            Outcome::Untouched | Outcome::Refused(_) => return self.cancelled(ticket),
         };
         let unreachable = outcome == Outcome::Unreachable;
         if self.unreachable.load(Ordering::Relaxed) != unreachable {

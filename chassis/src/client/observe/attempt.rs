@@ -228,7 +228,7 @@ impl Record {
         let (code, word) = match outcome {
             Outcome::Refused(cause) => (cause.grpc_code(), cause.as_str()),
             Outcome::TimedOut => (Code::DeadlineExceeded, outcome.as_str()),
-            Outcome::Unreachable => (Cause::NoEndpoints.grpc_code(), outcome.as_str()),
+            Outcome::Unreachable | Outcome::Untouched => (Cause::NoEndpoints.grpc_code(), outcome.as_str()),
             // What gRPC makes of a connection that was lost.
             _ => (Code::Unavailable, BROKEN_OFF),
         };

@@ -30,6 +30,7 @@ pub struct EndpointStats {
     timed_out: AtomicU64,
     throttled: AtomicU64,
     unreachable: AtomicU64,
+    untouched: AtomicU64,
     refused: AtomicU64,
     cancelled: AtomicU64,
     /// Nanoseconds; 0 while nothing was answered.
@@ -67,6 +68,8 @@ pub struct EndpointCounts {
     pub throttled: u64,
     /// There was no connection.
     pub unreachable: u64,
+    /// There was a connection, and the endpoint has not looked at the request.
+    pub untouched: u64,
     /// Held back on this side after the endpoint was chosen.
     pub refused: u64,
     /// Given up by the caller, or by another attempt that was faster.
@@ -87,6 +90,7 @@ impl EndpointStats {
             timed_out: AtomicU64::new(0),
             throttled: AtomicU64::new(0),
             unreachable: AtomicU64::new(0),
+            untouched: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             cancelled: AtomicU64::new(0),
             latency: AtomicU64::new(0),
@@ -121,6 +125,7 @@ impl EndpointStats {
             timed_out: read(&self.timed_out),
             throttled: read(&self.throttled),
             unreachable: read(&self.unreachable),
+            untouched: read(&self.untouched),
             refused: read(&self.refused),
             cancelled: read(&self.cancelled),
         }
@@ -150,6 +155,7 @@ impl EndpointStats {
             Some(Outcome::TimedOut) => &self.timed_out,
             Some(Outcome::Throttled) => &self.throttled,
             Some(Outcome::Unreachable) => &self.unreachable,
+            Some(Outcome::Untouched) => &self.untouched,
             Some(Outcome::Refused(_)) => &self.refused,
             None => &self.cancelled,
         };

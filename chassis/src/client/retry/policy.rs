@@ -72,7 +72,7 @@ pub(crate) fn decide(rules: Rules, standing: Standing, outcome: Outcome, asked: 
     let (reason, cost) = match outcome {
         // What was held back on this side is told at once; to ask again in a few milliseconds would only hide it.
         Outcome::Success | Outcome::Refused(_) => return Verdict::HandOn,
-        Outcome::Unreachable => (Reason::Unreachable, 1),
+        Outcome::Unreachable | Outcome::Untouched => (Reason::Unreachable, 1),
         Outcome::Failed => (Reason::Failed, 1),
         // The endpoint was kept busy for nothing, and may still be. As AWS's SDKs have it, twice the price.
         Outcome::TimedOut => (Reason::TimedOut, 2),

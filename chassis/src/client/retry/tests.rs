@@ -69,6 +69,7 @@ async fn a_post_that_an_endpoint_may_have_seen_is_sent_once() {
 #[tokio::test(start_paused = true)]
 async fn what_was_never_sent_is_tried_again_whatever_it_is() {
     assert_eq!(outcome([Step::Unreachable, OK], post()).await, (Outcome::Success, 2));
+    assert_eq!(outcome([Step::Untouched, OK], post()).await, (Outcome::Success, 2));
     assert_eq!(
         outcome([Step::Unreachable, status(503)], post()).await,
         (Outcome::Failed, 2),

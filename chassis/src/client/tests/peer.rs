@@ -31,6 +31,7 @@ pub(crate) enum Step {
     BrokenOff,
     Held(Cause),
     Unreachable,
+    Untouched,
     Hang,
     After(Duration, Box<Step>),
 }
@@ -148,6 +149,7 @@ async fn play(mut step: Step) -> Result<Response<Full<Bytes>>, BoxError> {
         Step::BrokenOff => Err("the connection broke".into()),
         Step::Held(cause) => Err(Box::new(NotSent::new(cause))),
         Step::Unreachable => Err(unreachable().await),
+        Step::Untouched => Err(untouched().await),
         Step::Hang | Step::After(..) => std::future::pending().await,
     }
 }
@@ -158,6 +160,15 @@ async fn unreachable() -> BoxError {
 
     let client: Client<_, Full<Bytes>> = Client::builder(TokioExecutor::new()).build(Nobody);
     client.get("http://nobody/".parse().unwrap()).await.expect_err("nobody answers").into()
+}
+
+/// The error of a connection that was closed before the request was written.
+pub(crate) async fn untouched() -> BoxError {
+    let (ours, theirs) = tokio::io::duplex(64);
+    let io = hyper_util::rt::TokioIo::new(ours);
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.expect("no bytes are needed");
+    drop((connection, theirs));
+    sender.send_request(Request::new(Full::<Bytes>::default())).await.expect_err("nobody is there").into()
 }
 
 #[derive(Clone)]

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     cause::Cause,
-    client::{CallInfo, NotSent, RequestBody, TimedOut},
+    client::{CallInfo, NotSent, RequestBody, TimedOut, tests::peer::untouched},
     context::Protocol,
     discovery::{Endpoint, Updates},
     error::BoxError,
@@ -253,6 +253,8 @@ async fn failures_count_as_their_penalty_or_as_what_the_endpoint_asks_for() {
         (10, Ok(with(503, "grpc-retry-pushback-ms", "1500")), Some(1_500)),
         (10, Err(Box::new(TimedOut).into()), Some(5_000)),
         (10, Err("reset".into()), Some(5_000)),
+        // It stops: no faster than the default, and not at fault.
+        (10, Err(untouched().await), Some(30)),
         // Held back on this side: that says nothing of the endpoint.
         (10, Err(busy), None),
     ] {

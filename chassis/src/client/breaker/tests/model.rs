@@ -185,7 +185,7 @@ impl Model {
     }
 
     fn end(&mut self, call: &Call, outcome: Outcome, elapsed: u64) {
-        if matches!(outcome, Outcome::Refused(_)) {
+        if matches!(outcome, Outcome::Untouched | Outcome::Refused(_)) {
             self.give_back(call);
             return;
         }
@@ -249,6 +249,7 @@ fn outcomes() -> impl Strategy<Value = Outcome> {
         1 => Just(Outcome::TimedOut),
         2 => Just(Outcome::Throttled),
         1 => Just(Outcome::Unreachable),
+        1 => Just(Outcome::Untouched),
         1 => Just(Outcome::Refused(Cause::Overloaded)),
     ]
 }

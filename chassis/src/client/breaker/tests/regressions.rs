@@ -225,6 +225,20 @@ fn streams_that_go_on_close_it() {
     assert_eq!((bench.state(), bench.counts().calls), (BreakerState::Closed, 1));
 }
 
+/// A rolling restart: each instance sends GOAWAY on its connections, and works until it is gone.
+#[test]
+fn an_endpoint_that_stops_is_not_at_fault() {
+    let mut bench = Bench::new(&BreakerConfig { failure_rate: 0.1, minimum_calls: 1, ..consecutive() });
+    bench.calls(Outcome::Untouched, 100);
+    assert_eq!((bench.state(), bench.counts().calls), (BreakerState::Closed, 0));
+    assert!(!bench.breaker.is_unreachable());
+    bench.call(Outcome::Failed);
+    bench.wait();
+    bench.calls(Outcome::Untouched, 100);
+    bench.calls(Outcome::Success, 1);
+    assert_eq!(bench.state(), BreakerState::Closed, "a probe that nobody has looked at tells nothing");
+}
+
 /// A cancelled call is nobody's fault.
 #[test]
 fn cancelled_calls_are_not_counted_and_do_not_end_a_run() {
