@@ -25,6 +25,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Buf as _;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
@@ -42,6 +43,10 @@ use crate::{
 
 /// The longest time that [`TIMEOUT_HEADER`] can say: ten digits of milliseconds, 115 days.
 const MAX_ANNOUNCED_MILLIS: u128 = 9_999_999_999;
+/// How much of a gRPC answer is handed on after the deadline: what may lie ready then, which is hyper's window of a stream.
+const LATE_LIMIT: usize = 2 * 1024 * 1024;
+/// What a frame of it weighs at least, so that empty ones come to an end. Chosen: 2,048 of them.
+const LATE_FRAME: usize = 1024;
 /// As many digits as `grpc-timeout` may have (gRPC over HTTP/2, "Timeout").
 const MAX_GRPC_DIGITS: u128 = 99_999_999;
 
@@ -247,7 +252,10 @@ pin_project! {
     pub struct DeadlineBody<B> {
         #[pin]
         inner: Option<B>,
+        // None as well when the end was told.
         deadline: Option<Instant>,
+        // What was handed on after the deadline.
+        late: usize,
         // Boxed, because the body of an HTTP answer has none, and few others live until they need it.
         sleep: Option<Pin<Box<Sleep>>>,
     }
@@ -255,7 +263,7 @@ pin_project! {
 
 impl<B: Body> DeadlineBody<B> {
     fn new(inner: B, deadline: Option<Instant>) -> Self {
-        Self { inner: Some(inner), deadline, sleep: None }
+        Self { inner: Some(inner), deadline, late: 0, sleep: None }
     }
 }
 
@@ -265,15 +273,31 @@ impl<B: Body> Body for DeadlineBody<B> {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         let mut this = self.project();
-        let Some(inner) = this.inner.as_mut().as_pin_mut() else { return Poll::Ready(None) };
+        let Some(mut inner) = this.inner.as_mut().as_pin_mut() else { return Poll::Ready(None) };
         let Some(deadline) = *this.deadline else { return inner.poll_frame(cx) };
-        // The time first: a stream that always has something to tell would never meet its deadline.
-        let over = Instant::now() >= deadline;
-        if !over {
-            let polled = inner.poll_frame(cx);
-            if polled.is_ready() {
-                return polled;
+        // What lies ready is no less the answer because its reader came late. A stream that always has something to tell
+        // must meet its deadline all the same.
+        if *this.late < LATE_LIMIT
+            && let Poll::Ready(polled) = inner.as_mut().poll_frame(cx)
+        {
+            let over = Instant::now() >= deadline;
+            if over {
+                let size = polled.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref());
+                *this.late += size.map_or(0, |data| data.remaining()).max(LATE_FRAME);
             }
+            let ended = match &polled {
+                Some(Ok(frame)) => frame.is_trailers() || inner.is_end_stream(),
+                Some(Err(_)) | None => true,
+            };
+            if ended {
+                // There is one end.
+                *this.deadline = None;
+            }
+            // After the deadline, a stream that is cut short is cut short by that.
+            if !over || matches!(polled, Some(Ok(_))) {
+                return Poll::Ready(polled);
+            }
+        } else if Instant::now() < deadline {
             let sleep = this.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
             if sleep.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;

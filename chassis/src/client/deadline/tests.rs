@@ -147,10 +147,74 @@ async fn a_grpc_stream_ends_at_the_deadline_with_its_status() {
             }
             tokio::time::advance(40 * MS).await;
         }
-        let end = body.frame().await.expect("the end").expect("no error");
+        let mut late = 0;
+        let end = loop {
+            let frame = body.frame().await.expect("the end").expect("no error");
+            if frame.is_trailers() {
+                break frame;
+            }
+            late += 1;
+        };
+        // What could have been ready before.
+        assert_eq!(late, if busy { LATE_LIMIT / LATE_FRAME } else { 0 });
         assert_eq!(end.trailers_ref().expect("trailers")["grpc-status"], "4");
         assert_eq!(started.elapsed(), 40 * MS);
         assert!(body.is_end_stream() && body.frame().await.is_none());
+    }
+}
+
+/// These frames are ready; then it ends, breaks off, or goes on for ever.
+struct Listed(std::vec::IntoIter<Frame<bytes::Bytes>>, Option<Poll<()>>);
+
+impl futures_core::Stream for Listed {
+    type Item = Result<Frame<bytes::Bytes>, BoxError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        match (self.0.next(), self.1) {
+            (Some(frame), _) => Poll::Ready(Some(Ok(frame))),
+            (None, Some(Poll::Ready(()))) => Poll::Ready(None),
+            (None, Some(Poll::Pending)) => Poll::Pending,
+            (None, None) => Poll::Ready(Some(Err("reset".into()))),
+        }
+    }
+}
+
+/// The statuses in the trailers, and how many frames of data.
+async fn read(frames: Vec<Frame<bytes::Bytes>>, then: Option<Poll<()>>, late: bool) -> (Vec<String>, usize) {
+    let deadline = Instant::now() + 40 * MS;
+    let mut body = Box::pin(DeadlineBody::new(StreamBody::new(Listed(frames.into_iter(), then)), Some(deadline)));
+    if late {
+        tokio::time::advance(50 * MS).await;
+    }
+    let (mut ends, mut data) = (Vec::new(), 0);
+    while let Ok(Some(Ok(frame))) = tokio::time::timeout(100 * MS, body.frame()).await {
+        match frame.trailers_ref() {
+            Some(trailers) => ends.push(trailers["grpc-status"].to_str().unwrap().to_owned()),
+            None => data += 1,
+        }
+    }
+    (ends, data)
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_there_when_its_reader_comes_late_is_handed_on() {
+    let message = || Frame::data("message".into());
+    let trailers = || Frame::trailers([("grpc-status".parse().unwrap(), "0".parse().unwrap())].into_iter().collect());
+    let (ends, hangs, breaks) = (Some(Poll::Ready(())), Some(Poll::Pending), None);
+    for (frames, then, late, expected) in [
+        (vec![message(), trailers()], ends, true, ("0", 1)),
+        // There is one end, also when nobody has told that the stream ends with its trailers.
+        (vec![message(), trailers()], hangs, true, ("0", 1)),
+        (vec![message(), trailers()], hangs, false, ("0", 1)),
+        (vec![message()], hangs, true, ("4", 1)),
+        (vec![message()], hangs, false, ("4", 1)),
+        // The other end knows the deadline as well, and may be faster.
+        (vec![message()], breaks, true, ("4", 1)),
+        (vec![message()], ends, true, ("4", 1)),
+    ] {
+        let text = format!("{frames:?} {then:?} {late}");
+        let (found, data) = read(frames, then, late).await;
+        assert_eq!((found, data), (vec![expected.0.to_owned()], expected.1), "{text}");
     }
 }
 
