@@ -184,8 +184,13 @@ impl Call {
         let context = self.context.take().or_else(RequestContext::current);
         let inherited = context.as_ref().and_then(RequestContext::deadline).map(Instant::from_std);
         let time = Time::new(self.timeout.unwrap_or_else(|| self.client.timeout()), inherited, streamed);
-        let Ok(announced) = time.announced(Instant::now()) else {
-            return Err(CallError::new(&target, What::DeadlineExceeded { sent: false }));
+        let now = Instant::now();
+        let layered = self.client.0.transport.writes_context();
+        let (announced, deadline) = match time.announced(now) {
+            Ok(announced) => (announced, time.head),
+            // The layers refuse it, and count it.
+            Err(Over) if layered => (None, Some(now)),
+            Err(Over) => return Err(CallError::new(&target, What::DeadlineExceeded { sent: false })),
         };
 
         let mut request = Request::new(RequestBody::default());
@@ -194,7 +199,6 @@ impl Call {
         if self.body.is_some() {
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
-        let layered = self.client.0.transport.writes_context();
         // A layer that says what is left says it of each attempt, but not of what is streamed.
         if let Some(millis) = announced.filter(|_| !layered || streamed) {
             headers.insert(TIMEOUT_HEADER, HeaderValue::from(millis));
@@ -210,12 +214,8 @@ impl Call {
         }
         *request.method_mut() = self.method;
         *request.uri_mut() = uri;
-        let info = CallInfo {
-            template: self.template,
-            idempotent: target.idempotent,
-            deadline: time.head,
-            protocol: Protocol::Http,
-        };
+        let idempotent = target.idempotent;
+        let info = CallInfo { template: self.template, idempotent, deadline, protocol: Protocol::Http };
         request.extensions_mut().insert(info);
         if layered {
             // The layers find the request that is being served by themselves, unless this call belongs to another.

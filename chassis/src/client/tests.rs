@@ -1,5 +1,12 @@
 pub(super) mod peer;
 
+use std::{
+    pin::Pin,
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+};
+
+use tower_layer::Layer as _;
+
 use super::*;
 
 fn refused(uri: &str) -> String {
@@ -36,4 +43,40 @@ fn a_password_in_an_address_is_refused_and_not_repeated() {
     }
     assert_eq!(refused("http://me:hun ter2@x"), refused("http://me:hunter2@x"));
     assert!(Base::read("http://orders/@shop").is_ok());
+}
+
+/// A transport with layers, as a destination has it.
+struct Layered(peer::Peer, AtomicUsize);
+
+impl fmt::Debug for Layered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Layered")
+    }
+}
+
+impl Transport for Layered {
+    fn writes_context(&self) -> bool {
+        true
+    }
+
+    fn send(
+        &self,
+        request: Request<RequestBody>,
+    ) -> Pin<Box<dyn Future<Output = Result<Response<axum::body::Body>, BoxError>> + Send>> {
+        self.1.fetch_add(1, Relaxed);
+        let answered = deadline::DeadlineLayer::new().layer(self.0.clone()).call(request);
+        Box::pin(async move { Ok(answered.await?.map(axum::body::Body::new)) })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_without_time_is_refused_by_the_layers_which_count_it() {
+    let transport = Arc::new(Layered(peer::Peer::default(), AtomicUsize::new(0)));
+    let base = Base::read("http://orders").unwrap();
+    let client = Client::over(base, transport.clone(), DEFAULT_TIMEOUT, DEFAULT_ANSWER_LIMIT);
+    for timeout in [Duration::ZERO, Duration::from_micros(999)] {
+        let error = client.call(Method::POST, "/").timeout(timeout).json::<u8>().await.unwrap_err();
+        assert!(error.is_deadline_exceeded() && error.never_sent(), "{error:?}");
+    }
+    assert_eq!((transport.1.load(Relaxed), transport.0.calls()), (2, 0));
 }
