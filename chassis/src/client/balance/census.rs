@@ -48,6 +48,8 @@ impl Census {
         let local = |at: usize| set.local.as_ref().is_some_and(|local| local[at]);
         let usable = set.usable.len();
         let (mut home, mut away) = (Vec::new(), Vec::with_capacity(usable));
+        // Collected with the others: asked again, breakers may have changed, and nobody would be left.
+        let mut reachable = Vec::new();
         for place in 0..usable {
             let at = set.usable.at(place);
             let node = &set.nodes[at];
@@ -55,6 +57,9 @@ impl Census {
             node.gauge.seen(available);
             if available {
                 if local(at) { home.push(at as u32) } else { away.push(at as u32) }
+            }
+            if available || !node.service.is_unreachable() {
+                reachable.push(at as u32);
             }
         }
         let available = home.len() + away.len();
@@ -66,13 +71,7 @@ impl Census {
         // While the local ones carry their part, that others fail is no reason to panic (Envoy's priority levels).
         let panics = available > 0 && stays < 1.0 && share < set.panic_threshold;
         let shares = set.shares.as_deref();
-        let panic = panics.then(|| {
-            let members = (0..usable).map(|place| set.usable.at(place)).filter(|at| {
-                let service = &set.nodes[*at].service;
-                service.is_available(now) || !service.is_unreachable()
-            });
-            Pool::new(members.map(|at| at as u32).collect(), shares)
-        });
+        let panic = panics.then(|| Pool::new(reachable, shares));
         let reopens = if available == 0 { reopens(set, now) } else { None };
         Some(Self {
             at: now,

@@ -121,6 +121,9 @@ impl<S: Available> Set<S> {
     /// The better of two that are drawn. `None` when nobody in the pool will do; when `strict`, as soon as one that was drawn
     /// is not available, since then there is more to consider than this pool.
     fn choose(&self, pool: &Pool, rules: Rules<'_>, rng: &mut Rng, strict: bool) -> Option<usize> {
+        if pool.is_empty() {
+            return None;
+        }
         let Some(first) = self.draw(pool, rules, rng, strict, |rng| pool.draw(rng))? else {
             return self.scan(pool, rules, rng);
         };

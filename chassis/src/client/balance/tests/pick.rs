@@ -1,15 +1,23 @@
 //! Who is drawn from, and how often each is picked.
 
-use std::{sync::atomic::Ordering::Relaxed, time::Duration};
+use std::{
+    sync::atomic::{AtomicU32, Ordering::Relaxed},
+    time::{Duration, Instant},
+};
 
 use fastrand::Rng;
 use proptest::prelude::*;
 
 use super::{
-    super::{Tried, config::BalanceConfig, pick::Nobody},
+    super::{
+        Available, Tried,
+        config::BalanceConfig,
+        pick::Nobody,
+        set::{Set, Workshop},
+    },
     Fixture, endpoint, endpoints, in_zone,
 };
-use crate::discovery::Endpoint;
+use crate::discovery::{Endpoint, Updates};
 
 impl Fixture {
     /// How often each is picked, and how often past its breaker, when the load does not change.
@@ -299,4 +307,29 @@ proptest! {
             }
         }
     }
+}
+
+/// A breaker that opens while the balancer looks: it lets calls through for so many looks only.
+struct Fleeting(AtomicU32);
+
+impl Available for Fleeting {
+    fn is_available(&self, _: Instant) -> bool {
+        self.0.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok()
+    }
+
+    fn is_unreachable(&self) -> bool {
+        true
+    }
+}
+
+#[test]
+fn breakers_that_open_during_the_look_leave_nobody_and_no_panic() {
+    let (updates, receiver) = Updates::channel();
+    updates.set(endpoints(4));
+    let (config, now, mut made) = (BalanceConfig::default(), Instant::now(), 0);
+    let make = |endpoint: &Endpoint| Fleeting(AtomicU32::new(u32::from(*endpoint.host == *"10.0.0.0")));
+    let workshop = Workshop { make: &make, config: &config, zone: None, epoch: now, made: &mut made };
+    let set = Set::unread(receiver, &config).next(now, workshop);
+    assert!(set.census(now, true).is_some_and(|census| census.panics()));
+    assert!(matches!(set.pick(now, &mut Rng::with_seed(1), None), Err(Nobody::Held { endpoints: 4, .. })));
 }
