@@ -429,10 +429,10 @@ impl NotSent {
         self
     }
 
-    /// After how long a call may be let through again.
+    /// After how long a call may be let through again. Zero is not told: it would have everybody come back at once.
     #[must_use]
     pub fn retry_after(mut self, wait: Duration) -> Self {
-        self.retry_after = Some(wait);
+        self.retry_after = Some(wait).filter(|wait| !wait.is_zero());
         self
     }
 
@@ -518,6 +518,11 @@ mod tests {
         let message = format!("found {}", "x".repeat(1 << 20));
         let text = error(Method::GET, What::Undecodable { status: StatusCode::OK, message }).to_string();
         assert!(text.len() < 1200 && text.starts_with("GET http://orders/orders/7: 200, and found xx"), "{text:.99}");
+    }
+
+    #[test]
+    fn a_wait_of_nothing_is_not_told() {
+        assert_eq!(NotSent::new(Cause::CircuitOpen).retry_after(Duration::ZERO).wait(), None);
     }
 
     #[test]

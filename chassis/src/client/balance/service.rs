@@ -470,8 +470,9 @@ impl Flight {
         }
     }
 
+    /// What the endpoint asks for, and never less than any failure costs: "come back at once" does not undo the failure.
     fn penalty(&self, pushback: Option<Duration>) -> Duration {
-        pushback.unwrap_or(self.ewma.failure_penalty)
+        pushback.unwrap_or_default().max(self.ewma.failure_penalty)
     }
 
     /// The answer began well and ended badly.

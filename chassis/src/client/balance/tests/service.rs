@@ -248,9 +248,11 @@ async fn failures_count_as_their_penalty_or_as_what_the_endpoint_asks_for() {
         (10, Ok(with(500, "x", "y")), Some(5_000)),
         (9_000, Ok(with(500, "x", "y")), Some(9_000)),
         (10, Ok(with(503, "retry-after", "20")), Some(20_000)),
-        (10, Ok(with(429, "retry-after", "1")), Some(1_000)),
+        (10, Ok(with(429, "retry-after", "1")), Some(5_000)),
+        (10, Ok(with(503, "retry-after", "0")), Some(5_000)),
         (10, Ok(with(429, "retry-after", "99999")), Some(300_000)),
-        (10, Ok(with(503, "grpc-retry-pushback-ms", "1500")), Some(1_500)),
+        (10, Ok(with(503, "grpc-retry-pushback-ms", "1500")), Some(5_000)),
+        (10, Ok(with(503, "grpc-retry-pushback-ms", "6500")), Some(6_500)),
         (10, Err(Box::new(TimedOut).into()), Some(5_000)),
         (10, Err("reset".into()), Some(5_000)),
         // It stops: no faster than the default, and not at fault.
