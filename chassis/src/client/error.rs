@@ -191,7 +191,7 @@ impl CallError {
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         match &self.0.what {
-            What::NotSent(_, Some(source)) => source.downcast_ref::<NotSent>().and_then(NotSent::wait),
+            What::NotSent(_, Some(source)) => held_back(&**source).and_then(NotSent::wait),
             What::Problem(problem) => problem.retry_after(),
             What::Status { retry_after, .. } => *retry_after,
             _ => None,
@@ -314,6 +314,11 @@ impl CallError {
             }),
         }
     }
+}
+
+/// The layer's word, also when others have wrapped it.
+fn held_back<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a NotSent> {
+    std::iter::successors(Some(error), |error| (*error).source()).find_map(|error| error.downcast_ref::<NotSent>())
 }
 
 fn dependency_failed(status: StatusCode) -> Problem {
@@ -540,7 +545,10 @@ mod tests {
             }
         }
         let target = Arc::new(Target { method: Method::POST, uri: "http://x/y".to_owned(), idempotent: false });
-        let error = CallError::of_transport(&target, Box::new(Wrapped(NotSent::new(Cause::CircuitOpen))));
+        let wait = Duration::from_secs(3);
+        let not_sent = NotSent::new(Cause::CircuitOpen).retry_after(wait);
+        let error = CallError::of_transport(&target, Box::new(Wrapped(not_sent)));
+        assert_eq!(error.retry_after(), Some(wait), "through the wrapper");
         assert_eq!((error.kind(), error.never_sent()), (CallErrorKind::NotSent, true));
         assert_eq!(error.to_string(), "POST http://x/y: not sent: circuit_open");
         assert_eq!(error.into_problem().code(), "circuit_open");
