@@ -250,7 +250,7 @@ impl Stack for Parts {
                 ("unreachable", retry.unreachable),
             ],
             budget_exhausted: retry.budget_exhausted + hedge.budget_exhausted,
-            hedges: vec![("won", hedge.won), ("lost", hedge.sent.saturating_sub(hedge.won))],
+            hedges: vec![("won", hedge.won), ("lost", hedge.lost)],
             ..self.observer.levels()
         }
     }

@@ -57,6 +57,7 @@ struct Shared {
     refresh_at: AtomicU64,
     sent: AtomicU64,
     won: AtomicU64,
+    lost: AtomicU64,
     budget_exhausted: AtomicU64,
 }
 
@@ -70,6 +71,8 @@ pub struct HedgeCounts {
     pub sent: u64,
     /// Hedges that brought the answer.
     pub won: u64,
+    /// Hedges whose race is over without it: the first attempt had the answer, or the call was given up.
+    pub lost: u64,
     /// Hedges that were not sent, since the budget was spent.
     pub budget_exhausted: u64,
     /// How long a call is waited for now, before it is hedged; `None` while too little is known, or when hedging is off.
@@ -91,6 +94,7 @@ impl Hedge {
             refresh_at: AtomicU64::new(0),
             sent: AtomicU64::new(0),
             won: AtomicU64::new(0),
+            lost: AtomicU64::new(0),
             budget_exhausted: AtomicU64::new(0),
         }));
         hedge.configure(config);
@@ -113,6 +117,7 @@ impl Hedge {
         HedgeCounts {
             sent: self.0.sent.load(Relaxed),
             won: self.0.won.load(Relaxed),
+            lost: self.0.lost.load(Relaxed),
             budget_exhausted: self.0.budget_exhausted.load(Relaxed),
             delay: self.delay(now),
         }
@@ -139,11 +144,25 @@ impl Hedge {
         (delay != UNKNOWN).then(|| Duration::from_nanos(delay))
     }
 
-    fn pays(&self, now: Instant) -> bool {
+    /// The hedge, if the budget pays for it.
+    fn pays(&self, now: Instant) -> Option<Sent> {
         let pays = self.0.budget.withdraw(now.into_std(), 1);
         let counter = if pays { &self.0.sent } else { &self.0.budget_exhausted };
         counter.fetch_add(1, Relaxed);
-        pays
+        pays.then(|| Sent { hedge: self.clone(), won: false })
+    }
+}
+
+/// A hedge under way. However its race ends, it is counted as won or lost then, and once.
+struct Sent {
+    hedge: Hedge,
+    won: bool,
+}
+
+impl Drop for Sent {
+    fn drop(&mut self) {
+        let counter = if self.won { &self.hedge.0.won } else { &self.hedge.0.lost };
+        counter.fetch_add(1, Relaxed);
     }
 }
 
@@ -261,11 +280,11 @@ where
         timed.record(&result);
         return result;
     }
-    if !timed.hedge.pays(Instant::now()) {
+    let Some(mut sent) = timed.hedge.pays(Instant::now()) else {
         let result = first.await;
         timed.record(&result);
         return result;
-    }
+    };
     // Without retries inside nobody has counted the first.
     mark(&mut copy, made.get().max(1), true, timed.protocol);
     let mut second = pin!(async move {
@@ -294,9 +313,7 @@ where
         }
     })
     .await;
-    if won {
-        timed.hedge.0.won.fetch_add(1, Relaxed);
-    }
+    sent.won = won;
     // From the start of the call, also when the hedge won: the first would have taken longer still, and a percentile of
     // what hedges make of it would sink with each of them.
     timed.record(&result);

@@ -212,3 +212,24 @@ async fn a_hedge_counts_the_attempts_that_the_call_has_had() {
     assert_eq!(attempts, [attempt(0, false), attempt(1, false), attempt(2, true)]);
     assert_eq!(peer.under_way(), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_hedge_is_counted_as_won_or_lost_when_its_race_is_over() {
+    let hedge = usual(budget(10, 0.2)).await;
+    let counted = |hedge: &Hedge| {
+        let counts = hedge.counts(Instant::now().into_std());
+        (counts.sent, counts.won, counts.lost)
+    };
+    let peer = Peer::of([after(100, OK), OK, after(100, OK), Step::Hang, Step::Hang, Step::Hang]);
+    send(&hedge, &peer, get(None)).await.expect("the hedge's answer");
+    assert_eq!(counted(&hedge), (1, 1, 0));
+    let call = send(&hedge, &peer, get(None));
+    let mut call = std::pin::pin!(call);
+    assert!(tokio::time::timeout(Duration::from_millis(50), &mut call).await.is_err());
+    assert_eq!(counted(&hedge), (2, 1, 0), "a race that goes on is neither won nor lost");
+    call.await.expect("the first's answer");
+    assert_eq!(counted(&hedge), (2, 1, 1));
+    let given_up = send(&hedge, &peer, get(None));
+    assert!(tokio::time::timeout(Duration::from_millis(50), given_up).await.is_err());
+    assert_eq!(counted(&hedge), (3, 1, 2), "dropped with its call");
+}
