@@ -184,7 +184,12 @@ impl ClientObserver {
         } else {
             (method_index(request.method()), info.map_or("", |info| &info.template))
         };
-        let known = self.methods[place].read().unwrap_or_else(PoisonError::into_inner).get(key).cloned();
+        let known = {
+            let methods = self.methods[place].read().unwrap_or_else(PoisonError::into_inner);
+            // Once there are too many, all further ones are one: looked up here, so that nobody waits for the writer.
+            let known = methods.get(key).or_else(|| methods.get(OTHER).filter(|_| methods.len() >= MAX_METHODS));
+            known.cloned()
+        };
         known.unwrap_or_else(|| self.new_called(place, key, request.method()))
     }
 

@@ -361,5 +361,15 @@ async fn methods_beyond_the_limit_share_one_series() {
         assert_eq!(&*call(format!("http://inventory/a.B/M{method}")).name, format!("a.B/M{method}"));
     }
     assert_eq!(&*call("http://inventory/a.B/One".to_owned()).name, "_OTHER");
+    // A reader is in nobody's way: held here, a writer would wait for ever.
+    let reading = fixture.observer.methods[METHODS.len()].read().unwrap();
+    std::thread::scope(|scope| {
+        let (told, tells) = std::sync::mpsc::channel();
+        let call = &call;
+        scope.spawn(move || told.send(call("http://inventory/a.B/Two".to_owned()).name.clone()));
+        let name = tells.recv_timeout(Duration::from_secs(5));
+        drop(reading);
+        assert_eq!(name.as_deref(), Ok("_OTHER"));
+    });
     assert!(Arc::ptr_eq(&call("http://inventory/a.B/M0".to_owned()), &call("http://inventory/a.B/M0".to_owned())));
 }
