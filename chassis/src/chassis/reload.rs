@@ -118,7 +118,11 @@ pub(super) async fn apply_reloads<S: DeserializeOwned + JsonSchema>(
 #[cfg(test)]
 mod tests {
     use super::load;
-    use crate::{cli::sources_of_process, config::Sources, settings::NoSettings};
+    use crate::{
+        cli::sources_of_process,
+        config::{ReloadPlan, Sources},
+        settings::NoSettings,
+    };
 
     #[test]
     fn a_filter_that_cannot_be_read_names_the_variable_it_came_from() {
@@ -126,5 +130,31 @@ mod tests {
         let sources = Sources { env, dir: "no-such-folder".into(), ..sources_of_process() };
         let error = load::<NoSettings>(&sources).map(|_| ()).expect_err("infoo is no level").to_string();
         assert!(error.contains("log.filter") && error.ends_with("(environment RUST_LOG)"), "{error}");
+    }
+
+    #[test]
+    fn what_the_layers_of_a_destination_take_over_needs_no_restart() {
+        let loaded = |values: &[(&str, &str)]| {
+            let key = |key: &str| format!("CHASSIS_CLIENTS__STOCK__{key}");
+            let mut env = vec![(key("TARGET"), "memory://stock".to_owned())];
+            env.extend(values.iter().map(|(name, value)| (key(name), (*value).to_owned())));
+            let sources = Sources { env, dir: "no-such-folder".into(), ..sources_of_process() };
+            load::<NoSettings>(&sources).expect("good settings").0
+        };
+        let values = [
+            ("IDEMPOTENT", "[\"*\"]"),
+            ("BALANCE__DECAY", "20s"),
+            ("BALANCE__DEFAULT_RTT", "1s"),
+            ("BALANCE__FAILURE_PENALTY", "60s"),
+            ("BALANCE__SLOW_START", "30s"),
+            ("BALANCE__PANIC_THRESHOLD", "0.2"),
+            ("BALANCE__PREFER_ZONE", "false"),
+        ];
+        let (old, new) = (loaded(&[]), loaded(&values));
+        let plan = ReloadPlan::new(&old, &new);
+        assert_eq!((plan.needs_restart.as_slice(), plan.changed.len()), (&[][..], values.len()), "{plan:?}");
+        let taken = plan.apply(&old, &new).expect("a mixture that makes sense");
+        let stock = &taken.value().clients["stock"];
+        assert_eq!((stock.idempotent.as_slice(), stock.balance.prefer_zone), (&["*".to_owned()][..], false));
     }
 }

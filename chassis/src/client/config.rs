@@ -29,6 +29,7 @@ pub struct ClientConfig {
     pub answer_limit: ByteSize,
     /// gRPC methods, `inventory.v1.Inventory/Reserve`, of which a second call does no harm; `*` for all. HTTP calls say it by
     /// their method, or where they are made.
+    #[schemars(extend("x-reloadable" = true))]
     pub idempotent: Vec<String>,
     /// Whether this instance is of any use without the destination. When not, it is not ready while no endpoint is available.
     pub critical: bool,

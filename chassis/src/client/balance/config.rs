@@ -7,23 +7,24 @@ use crate::config::Duration;
 #[serde(default, deny_unknown_fields)]
 pub struct BalanceConfig {
     /// How fast old response times are forgotten. Default as Finagle's and Linkerd's.
-    #[schemars(extend("x-minimum" = "10ms", "x-maximum" = "10m"))]
+    #[schemars(extend("x-minimum" = "10ms", "x-maximum" = "10m", "x-reloadable" = true))]
     pub decay: Duration,
     /// The response time that an endpoint is taken to have before its first answer. Default as Linkerd's.
-    #[schemars(extend("x-minimum" = "1us", "x-maximum" = "1m"))]
+    #[schemars(extend("x-minimum" = "1us", "x-maximum" = "1m", "x-reloadable" = true))]
     pub default_rtt: Duration,
     /// The response time that a failed call counts as, so that an endpoint that fails fast attracts no calls. Default as
     /// Linkerd's load biaser.
-    #[schemars(extend("x-minimum" = "0s", "x-maximum" = "5m"))]
+    #[schemars(extend("x-minimum" = "0s", "x-maximum" = "5m", "x-reloadable" = true))]
     pub failure_penalty: Duration,
     /// How long a new endpoint takes to get its full share; 0 gives it at once. Default as Envoy's, off.
-    #[schemars(extend("x-minimum" = "0s", "x-maximum" = "1h"))]
+    #[schemars(extend("x-minimum" = "0s", "x-maximum" = "1h", "x-reloadable" = true))]
     pub slow_start: Duration,
     /// Below this share of available endpoints those that only fail are used again, so that the few that are left do not
     /// carry everything; 0 turns this off. Default as Envoy's panic threshold.
-    #[schemars(range(min = 0.0, max = 1.0))]
+    #[schemars(range(min = 0.0, max = 1.0), extend("x-reloadable" = true))]
     pub panic_threshold: f64,
     /// Whether endpoints in `discovery.zone` are preferred.
+    #[schemars(extend("x-reloadable" = true))]
     pub prefer_zone: bool,
 }
 
