@@ -31,6 +31,10 @@ use crate::{
 /// How long to rest between two looks that nothing but time calls for.
 const FEED_PAUSE: Duration = Duration::from_secs(1);
 
+/// How long to rest after each look, whatever changes meanwhile: 100 ms, as often as anybody reads a health check. Chosen: a
+/// look makes a report of every endpoint, and a thousand breakers that change at once must not have a thousand made.
+const FEED_REST: Duration = Duration::from_millis(100);
+
 /// What carries the calls of one destination out; the order inside is the stack's.
 pub(crate) trait Stack: Send + Sync + fmt::Debug {
     /// One call over HTTP, and all its attempts.
@@ -145,7 +149,8 @@ impl Destination {
         &*self.stack
     }
 
-    /// Tells the health registry how it stands, at once when a breaker or the list of endpoints changes, until dropped.
+    /// Tells the health registry how it stands, when a breaker or the list of endpoints changes, until dropped: at once after
+    /// a quiet time, else ten times a second.
     ///
     /// A destination that nobody has called yet is no reason for anything: it counts as up. One that is `critical` is
     /// unknown until its endpoints are.
@@ -169,6 +174,8 @@ impl Destination {
                 }
                 told = Some(now);
             }
+            // What changes meanwhile is looked at once, after the rest.
+            tokio::time::sleep(FEED_REST).await;
             // An open breaker becomes half-open by time alone, and nobody tells.
             let waits = report.endpoints.iter().filter_map(|endpoint| endpoint.breaker.wait);
             let next = waits.min().map(|wait| wait.max(FEED_PAUSE));
@@ -241,7 +248,102 @@ impl fmt::Debug for Destination {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
     use super::*;
+    use crate::{
+        client::{
+            hedge::Hedge,
+            limit::Limit,
+            retry::{Budget, Retry},
+        },
+        discovery::Memory,
+        health::{Criticality, Registry},
+    };
+
+    /// Counts its reports.
+    #[derive(Debug, Default)]
+    struct Reports(Arc<AtomicUsize>);
+
+    impl Stack for Reports {
+        fn send(
+            &self,
+            _: Request<RequestBody>,
+        ) -> Pin<Box<dyn Future<Output = Result<Response<Body>, BoxError>> + Send>> {
+            unimplemented!("nobody calls")
+        }
+
+        fn send_grpc(
+            &self,
+            _: Request<RequestBody>,
+        ) -> Pin<Box<dyn Future<Output = Result<Response<tonic::body::Body>, BoxError>> + Send>> {
+            unimplemented!("nobody calls")
+        }
+
+        fn configure(&self, _: &ClientConfig) {}
+
+        fn report(&self) -> StackReport {
+            self.0.fetch_add(1, Relaxed);
+            let (config, now) = (ClientConfig::default(), tokio::time::Instant::now().into_std());
+            let budget = Budget::new(&config.retry, now);
+            StackReport {
+                limit: Limit::new(&config.limit).counts(),
+                budget: budget.counts(now),
+                retry: Retry::new(&config.retry, budget.clone()).counts(),
+                hedge: Hedge::new(&config.hedge, budget, now).counts(now),
+                endpoints: Vec::new(),
+            }
+        }
+
+        fn levels(&self) -> ClientLevels {
+            ClientLevels::default()
+        }
+
+        fn force(&self, _: Option<BreakerMode>, _: Option<&str>) -> usize {
+            0
+        }
+    }
+
+    /// One without endpoints, and how often it was looked at.
+    fn destination() -> (Arc<Destination>, Arc<AtomicUsize>) {
+        let reports = Arc::new(AtomicUsize::new(0));
+        let stack = Reports(Arc::clone(&reports));
+        let target = "memory://stock".parse().unwrap();
+        let resolver = Memory::default().resolver("stock");
+        let made = Destination::new("stock", target, &ClientConfig::default(), &resolver, |_, _| Box::new(stack));
+        (made, reports)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn breakers_that_change_without_end_are_looked_at_ten_times_a_second() {
+        let (destination, reports) = destination();
+        let reporter = Registry::default().reporter("client:stock", Criticality::NotCritical);
+        let _feed = AbortOnDropHandle::new(tokio::spawn(Arc::clone(&destination).feed(reporter, false)));
+        // After the first list, a quiet time.
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        let before = reports.load(Relaxed);
+        destination.changed.notify_one();
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert_eq!(reports.load(Relaxed) - before, 1, "the first is looked at once");
+        for _ in 0..1000 {
+            destination.changed.notify_one();
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let looks = reports.load(Relaxed) - before;
+        assert!((10..=12).contains(&looks), "{looks} looks in a second");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(reports.load(Relaxed) - before <= looks + 1, "and once after the last");
+    }
+
+    #[tokio::test]
+    async fn other_idempotent_methods_count_from_the_next_call_on() {
+        let (destination, _) = destination();
+        let is_idempotent = || destination.rules_of("/inventory.v1.Inventory/Get").1;
+        assert!(!is_idempotent());
+        let idempotent = vec!["inventory.v1.Inventory/Get".to_owned()];
+        destination.configure(&ClientConfig { idempotent, ..ClientConfig::default() });
+        assert!(is_idempotent());
+    }
 
     #[test]
     fn a_method_is_idempotent_when_it_is_listed_with_or_without_the_slash() {
