@@ -190,9 +190,10 @@ impl Stack for Parts {
         self.hedge.configure(&config.hedge);
         self.retry.configure(&config.retry);
         self.attempt_timeout.configure(config.attempt_timeout.map(Into::into));
+        // Stored first, for the endpoints that are made from now on; then the balancer waits for one that is being made.
         self.breakers.lock().unwrap_or_else(PoisonError::into_inner).config = config.breaker.clone();
-        self.balance.for_each(|_, service, _| service.breaker().configure(&config.breaker));
         self.balance.configure(&config.balance);
+        self.balance.for_each_made(|_, service, _| service.breaker().configure(&config.breaker));
     }
 
     fn report(&self) -> StackReport {
@@ -260,7 +261,7 @@ impl Stack for Parts {
             self.breakers.lock().unwrap_or_else(PoisonError::into_inner).forced = mode;
         }
         let mut set = 0;
-        self.balance.for_each(|known, service, _| {
+        self.balance.for_each_made(|known, service, _| {
             if endpoint.is_none_or(|wanted| *known.id == *wanted) {
                 service.breaker().force(mode);
                 set += 1;

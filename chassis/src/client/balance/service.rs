@@ -128,6 +128,18 @@ impl<M: MakeEndpoint> Balance<M> {
         }
     }
 
+    /// The same, those included that are being made at this moment: for what must reach all, after it was stored for those
+    /// that are made from now on.
+    pub fn for_each_made(&self, each: impl FnMut(&Endpoint, &M::Service, Load)) {
+        {
+            let mut making = self.0.making.lock().unwrap_or_else(PoisonError::into_inner);
+            if self.0.set.load().is_stale() {
+                self.make(&mut making);
+            }
+        }
+        self.for_each(each);
+    }
+
     /// Each endpoint with its load.
     #[must_use]
     pub fn snapshot(&self) -> Vec<(Endpoint, Load)> {

@@ -322,3 +322,35 @@ async fn new_settings_keep_what_is_known() {
     world.updates.set(vec![endpoint(1), endpoint(2)]);
     assert_eq!(world.balance.standing().available, 2);
 }
+
+/// A reload or an operator's lever must not miss the endpoint that somebody else is making.
+#[test]
+fn what_must_reach_all_waits_for_an_endpoint_that_is_being_made() {
+    let (updates, receiver) = Updates::channel();
+    let (began, begins) = std::sync::mpsc::channel();
+    let (looked, looks) = std::sync::mpsc::channel();
+    let looks = Mutex::new(looks);
+    let balance = Balance::new(
+        receiver,
+        move |endpoint: &Endpoint| {
+            if *endpoint.host == *"10.0.0.1" {
+                began.send(()).unwrap();
+                // Until the other one is through, which it never is while this goes on.
+                let _ = looks.lock().unwrap().recv_timeout(ms(100));
+            }
+        },
+        &BalanceConfig::default(),
+        None,
+    );
+    updates.set(endpoints(1));
+    assert_eq!(balance.snapshot().len(), 1);
+    updates.set(endpoints(2));
+    std::thread::scope(|scope| {
+        scope.spawn(|| balance.snapshot());
+        begins.recv().unwrap();
+        let mut reached = 0;
+        balance.for_each_made(|_, (), _| reached += 1);
+        let _ = looked.send(());
+        assert_eq!(reached, 2);
+    });
+}
