@@ -75,6 +75,7 @@ mod tried;
 
 use std::time::{Duration, Instant};
 
+use super::NotSent;
 use crate::discovery::Endpoint;
 
 pub use self::{
@@ -120,6 +121,17 @@ pub trait Available {
     /// failing: there is no capacity.
     fn is_unreachable(&self) -> bool {
         false
+    }
+
+    /// Takes a place for the next call on this very service, a clone of its own; dropped unused, it is given back. `bypass` as
+    /// [`Bypass`] has it. So the balancer is told before anything is sent, and can pick another endpoint.
+    ///
+    /// # Errors
+    ///
+    /// It lets no call through after all: others were faster than the look of [`is_available`](Self::is_available).
+    fn admit(&mut self, now: Instant, bypass: bool) -> Result<(), NotSent> {
+        let _ = (now, bypass);
+        Ok(())
     }
 
     /// Called when no endpoint of the destination is available: the wait that is under way must not be longer than the

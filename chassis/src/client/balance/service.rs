@@ -40,6 +40,10 @@ use crate::{
 /// The longest penalty that an endpoint's own word is taken for: 300 s, as Linkerd's.
 const MAX_PENALTY: Duration = Duration::from_secs(300);
 
+/// How often a call picks when the endpoint that it picked lets it not through after all. Chosen: that takes others that were
+/// faster within microseconds, so that a second time is rare and a fourth is overload.
+const PICKS: u32 = 4;
+
 /// Sends each call to one of the endpoints of a destination. A clone is the same balancer.
 ///
 /// The request's scheme and authority become the endpoint's. It is always ready: what is wrong is told by
@@ -191,10 +195,22 @@ where
     fn route(&self, request: &mut Request<RequestBody>) -> Option<Result<Routed<M::Service>, NotSent>> {
         let set = self.current();
         let now = now();
-        let picked = match set.pick(now, &mut Rng::with_seed(fastrand::u64(..)), request.extensions().get::<Tried>()) {
-            Ok(picked) => picked,
-            Err(Nobody::Empty) if set.is_pending() && !set.ended => return None,
-            Err(nobody) => return Some(Err(not_sent(nobody, &set.resolution.freshness))),
+        let mut rng = Rng::with_seed(fastrand::u64(..));
+        let mut left = PICKS;
+        let (picked, service) = loop {
+            let picked = match set.pick(now, &mut rng, request.extensions().get::<Tried>()) {
+                Ok(picked) => picked,
+                Err(Nobody::Empty) if set.is_pending() && !set.ended => return None,
+                Err(nobody) => return Some(Err(not_sent(nobody, &set.resolution.freshness))),
+            };
+            let mut service = picked.node.service.clone();
+            left -= 1;
+            match service.admit(now, picked.bypass) {
+                Ok(()) => break (picked, service),
+                Err(refused) if left == 0 => return Some(Err(refused)),
+                // Between the look and this, others took the last place. Nothing is sent yet, so another may have the call.
+                Err(_) => {}
+            }
         };
         if let Some(tried) = request.extensions().get::<Tried>() {
             tried.add(picked.node.number);
@@ -206,7 +222,6 @@ where
         }
         address(request, self.0.scheme.clone(), picked.node.authority.clone());
         let node = Arc::clone(picked.node);
-        let service = node.service.clone();
         Some(Ok(Routed { service, flight: Flight::start(node, now, set.ewma, protocol(request)) }))
     }
 

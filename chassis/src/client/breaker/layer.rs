@@ -48,15 +48,24 @@ impl<S> Layer<S> for BreakerLayer {
     type Service = BreakerService<S>;
 
     fn layer(&self, inner: S) -> BreakerService<S> {
-        BreakerService { inner, breaker: self.breaker.clone() }
+        BreakerService { inner, breaker: self.breaker.clone(), admitted: None }
     }
 }
 
 /// See [`BreakerLayer`].
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct BreakerService<S> {
     inner: S,
     breaker: Breaker,
+    /// The place that [`admit`](Available::admit) has taken.
+    admitted: Option<Permit>,
+}
+
+/// The place is the original's.
+impl<S: Clone> Clone for BreakerService<S> {
+    fn clone(&self) -> Self {
+        Self { inner: self.inner.clone(), breaker: self.breaker.clone(), admitted: None }
+    }
 }
 
 impl<S> BreakerService<S> {
@@ -86,6 +95,12 @@ impl<S> Available for BreakerService<S> {
         self.breaker.is_unreachable()
     }
 
+    fn admit(&mut self, now: Instant, bypass: bool) -> Result<(), NotSent> {
+        let permit = if bypass { self.breaker.admit_anyway(now) } else { self.breaker.admit(now) };
+        self.admitted = Some(permit?);
+        Ok(())
+    }
+
     fn cap_wait(&self) {
         self.breaker.cap_wait();
     }
@@ -107,9 +122,10 @@ where
 
     fn call(&mut self, request: Request<RequestBody>) -> Self::Future {
         let started = now();
-        let admitted = match request.extensions().get::<Bypass>() {
-            None => self.breaker.admit(started),
-            Some(Bypass) => self.breaker.admit_anyway(started),
+        let admitted = match (self.admitted.take(), request.extensions().get::<Bypass>()) {
+            (Some(permit), _) => Ok(permit),
+            (None, None) => self.breaker.admit(started),
+            (None, Some(Bypass)) => self.breaker.admit_anyway(started),
         };
         match admitted {
             Err(open) => ResponseFuture { inner: Inner::Refused { error: Some(open.into()) } },

@@ -3,7 +3,10 @@
 use std::{
     future::poll_fn,
     pin::Pin,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -47,6 +50,8 @@ type Script = Arc<dyn Fn(&Request<RequestBody>) -> (Duration, Answer) + Send + S
 #[derive(Clone)]
 struct Scripted {
     gate: Gate,
+    /// How many calls are refused that were to be let through.
+    refusals: Arc<AtomicU32>,
     script: Script,
     seen: Arc<Mutex<Vec<(String, bool)>>>,
 }
@@ -83,6 +88,11 @@ impl super::super::Available for Scripted {
     fn cap_wait(&self) {
         self.gate.cap_wait();
     }
+
+    fn admit(&mut self, _: std::time::Instant, _: bool) -> Result<(), NotSent> {
+        let refused = self.refusals.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok();
+        if refused { Err(NotSent::new(Cause::CircuitOpen)) } else { Ok(()) }
+    }
 }
 
 type Make = Box<dyn Fn(&Endpoint) -> Scripted + Send + Sync>;
@@ -92,15 +102,17 @@ struct World {
     balance: Balance<Make>,
     seen: Arc<Mutex<Vec<(String, bool)>>>,
     gate: Gate,
+    refusals: Arc<AtomicU32>,
 }
 
 /// All endpoints have one gate.
 fn world(script: impl Fn(&Request<RequestBody>) -> (Duration, Answer) + Send + Sync + 'static) -> World {
     let (updates, receiver) = Updates::channel();
     let (seen, gate, script): (Arc<Mutex<_>>, _, Script) = (Arc::default(), Gate::default(), Arc::new(script));
-    let service = Scripted { gate: gate.clone(), script, seen: Arc::clone(&seen) };
+    let refusals: Arc<AtomicU32> = Arc::default();
+    let service = Scripted { gate: gate.clone(), refusals: Arc::clone(&refusals), script, seen: Arc::clone(&seen) };
     let make: Make = Box::new(move |_| service.clone());
-    World { updates, balance: Balance::new(receiver, make, &BalanceConfig::default(), None), seen, gate }
+    World { updates, balance: Balance::new(receiver, make, &BalanceConfig::default(), None), seen, gate, refusals }
 }
 
 fn answer(status: u16) -> (Answer, mpsc::Sender<Frame<Bytes>>) {
@@ -353,4 +365,21 @@ fn what_must_reach_all_waits_for_an_endpoint_that_is_being_made() {
         let _ = looked.send(());
         assert_eq!(reached, 2);
     });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_a_breaker_refuses_after_the_pick_goes_to_another_endpoint() {
+    let mut world = world(|_| (ms(0), ok()));
+    world.updates.set(endpoints(3));
+    world.refusals.store(1, Relaxed);
+    let tried = Tried::new();
+    let mut first = request();
+    first.extensions_mut().insert(tried.clone());
+    world.balance.call(first).await.unwrap();
+    assert_eq!(world.seen.lock().unwrap().len(), 1);
+    // When all refuse it ends all the same, with the word of the last, and nothing counts as pending.
+    world.refusals.store(100, Relaxed);
+    let (cause, ..) = refusal(&world.balance.call(request()).await.unwrap_err());
+    assert_eq!((cause, world.refusals.load(Relaxed)), (Cause::CircuitOpen, 96));
+    assert!(world.balance.snapshot().iter().all(|(_, load)| load.pending == 0));
 }

@@ -10,7 +10,10 @@ use tower::{Layer as _, ServiceExt as _, service_fn};
 
 use super::*;
 use crate::{
-    client::{NotSent, RequestBody, TimedOut, balance::Bypass},
+    client::{
+        NotSent, RequestBody, TimedOut,
+        balance::{Available as _, Bypass},
+    },
     error::BoxError,
 };
 
@@ -211,4 +214,26 @@ async fn the_time_until_the_head_may_be_slow_and_a_stream_may_take_its_time() {
     tokio::time::advance(ms(20_000)).await;
     let _ = BreakerLayer::new(breaker.clone()).layer(service).oneshot(http()).await;
     assert_eq!(breaker.counts(now()).trip_reason, Some(TripReason::SlowRate));
+}
+
+/// So that a balancer knows before it lets go of the request.
+#[tokio::test(start_paused = true)]
+async fn a_place_that_was_taken_is_used_by_the_next_call_and_given_back_when_there_is_none() {
+    let breaker = Breaker::new(&BreakerConfig { consecutive_failures: 1, probes: 1, ..consecutive() });
+    let layer = BreakerLayer::new(breaker.clone());
+    let answers = layer.layer(service_fn(|_: Request<RequestBody>| async { full(StatusCode::OK) }));
+    let fails = layer.layer(service_fn(|_: Request<RequestBody>| async { full(StatusCode::INTERNAL_SERVER_ERROR) }));
+    drop(fails.oneshot(http()).await.unwrap());
+    tokio::time::advance(Duration::from_secs(60)).await;
+    let now = tokio::time::Instant::now().into_std();
+    let mut first = answers.clone();
+    first.admit(now, false).unwrap();
+    assert!(answers.clone().admit(now, false).is_err(), "the only probe is taken");
+    let refused = first.clone().oneshot(http()).await.unwrap_err();
+    assert!(refused.is::<NotSent>(), "not by a clone: {refused}");
+    drop(first);
+    let mut second = answers.clone();
+    second.admit(now, false).unwrap();
+    drop(second.oneshot(http()).await.unwrap());
+    assert_eq!(breaker.state(now), BreakerState::Closed);
 }
