@@ -8,7 +8,9 @@ use std::{
     task::{Context, Poll},
 };
 
+use bytes::Bytes;
 use http::{Request, Response};
+use http_body_util::BodyExt as _;
 use tokio::time::Instant;
 use tonic::{Code, Status};
 use tower_service::Service;
@@ -109,7 +111,7 @@ impl fmt::Debug for Channel {
     }
 }
 
-/// What the caller is told of a call that came to nothing.
+/// What the caller is told of a call that came to nothing, at once or in the middle of its answer.
 fn status(destination: &str, error: BoxError) -> Status {
     let mut source: Option<&(dyn std::error::Error + 'static)> = Some(&*error);
     let mut found = None;
@@ -127,7 +129,7 @@ fn status(destination: &str, error: BoxError) -> Status {
             found = Some(Status::with_details_and_metadata(
                 status.code(),
                 status.message(),
-                bytes::Bytes::copy_from_slice(status.details()),
+                Bytes::copy_from_slice(status.details()),
                 status.metadata().clone(),
             ));
         } else if let Some(h2) = inner.downcast_ref::<h2::Error>() {
@@ -142,6 +144,16 @@ fn status(destination: &str, error: BoxError) -> Status {
     let mut status = found.unwrap_or_else(|| Status::unavailable(format!("{destination}: {}", with_sources(&*error))));
     status.set_source(error.into());
     status
+}
+
+/// The body of an answer. One that breaks off in the middle is told as a call that comes to nothing; tonic itself would say
+/// UNKNOWN of what it does not know.
+pub(crate) fn answer_body<B>(body: B, destination: Arc<str>) -> tonic::body::Body
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    tonic::body::Body::new(body.map_err(move |error| status(&destination, error.into())))
 }
 
 /// It says nothing of a retry of what this service was asked: that is not known to be safe.
@@ -170,4 +182,34 @@ fn with_sources(error: &(dyn std::error::Error + 'static)) -> String {
         source = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_answer_that_breaks_off_in_the_middle_is_unavailable() {
+        let broken: BoxError = std::io::Error::from(std::io::ErrorKind::ConnectionReset).into();
+        for (error, code) in [
+            (broken, Code::Unavailable),
+            (h2::Error::from(h2::Reason::INTERNAL_ERROR).into(), Code::Internal),
+            (TimedOut.into(), Code::DeadlineExceeded),
+            (Status::aborted("by a layer").into(), Code::Aborted),
+        ] {
+            let body = http_body_util::StreamBody::new(Broken(Some(error)));
+            let status = answer_body(body, "inventory".into()).collect().await.expect_err("it breaks off");
+            assert_eq!(status.code(), code, "{status}");
+        }
+    }
+
+    struct Broken(Option<BoxError>);
+
+    impl futures_core::Stream for Broken {
+        type Item = Result<http_body::Frame<Bytes>, BoxError>;
+
+        fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+            Poll::Ready(self.0.take().map(Err))
+        }
+    }
 }

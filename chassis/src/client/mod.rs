@@ -56,7 +56,7 @@ pub mod balance;
 pub(crate) mod body;
 pub mod breaker;
 mod call;
-mod channel;
+pub(crate) mod channel;
 mod config;
 
 pub mod deadline;

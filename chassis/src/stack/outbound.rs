@@ -17,7 +17,8 @@ use crate::{
     client::{
         ClientConfig, RequestBody, UpstreamAttempt,
         balance::{Balance, MakeEndpoint, Tried},
-        breaker::{Breaker, BreakerConfig, BreakerLayer, BreakerMode, BreakerService, BreakerState},
+        breaker::{Breaker, BreakerConfig, BreakerLayer, BreakerMode, BreakerService, BreakerState, Transition},
+        channel::answer_body,
         deadline::{AttemptTimeout, AttemptTimeoutLayer, AttemptTimeoutService, Deadline, DeadlineLayer},
         dependency::{BreakerReport, EndpointReport, StackReport},
         destination::Stack,
@@ -135,12 +136,15 @@ pub(crate) fn outbound(
             .layer(RetryLayer::new(retry.clone()))
             // Chooses the endpoint; what follows is made for each by `Endpoints`.
             .service(balance.clone());
-        Box::new(Parts { service, observer, limit, hedge, retry, balance, attempt_timeout, breakers }) as Box<dyn Stack>
+        let name = observer.destination().into();
+        Box::new(Parts { name, service, observer, limit, hedge, retry, balance, attempt_timeout, breakers })
+            as Box<dyn Stack>
     })
 }
 
 /// The stack, and a hold on those of its layers that are changed or looked at.
 struct Parts {
+    name: Arc<str>,
     service: Outbound,
     observer: Arc<ClientObserver>,
     limit: Limit,
@@ -182,7 +186,8 @@ impl Stack for Parts {
         request: Request<RequestBody>,
     ) -> Pin<Box<dyn Future<Output = Result<Response<tonic::body::Body>, BoxError>> + Send>> {
         let answered = self.call(request);
-        Box::pin(async move { Ok(answered.await?.map(tonic::body::Body::new)) })
+        let name = Arc::clone(&self.name);
+        Box::pin(async move { Ok(answered.await?.map(|body| answer_body(body, name))) })
     }
 
     fn configure(&self, config: &ClientConfig) {
