@@ -69,11 +69,25 @@ impl Endpoints {
         let (observer, changed) = (Arc::clone(&self.observer), Arc::clone(&self.changed));
         let endpoint = endpoint.clone();
         breaker.on_transition(Arc::new(move |transition| {
-            let reason = transition.reason.map_or("", |reason| reason.as_str());
-            observer.breaker_changed(&endpoint, transition.to.as_str(), reason);
+            if let Some(state) = word(transition) {
+                let reason = transition.reason.map_or("", |reason| reason.as_str());
+                observer.breaker_changed(&endpoint, state, reason);
+            }
             changed.notify_one();
         }));
         breaker
+    }
+}
+
+/// What is told of a change: what callers see of it. Behind a gate that another mode holds, only what might have been is told,
+/// under a word that is no state, so that the metrics do not count it.
+fn word(transition: &Transition) -> Option<&'static str> {
+    use BreakerState::{Closed, HalfOpen, Open};
+
+    match (transition.mode, transition.to) {
+        (BreakerMode::MetricsOnly, Open) => Some("would_open"),
+        (BreakerMode::MetricsOnly | BreakerMode::ForcedOpen, Closed | HalfOpen | Open) => None,
+        (_, to) => Some(to.as_str()),
     }
 }
 
@@ -342,12 +356,42 @@ pub(crate) fn describe(name: &str, config: &ClientConfig) -> Vec<LayerInfo> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::client::Outcome;
 
     /// The services of a type, outermost first: `CallService` is `call`, `AttemptTimeoutService` is `attempttimeout`.
     fn names(nested: &str) -> Vec<String> {
         let parts = nested.split('<').filter_map(|part| part.split("::").last());
         parts.map(|name| name.trim_end_matches('>').trim_end_matches("Service").to_lowercase()).collect()
+    }
+
+    /// What is told of each change that four failures and the operator's lever bring about.
+    #[tokio::test]
+    async fn a_breaker_that_lets_calls_through_or_is_forced_open_is_not_told_to_have_opened() {
+        for (mode, expected) in [
+            (BreakerMode::Enforcing, &["open", "forced_open", "open"][..]),
+            (BreakerMode::MetricsOnly, &["would_open", "forced_open", "metrics_only"]),
+            (BreakerMode::ForcedOpen, &[]),
+        ] {
+            let config = BreakerConfig { mode, consecutive_failures: 2, ..BreakerConfig::default() };
+            let (breaker, told) = (Breaker::new(&config), Arc::new(Mutex::new(Vec::new())));
+            let hears = Arc::clone(&told);
+            breaker.on_transition(Arc::new(move |transition| hears.lock().unwrap().extend(word(transition))));
+            let now = tokio::time::Instant::now().into_std();
+            for _ in 0..4 {
+                if let Ok(permit) = breaker.admit(now) {
+                    permit.record(Outcome::Failed, Duration::ZERO, now);
+                }
+            }
+            breaker.force(Some(BreakerMode::ForcedOpen));
+            breaker.force(None);
+            assert_eq!(*told.lock().unwrap(), expected, "{mode:?}");
+        }
+        let hidden = |mode, to| word(&Transition { from: BreakerState::Closed, to, mode, reason: None, wait: None });
+        assert_eq!(hidden(BreakerMode::ForcedOpen, BreakerState::HalfOpen), None);
+        assert_eq!(hidden(BreakerMode::MetricsOnly, BreakerState::Closed), None);
     }
 
     #[test]
