@@ -221,7 +221,7 @@ where
     }
 
     fn call(&mut self, request: Request<RequestBody>) -> Self::Future {
-        let facts = Facts::of(&request);
+        let mut facts = Facts::of(&request);
         let leg = request.extensions().get::<Attempt>().copied();
         if leg.is_none() {
             // The hedge has paid in for its legs.
@@ -229,9 +229,10 @@ where
         }
         let shared = request.extensions().get::<Made>().cloned();
         let made = shared.as_ref().map_or(1, |made| made.add() + 1);
+        // For a request that is a retry itself nothing is sent twice; what was never sent is another matter.
+        facts.idempotent &= !UpstreamAttempt::is_retry(&request);
         // Without another attempt in sight nothing is copied.
-        let may_retry = self.retry.rules().attempts > 1 && !UpstreamAttempt::is_retry(&request);
-        let copy = if may_retry { clone_request(&request) } else { None };
+        let copy = if self.retry.rules().attempts > 1 { clone_request(&request) } else { None };
         // The service that was waited for makes the first attempt, its clones the others.
         let inner = self.inner.call(request);
         let plan = copy.map(|request| Plan {

@@ -134,6 +134,15 @@ async fn a_call_for_a_request_that_is_a_retry_is_not_tried_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_never_sent_is_tried_again_also_for_a_request_that_is_a_retry() {
+    for call in [get(None), post()] {
+        let mut request = call;
+        request.extensions_mut().insert(UpstreamAttempt(1));
+        assert_eq!(outcome([Step::Unreachable, status(503)], request).await, (Outcome::Failed, 2));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn endpoint_and_layers_inside_are_told_which_attempt_it_is() {
     for (call, header, other) in [
         (get(None), PREVIOUS_ATTEMPTS_HEADER, GRPC_PREVIOUS_ATTEMPTS),
