@@ -11,7 +11,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode, response};
 use http_body::Body;
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
@@ -21,7 +21,7 @@ use tower_service::Service;
 use super::{
     budget::Budget,
     config::RetryConfig,
-    drain::drop_or_drain,
+    drain::{Kept, RetryBody, drop_or_keep},
     policy::{Asked, Reason, Rules, Standing, Verdict, decide},
 };
 use crate::{
@@ -212,7 +212,7 @@ where
     B: Body + Send + 'static,
     B::Data: Send,
 {
-    type Response = Response<B>;
+    type Response = Response<RetryBody<B>>;
     type Error = BoxError;
     type Future = RetryFuture<S, S::Future, B>;
 
@@ -249,11 +249,11 @@ where
     }
 }
 
-type Boxed<B> = Pin<Box<dyn Future<Output = Result<Response<B>, BoxError>> + Send>>;
+type Boxed<B> = Pin<Box<dyn Future<Output = Result<Response<RetryBody<B>>, BoxError>> + Send>>;
 
 pin_project! {
     /// The answer of the last attempt. Dropped, the attempt under way ends.
-    pub struct RetryFuture<S, F, B> {
+    pub struct RetryFuture<S, F, B: Body> {
         #[pin]
         state: State<S, F, B>,
     }
@@ -261,7 +261,7 @@ pin_project! {
 
 pin_project! {
     #[project = StateProjection]
-    enum State<S, F, B> {
+    enum State<S, F, B: Body> {
         First { #[pin] inner: F, plan: Option<Plan<S>> },
         // Boxed, because most calls never get here.
         Later { future: Boxed<B> },
@@ -276,7 +276,7 @@ where
     B: Body + Send + 'static,
     B::Data: Send,
 {
-    type Output = Result<Response<B>, BoxError>;
+    type Output = Result<Response<RetryBody<B>>, BoxError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut state = self.project().state;
@@ -286,14 +286,18 @@ where
                 StateProjection::Later { future } => return future.as_mut().poll(cx),
             };
             let result = ready!(inner.poll(cx));
-            let Some(mut plan) = plan.take() else { return Poll::Ready(result) };
-            let Some(wait) = plan.weigh(&result) else { return Poll::Ready(result) };
+            let Some(mut plan) = plan.take() else { return Poll::Ready(result.map(live)) };
+            let Some(wait) = plan.weigh(&result) else { return Poll::Ready(result.map(live)) };
             state.set(State::Later { future: Box::pin(plan.carry_on(result, wait)) });
         }
     }
 }
 
-impl<S, F, B> fmt::Debug for RetryFuture<S, F, B> {
+fn live<B: Body>(response: Response<B>) -> Response<RetryBody<B>> {
+    response.map(RetryBody::live)
+}
+
+impl<S, F, B: Body> fmt::Debug for RetryFuture<S, F, B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RetryFuture").finish_non_exhaustive()
     }
@@ -369,7 +373,7 @@ impl<S> Plan<S> {
         mut self,
         mut last: Result<Response<B>, BoxError>,
         mut wait: Duration,
-    ) -> Result<Response<B>, BoxError>
+    ) -> Result<Response<RetryBody<B>>, BoxError>
     where
         S: Service<Request<RequestBody>, Response = Response<B>, Error = BoxError>,
         B: Body,
@@ -388,27 +392,27 @@ impl<S> Plan<S> {
             };
             match self.weigh(&last) {
                 Some(next) => wait = next,
-                None => return last.map_err(|error| before.told_with(error)),
+                None => return last.map(live).or_else(|error| before.told_with(error, self.facts.protocol)),
             }
         }
     }
 }
 
 /// What the attempts before came to.
-enum Before {
+enum Before<B: Body> {
     NotSent,
     Failed(BoxError),
-    Answered(StatusCode),
+    /// The head of the last answer, and its body when all of it was read.
+    Answered(response::Parts, Option<Kept<B::Data>>),
 }
 
-impl Before {
+impl<B: Body> Before<B> {
     /// With one more attempt, once its wait is over; what is left of its answer is read meanwhile.
-    async fn and<B: Body>(self, last: Result<Response<B>, BoxError>, until: Instant) -> Self {
+    async fn and(self, last: Result<Response<B>, BoxError>, until: Instant) -> Self {
         let next = match last {
             Ok(response) => {
-                let status = response.status();
-                drop_or_drain(response.into_body(), until).await;
-                Self::Answered(status)
+                let (head, body) = response.into_parts();
+                Self::Answered(head, drop_or_keep(body, until).await)
             }
             Err(error) if Outcome::of_error(&error).never_sent() => self,
             Err(error) => Self::Failed(error),
@@ -417,20 +421,26 @@ impl Before {
         next
     }
 
-    /// The error of the call. A last attempt that was not sent does not make the others unsent.
-    fn told_with(self, error: BoxError) -> BoxError {
+    /// What the call comes to after an error. A last attempt that was not sent does not make the others unsent: what the
+    /// endpoint said to the one before is then the answer, as it would have been without the retry.
+    fn told_with(self, error: BoxError, protocol: Protocol) -> Result<Response<RetryBody<B>>, BoxError> {
         if !Outcome::of_error(&error).never_sent() {
-            return error;
+            return Err(error);
         }
         match self {
-            Self::NotSent => error,
-            Self::Failed(before) => before,
-            Self::Answered(status) => Box::new(RetryNotSent { status, why: error }),
+            Self::NotSent => Err(error),
+            Self::Failed(before) => Err(before),
+            Self::Answered(head, Some(kept)) => Ok(Response::from_parts(head, RetryBody::kept(kept))),
+            // All that counts of a failed gRPC call is in its head.
+            Self::Answered(head, None) if protocol != Protocol::Http => {
+                Ok(Response::from_parts(head, RetryBody::kept(Kept::default())))
+            }
+            Self::Answered(head, None) => Err(Box::new(RetryNotSent { status: head.status, why: error })),
         }
     }
 }
 
-/// An endpoint answered with a failure, and the retry was not sent.
+/// An endpoint answered with a failure that was too long to be kept, and the retry was not sent.
 ///
 /// Why is told in the text and is not its source: who looks there for [`NotSent`](crate::client::NotSent) would take the
 /// whole call for one that was never sent.

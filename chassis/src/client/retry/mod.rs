@@ -11,9 +11,11 @@
 //! | was held back on this side: `circuit_open`, `no_endpoints` | never: it is told at once |
 //!
 //! It is not tried again when all its attempts were made, when the wait would end at the call's deadline or after it, when
-//! the request being served is itself a retry ([`UpstreamAttempt`](super::UpstreamAttempt)), when its body is a stream, or
-//! when the budget is spent. The last answer or error is then handed on as it is, its body unread. A gRPC answer is
-//! committed once a head without a status came (gRFC A6).
+//! the request being served is itself a retry ([`UpstreamAttempt`](super::UpstreamAttempt)) and it was sent, when its body is
+//! a stream, or when the budget is spent. The last answer or error is then handed on as it is, its body unread. A retry that
+//! is not sent after all, because its endpoint cannot be reached or is held back, does not count: the answer before it is
+//! handed on, from memory; of one longer than 8 KiB only the status is left, in an error. A gRPC answer is committed once a
+//! head without a status came (gRFC A6).
 //!
 //! # Wait
 //!
@@ -51,6 +53,7 @@ pub(crate) use self::layer::{Made, mark};
 pub use self::{
     budget::{BUDGET_TTL, Budget, BudgetCounts},
     config::RetryConfig,
+    drain::RetryBody,
     layer::{
         GRPC_PREVIOUS_ATTEMPTS, PREVIOUS_ATTEMPTS_HEADER, Retry, RetryCounts, RetryFuture, RetryLayer, RetryService,
     },

@@ -15,7 +15,7 @@ use crate::{
     error::BoxError,
 };
 
-type Result = std::result::Result<Response<http_body_util::Full<bytes::Bytes>>, BoxError>;
+type Result = std::result::Result<Response<RetryBody<http_body_util::Full<bytes::Bytes>>>, BoxError>;
 
 fn generous() -> RetryConfig {
     RetryConfig { budget_min: 1000, ..RetryConfig::default() }
@@ -245,14 +245,32 @@ async fn other_settings_count_for_the_next_attempt_and_keep_the_counts() {
 /// A call of which one attempt was sent is not "never sent" because its retry was not: the caller would send a POST again.
 #[tokio::test(start_paused = true)]
 async fn a_retry_that_was_held_back_does_not_make_the_call_unsent() {
-    for first in [status(503), Step::BrokenOff] {
-        let peer = Peer::of([first, Step::Held(Cause::CircuitOpen)]);
-        let error = send(&retry(&generous()), &peer, get(None)).await.expect_err("both failed");
-        assert_eq!(Outcome::of_error(&error), Outcome::Failed, "{error}");
-        assert!(error.to_string().contains("503") || error.to_string().contains("broke"), "{error}");
-    }
+    let peer = Peer::of([Step::BrokenOff, Step::Held(Cause::CircuitOpen)]);
+    let error = send(&retry(&generous()), &peer, get(None)).await.expect_err("both failed");
+    assert_eq!(Outcome::of_error(&error), Outcome::Failed, "{error}");
+    assert!(error.to_string().contains("broke"), "{error}");
     let never = [Step::Unreachable, Step::Held(Cause::CircuitOpen)];
     assert_eq!(outcome(never, post()).await, (Outcome::Refused(Cause::CircuitOpen), 2), "that one was never sent");
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_a_retry_was_not_sent_the_answer_before_it_is_the_calls() {
+    for last in [Step::Held(Cause::CircuitOpen), Step::Unreachable] {
+        let peer = Peer::of([Step::Answer(503, &[("x-from", "the endpoint")]), last.clone(), last.clone()]);
+        let response = send(&retry(&generous()), &peer, get(None)).await.expect("the endpoint's answer");
+        assert_eq!(
+            (response.status().as_u16(), &response.headers()["x-from"]),
+            (503, &"the endpoint".parse().unwrap())
+        );
+        assert_eq!(http_body::Body::size_hint(response.body()).exact(), Some(10));
+        let body = http_body_util::BodyExt::collect(response.into_body()).await.expect("the body");
+        assert_eq!(body.to_bytes(), "answer 503", "with all of its body");
+        let refused = Step::Answer(200, &[("grpc-status", "14"), ("grpc-message", "shutting down")]);
+        let peer = Peer::of([refused, last.clone(), last]);
+        let response = send(&retry(&generous()), &peer, grpc(true, None)).await.expect("the endpoint's answer");
+        let status = tonic::Status::from_header_map(response.headers()).expect("a status");
+        assert_eq!((status.code(), status.message()), (tonic::Code::Unavailable, "shutting down"));
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -268,11 +286,11 @@ async fn a_dropped_call_ends_its_attempt_and_makes_no_other() {
 async fn a_small_rest_of_a_failed_answer_is_read_and_a_large_one_let_go() {
     use http_body_util::StreamBody;
 
-    use super::drain::{DRAIN_LIMIT, drop_or_drain};
+    use super::drain::{DRAIN_LIMIT, drop_or_keep};
 
     let read = |size: usize| async move {
         let polls = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
-        drop_or_drain(Counted(vec![0u8; size].into(), polls.clone()), Instant::now()).await;
+        drop_or_keep(Counted(vec![0u8; size].into(), polls.clone()), Instant::now()).await;
         polls.load(std::sync::atomic::Ordering::Relaxed)
     };
     assert_eq!(
@@ -282,7 +300,7 @@ async fn a_small_rest_of_a_failed_answer_is_read_and_a_large_one_let_go() {
     );
     // One that does not come takes no longer than the wait.
     let started = Instant::now();
-    drop_or_drain(StreamBody::new(Never), started + Duration::from_millis(20)).await;
+    drop_or_keep(StreamBody::new(Never), started + Duration::from_millis(20)).await;
     assert_eq!(started.elapsed(), Duration::from_millis(20));
 }
 
