@@ -78,6 +78,8 @@ use std::time::{Duration, Instant};
 use super::NotSent;
 use crate::discovery::Endpoint;
 
+#[cfg(test)]
+pub(crate) use self::tried::Others;
 pub use self::{
     load::Load,
     service::{Balance, Flight, ResponseFuture, Standing},

@@ -29,6 +29,7 @@ use super::{
     load::{Ewma, Load},
     pick::Nobody,
     set::{Gauged, Node, Set, Workshop},
+    tried::Others,
 };
 use crate::{
     cause::Cause,
@@ -213,6 +214,7 @@ where
             }
         };
         if let Some(tried) = request.extensions().get::<Tried>() {
+            tried.ask(|| Arc::clone(&self.0) as Arc<dyn Others>);
             tried.add(picked.node.number);
         }
         if picked.bypass {
@@ -241,6 +243,18 @@ where
             };
             return Err(NotSent::new(Cause::NoEndpoints).detail(detail));
         }
+    }
+}
+
+impl<M> Others for Shared<M>
+where
+    M: MakeEndpoint,
+    M::Service: Available + Send + Sync + 'static,
+{
+    fn has_untried(&self, tried: &Tried) -> bool {
+        let (set, now) = (self.set.load(), now());
+        let mut nodes = (0..set.usable.len()).map(|place| &set.nodes[set.usable.at(place)]);
+        nodes.any(|node| !tried.contains(node.number) && node.service.is_available(now))
     }
 }
 

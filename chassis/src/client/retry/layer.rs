@@ -27,6 +27,7 @@ use super::{
 use crate::{
     client::{
         Attempt,
+        balance::Tried,
         body::{RequestBody, clone_request},
         facts::{Facts, UpstreamAttempt},
         outcome::Outcome,
@@ -332,7 +333,11 @@ impl<S> Plan<S> {
             Err(_) => Asked::Nothing,
         };
         let now = Instant::now();
+        // Asked only when it matters, for it looks at the endpoints.
+        let elsewhere = matches!(asked, Asked::NotBefore(_))
+            && self.request.extensions().get::<Tried>().is_some_and(Tried::has_untried);
         let standing = Standing {
+            elsewhere,
             idempotent: self.facts.idempotent,
             made: self.shared.as_ref().map_or(self.made, Made::get),
             step: self.step,

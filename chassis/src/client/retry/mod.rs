@@ -23,8 +23,10 @@
 //! spread colliding clients it makes the fewest calls ("Exponential Backoff And Jitter", AWS Architecture Blog). An
 //! endpoint that says when it is ready is taken at its word: `grpc-retry-pushback-ms` to the millisecond, after which the
 //! back-off starts anew, and what is no number forbids the retry (gRFC A6); `Retry-After`, in seconds or as a date, and
-//! `google.rpc.RetryInfo` in the details of a gRPC status not before (RFC 9110, section 10.2.3), with the jitter on top. While it waits, what is left of a small failed answer is
-//! read, so that its connection can be used again.
+//! `google.rpc.RetryInfo` in the details of a gRPC status not before (RFC 9110, section 10.2.3), with the jitter on top. A
+//! push-back is about the call, wherever it goes. The other two are one instance's word about itself: the balancer keeps
+//! calls from it for so long, and when an endpoint is available that the call was not sent to yet, the retry goes there after
+//! the jitter alone. While it waits, what is left of a small failed answer is read, so that its connection can be used again.
 //!
 //! # Budget
 //!

@@ -25,9 +25,9 @@ pub(crate) struct Rules {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Asked {
     Nothing,
-    /// Not before (RFC 9110, section 10.2.3).
+    /// Itself not before (RFC 9110, section 10.2.3).
     NotBefore(Duration),
-    /// After exactly this time (gRFC A6).
+    /// The call after exactly this time, wherever it goes (gRFC A6).
     Exactly(Duration),
     /// Not at all (gRFC A6).
     Never,
@@ -43,6 +43,8 @@ pub(crate) struct Standing {
     pub(crate) step: u32,
     /// What is left of the call's time.
     pub(crate) left: Option<Duration>,
+    /// Whether an endpoint is available that the call was not sent to yet.
+    pub(crate) elsewhere: bool,
 }
 
 /// Why a retry is made: its label in metrics.
@@ -88,6 +90,8 @@ pub(crate) fn decide(rules: Rules, standing: Standing, outcome: Outcome, asked: 
         // An endpoint with too much to do gets more only when it has said when.
         Asked::Nothing if reason == Reason::Throttled => return Verdict::GiveUp,
         Asked::Nothing => (jitter, standing.step + 1),
+        // One instance speaks for itself; the balancer keeps calls from it as long, and another gets this one.
+        Asked::NotBefore(_) if standing.elsewhere => (jitter, standing.step + 1),
         // Spread, so that those who were turned away together do not come back together.
         Asked::NotBefore(wait) if wait <= LONGEST_ASKED => (wait + jitter, standing.step + 1),
         // The back-off starts anew after a push-back.
@@ -150,7 +154,7 @@ mod tests {
     const MS: Duration = Duration::from_millis(1);
     const RULES: Rules =
         Rules { attempts: 3, backoff: Duration::from_millis(25), max_backoff: Duration::from_millis(250) };
-    const FIRST: Standing = Standing { idempotent: true, made: 1, step: 0, left: None };
+    const FIRST: Standing = Standing { idempotent: true, made: 1, step: 0, left: None, elsewhere: false };
     const ONCE: Standing = Standing { idempotent: false, ..FIRST };
 
     fn again(wait: Duration, cost: u32, step: u32, reason: Reason) -> Verdict {
@@ -185,6 +189,27 @@ mod tests {
             assert_eq!(decide(RULES, FIRST, outcome, asked, 0.5), idempotent, "{outcome:?}, idempotent");
             assert_eq!(decide(RULES, ONCE, outcome, asked, 0.5), otherwise, "{outcome:?}, not idempotent");
         }
+    }
+
+    #[test]
+    fn the_wait_of_one_instance_is_not_waited_for_when_there_is_another() {
+        let elsewhere = Standing { elsewhere: true, left: Some(100 * MS), ..FIRST };
+        let half = Duration::from_micros(12_500);
+        let minute = 60 * 1000 * MS;
+        for wait in [100 * MS, minute, 2 * minute] {
+            let asked = Asked::NotBefore(wait);
+            for (outcome, reason) in [(Outcome::Failed, Reason::Failed), (Outcome::Throttled, Reason::Throttled)] {
+                assert_eq!(decide(RULES, elsewhere, outcome, asked, 0.5), again(half, 1, 1, reason), "{wait:?}");
+                let alone = Standing { elsewhere: false, ..elsewhere };
+                assert_eq!(decide(RULES, alone, outcome, asked, 0.5), Verdict::TooLate, "{wait:?}");
+            }
+        }
+        let asked = Asked::Exactly(100 * MS);
+        assert_eq!(
+            decide(RULES, elsewhere, Outcome::Failed, asked, 0.5),
+            Verdict::TooLate,
+            "a push-back is the call's"
+        );
     }
 
     #[test]

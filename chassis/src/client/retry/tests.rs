@@ -10,6 +10,7 @@ use crate::{
     cause::Cause,
     client::{
         Attempt, CallInfo, Outcome, RequestBody, UpstreamAttempt,
+        balance::{Others, Tried},
         tests::peer::{OK, Peer, Step, after, get, grpc, request, status},
     },
     error::BoxError,
@@ -270,6 +271,29 @@ async fn when_a_retry_was_not_sent_the_answer_before_it_is_the_calls() {
         let response = send(&retry(&generous()), &peer, grpc(true, None)).await.expect("the endpoint's answer");
         let status = tonic::Status::from_header_map(response.headers()).expect("a status");
         assert_eq!((status.code(), status.message()), (tonic::Code::Unavailable, "shutting down"));
+    }
+}
+
+/// `Retry-After` of one instance says nothing of the others.
+#[tokio::test(start_paused = true)]
+async fn a_retry_elsewhere_does_not_wait_for_the_instance_that_asked_for_it() {
+    struct Other(bool);
+    impl Others for Other {
+        fn has_untried(&self, _: &Tried) -> bool {
+            self.0
+        }
+    }
+    for (other, shortest, longest) in [(true, 0, 25), (false, 1000, 1025)] {
+        for answer in [BUSY, Step::Answer(429, &[("retry-after", "1")])] {
+            let tried = Tried::new();
+            tried.ask(|| std::sync::Arc::new(Other(other)));
+            let mut request = get(None);
+            request.extensions_mut().insert(tried);
+            let started = Instant::now();
+            assert_eq!(outcome([answer, OK], request).await, (Outcome::Success, 2));
+            let waited = started.elapsed().as_millis();
+            assert!((shortest..=longest).contains(&waited), "{waited} ms, another is there: {other}");
+        }
     }
 }
 

@@ -383,3 +383,23 @@ async fn a_call_that_a_breaker_refuses_after_the_pick_goes_to_another_endpoint()
     assert_eq!((cause, world.refusals.load(Relaxed)), (Cause::CircuitOpen, 96));
     assert!(world.balance.snapshot().iter().all(|(_, load)| load.pending == 0));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_call_knows_whether_there_is_another_endpoint_for_it() {
+    let mut world = world(|_| (ms(0), ok()));
+    world.updates.set(endpoints(2));
+    let tried = Tried::new();
+    assert!(!tried.has_untried(), "nobody was asked yet");
+    let attempt = || {
+        let mut request = request();
+        request.extensions_mut().insert(tried.clone());
+        request
+    };
+    world.balance.call(attempt()).await.unwrap();
+    assert!(tried.has_untried());
+    world.gate.open();
+    assert!(!tried.has_untried(), "the other is not available");
+    world.gate.close();
+    world.balance.call(attempt()).await.unwrap();
+    assert!(!tried.has_untried());
+}
