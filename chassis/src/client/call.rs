@@ -22,11 +22,15 @@ use crate::{
 /// The longest time that the header can say: ten digits of milliseconds, 115 days.
 const MAX_ANNOUNCED_MILLIS: u128 = 9_999_999_999;
 
+/// Room for the headers of a call: what is written here, what the layers add (trace context, baggage, priority, caller,
+/// user agent, time left, attempt), and a few of the caller's own. Made at once, for a map that grows is allocated anew.
+const HEADERS: usize = 16;
+
 /// What is known of a call beyond its request; in the request's extensions, for the layers of a transport.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct CallInfo {
-    /// The path template: `/orders/{id}`.
+    /// The path template: `/orders/{id}`. Empty for gRPC, where the path is the same for all calls of a method.
     pub template: Cow<'static, str>,
     /// Whether the call may be sent twice: by its method, or because it was declared so.
     pub idempotent: bool,
@@ -195,6 +199,7 @@ impl Call {
 
         let mut request = Request::new(RequestBody::default());
         let headers = request.headers_mut();
+        *headers = HeaderMap::with_capacity(HEADERS);
         headers.insert(header::ACCEPT, HeaderValue::from_static(accept));
         if self.body.is_some() {
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

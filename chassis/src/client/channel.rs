@@ -77,7 +77,7 @@ impl Channel {
         let (timeout, idempotent) = self.0.rules_of(path);
         let written = request.headers().get(GRPC_TIMEOUT).and_then(|value| grpc_timeout(value.as_bytes()));
         CallInfo {
-            template: Cow::Owned(path.to_owned()),
+            template: Cow::Borrowed(""),
             idempotent: idempotent || request.extensions().get::<Idempotent>().is_some(),
             // A time beyond what the clock can say is no limit.
             deadline: Instant::now().checked_add(written.unwrap_or(timeout)),

@@ -180,7 +180,10 @@ impl Parts {
         if previous > 0 {
             request.extensions_mut().insert(UpstreamAttempt(previous));
         }
-        request.extensions_mut().insert(Tried::new());
+        // What a single attempt was sent to nobody asks.
+        if self.retry.attempts() > 1 || self.hedge.is_enabled() {
+            request.extensions_mut().insert(Tried::new());
+        }
         // Every layer is ready at any time; what it holds back it tells in `call`.
         self.service.clone().call(request)
     }

@@ -111,6 +111,10 @@ impl Hedge {
         shared.enabled.store(config.enabled, Relaxed);
     }
 
+    pub(crate) fn is_enabled(&self) -> bool {
+        self.0.enabled.load(Relaxed)
+    }
+
     /// What was counted, for metrics.
     #[must_use]
     pub fn counts(&self, now: std::time::Instant) -> HedgeCounts {
@@ -213,7 +217,7 @@ where
     }
 
     fn call(&mut self, mut request: Request<RequestBody>) -> Self::Future {
-        if !self.hedge.0.enabled.load(Relaxed) {
+        if !self.hedge.is_enabled() {
             return HedgeFuture { state: State::Single { inner: self.inner.call(request), timed: None } };
         }
         let facts = Facts::of(&request);

@@ -118,6 +118,11 @@ impl Retry {
         self.0.max_backoff.store(nanos(config.max_backoff.get()), Relaxed);
     }
 
+    /// How often a call is tried in all.
+    pub(crate) fn attempts(&self) -> u32 {
+        self.0.attempts.load(Relaxed)
+    }
+
     /// What pays for retries.
     #[must_use]
     pub fn budget(&self) -> &Budget {
