@@ -123,7 +123,8 @@ impl Campaign {
         let now = now();
         let term = self.leader.watch().borrow().as_ref().map(crate::leader::Term::fencing_token);
         match (candidate.leads(now), term) {
-            (Some((token, until)), Some(published)) if token == published => self.leader.extend(until),
+            // A term whose time is over by the clock has lost its work, though the session was renewed since.
+            (Some((token, until)), Some(published)) if token == published && self.leader.extend(until) => {}
             (Some((token, until)), _) => {
                 tracing::info!(leader = self.leader.name(), fencing_token = token, "this instance leads");
                 self.leader.begin(token, until, now);

@@ -147,20 +147,18 @@ impl Leader {
 
     /// Begins a term.
     pub(crate) fn begin(&self, fencing_token: u64, until: Instant, now: Instant) {
-        let lease = Lease { base: now, until: AtomicU64::new(0) };
+        let lease = Lease { base: now, until: AtomicU64::new(Lease::nanos(now, until)) };
         let term = Term { fencing_token, lease: Arc::new(lease), ended: CancellationToken::new() };
-        term.lease.extend(until);
         self.0.works.reopen();
         if let Some(last) = self.0.term.send_replace(Some(term)) {
             last.end();
         }
     }
 
-    /// The lease of the present term lasts until then.
-    pub(crate) fn extend(&self, until: Instant) {
-        if let Some(term) = &*self.0.term.borrow() {
-            term.lease.extend(until);
-        }
+    /// The lease of the present term lasts until then. `false`: the term is over by the clock, or there is none; work may
+    /// have been dropped already, so only a new term can go on.
+    pub(crate) fn extend(&self, until: Instant) -> bool {
+        self.0.term.borrow().as_ref().is_some_and(|term| term.lease.extend(until))
     }
 
     /// Ends the present term, if there is one.
@@ -198,8 +196,7 @@ impl Term {
     /// Whether it lasts still, by this instance's own monotonic clock. One atomic load and a look at the clock.
     #[must_use]
     pub fn is_current(&self) -> bool {
-        let until = self.lease.until.load(Ordering::Acquire);
-        until != 0 && now().saturating_duration_since(self.lease.base) < Duration::from_nanos(until)
+        self.lease.current().is_some()
     }
 
     /// Waits until it is over.
@@ -235,9 +232,33 @@ impl Term {
 }
 
 impl Lease {
-    fn extend(&self, until: Instant) {
-        let nanos = until.saturating_duration_since(self.base).as_nanos();
-        self.until.store(u64::try_from(nanos).unwrap_or(u64::MAX), Ordering::Release);
+    fn nanos(base: Instant, until: Instant) -> u64 {
+        u64::try_from(until.saturating_duration_since(base).as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// The end, unless it is over. Who finds it over makes it final, so that no extension can come in between.
+    fn current(&self) -> Option<u64> {
+        loop {
+            let until = self.until.load(Ordering::Acquire);
+            if until != 0 && now().saturating_duration_since(self.base) < Duration::from_nanos(until) {
+                return Some(until);
+            }
+            // Extended at this moment: look again.
+            if until == 0 || self.until.compare_exchange(until, 0, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+                return None;
+            }
+        }
+    }
+
+    /// `false` when it is over.
+    fn extend(&self, until: Instant) -> bool {
+        let until = Self::nanos(self.base, until);
+        while let Some(now) = self.current() {
+            if self.until.compare_exchange(now, until, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+                return true;
+            }
+        }
+        false
     }
 }
 
@@ -283,7 +304,7 @@ mod tests {
         leader.begin(7, now() + SECOND, now());
         let term = leader.elected().await.expect("a term");
         assert_eq!(term.fencing_token(), 7);
-        leader.extend(now() + 2 * SECOND);
+        assert!(leader.extend(now() + 2 * SECOND));
         tokio::time::advance(SECOND).await;
         assert!(leader.is_leader() && term.is_current(), "it was extended");
         tokio::time::advance(SECOND).await;
@@ -293,6 +314,18 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn work_is_dropped_with_its_term_and_begins_anew_with_the_next() {
         let leader = Leader::new("billing");
+    #[tokio::test(start_paused = true)]
+    async fn a_term_that_is_over_is_not_extended_so_that_nobody_leads_without_work() {
+        let leader = Leader::new("billing");
+        leader.begin(7, now() + SECOND, now());
+        let term = leader.elected().await.expect("a term");
+        tokio::time::advance(SECOND).await;
+        assert!(!leader.extend(now() + SECOND));
+        assert!(!term.is_current() && !leader.is_leader());
+        leader.begin(7, now() + SECOND, now());
+        assert_ne!(leader.elected().await, Some(term), "the work begins anew with a new term");
+    }
+
         let (begun, mut begins) = tokio::sync::mpsc::channel(2);
         let run = leader.run(|term| {
             let begun = begun.clone();
