@@ -82,7 +82,7 @@ impl<S> Chassis<S> {
             let campaign = Campaign {
                 consul: consul.clone(),
                 leader: handle.clone(),
-                key: format!("{}/leader/{}/{}", config.prefix.trim_matches('/'), identity.service, handle.name()),
+                key: key(&config.prefix, &identity.service, handle.name()),
                 instance: identity.instance_id.clone(),
                 config: config.clone(),
                 health: health.reporter(format!("leader:{}", handle.name()), Criticality::NotCritical),
@@ -99,6 +99,11 @@ impl<S> Chassis<S> {
         });
         Ok(leader)
     }
+}
+
+/// `<prefix>/leader/<service>/<name>`; a key of Consul does not begin with a slash.
+fn key(prefix: &str, service: &str, name: &str) -> String {
+    format!("{prefix}/leader/{service}/{name}", prefix = prefix.trim_matches('/')).trim_start_matches('/').to_owned()
 }
 
 /// Campaigns from when the instance serves to when it drains.
@@ -138,5 +143,15 @@ impl Core {
             };
             leaders.all().iter().map(one).collect()
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn no_key_begins_with_a_slash() {
+        for (prefix, key) in [("/chassis/", "chassis/leader/orders/billing"), ("", "leader/orders/billing")] {
+            assert_eq!(super::key(prefix, "orders", "billing"), key);
+        }
     }
 }
