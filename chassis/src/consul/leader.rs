@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use http::StatusCode;
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
@@ -35,6 +36,48 @@ pub(crate) struct Campaign {
     pub(crate) instance: String,
     pub(crate) config: LeaderConfig,
     pub(crate) health: Reporter,
+}
+
+/// What is known of the election, for the health check.
+#[derive(Debug, Default)]
+struct Known {
+    led_by: Option<String>,
+    /// Why the last call failed, until one succeeds.
+    failed: Option<String>,
+    /// Why this instance may not lock the key, until it is tried with success: other calls succeed all the while.
+    forbidden: Option<String>,
+}
+
+impl Known {
+    /// What the check says: `Err` is degraded.
+    fn told(&self, token: Option<u64>) -> Result<String, String> {
+        match (token, &self.failed, &self.forbidden, &self.led_by) {
+            (_, Some(why), ..) => Err(format!("Consul cannot be asked who leads: {why}")),
+            (None, None, Some(why), _) => {
+                Err(format!("this instance cannot be elected, the ACL token needs key:write and session:write: {why}"))
+            }
+            (Some(token), ..) => Ok(format!("leads, fencing token {token}")),
+            (None, None, None, Some(other)) => Ok(format!("led by {other}")),
+            (None, None, None, None) => Ok("nobody leads yet".to_owned()),
+        }
+    }
+
+    /// A call of the session came to this.
+    fn called(&mut self, error: Option<&ConsulError>) {
+        self.failed = error.map(ToString::to_string);
+    }
+
+    /// An attempt to lock came to this.
+    fn tried(&mut self, error: Option<&ConsulError>) {
+        match error {
+            Some(error @ ConsulError::Refused { status, .. }) if *status == StatusCode::FORBIDDEN => {
+                self.forbidden = Some(error.to_string());
+                self.failed = None;
+            }
+            Some(_) => self.called(error),
+            None => *self = Self { led_by: self.led_by.take(), ..Self::default() },
+        }
+    }
 }
 
 /// Ends the term when the campaign ends, however it ends.
@@ -75,7 +118,7 @@ impl Campaign {
         let mut candidate = Candidate::new(timing, now());
         let mut call: Option<Calls> = None;
         let mut look = self.look(Cursor::new());
-        let mut led_by: Option<String> = None;
+        let mut known = Known::default();
         loop {
             let mut rest = None;
             if call.is_none() {
@@ -92,10 +135,10 @@ impl Campaign {
                 () = stop.cancelled() => break,
                 heard = pending_or(&mut call) => {
                     call = None;
-                    self.hear(&mut candidate, heard, led_by.as_deref());
+                    self.hear(&mut candidate, heard, &mut known);
                 }
                 (cursor, seen) = &mut look => {
-                    self.see(&mut candidate, seen, &mut led_by);
+                    self.see(&mut candidate, seen, &mut known);
                     look = self.look(cursor);
                 }
                 () = sleep_until(wake) => {}
@@ -128,7 +171,6 @@ impl Campaign {
             (Some((token, until)), _) => {
                 tracing::info!(leader = self.leader.name(), fencing_token = token, "this instance leads");
                 self.leader.begin(token, until, now);
-                self.health.up_with(format!("leads, fencing token {token}"));
             }
             (None, Some(_)) => {
                 tracing::warn!(leader = self.leader.name(), "this instance leads no more");
@@ -173,47 +215,40 @@ impl Campaign {
         })
     }
 
-    fn hear(&self, candidate: &mut Candidate, heard: Heard, led_by: Option<&str>) {
-        let error = match heard {
-            Heard::Created { asked, session: Ok(id) } => {
-                candidate.created(id, asked);
-                None
+    fn hear(&self, candidate: &mut Candidate, heard: Heard, known: &mut Known) {
+        match heard {
+            Heard::Created { asked, session } => {
+                known.called(session.as_ref().err());
+                match session {
+                    Ok(id) => candidate.created(id, asked),
+                    Err(_) => candidate.failed(now()),
+                }
             }
-            Heard::Renewed { asked, id, known: Ok(true) } => {
-                candidate.renewed(&id, asked);
-                None
+            Heard::Renewed { asked, id, known: renewed } => {
+                known.called(renewed.as_ref().err());
+                match renewed {
+                    Ok(true) => candidate.renewed(&id, asked),
+                    Ok(false) => candidate.gone(&id),
+                    Err(_) => candidate.failed(now()),
+                }
             }
-            Heard::Renewed { id, known: Ok(false), .. } => {
-                candidate.gone(&id);
-                None
+            Heard::Locked { id, locked } => {
+                known.tried(locked.as_ref().err());
+                match locked {
+                    Ok(Locked::Yes(index)) => candidate.locked(&id, index),
+                    Ok(Locked::No) | Err(_) => candidate.failed(now()),
+                }
             }
-            Heard::Locked { id, locked: Ok(Locked::Yes(index)) } => {
-                candidate.locked(&id, index);
-                None
-            }
-            Heard::Locked { locked: Ok(Locked::No), .. } => {
-                candidate.failed(now());
-                None
-            }
-            Heard::Discarded => None,
-            Heard::Created { session: Err(error), .. }
-            | Heard::Renewed { known: Err(error), .. }
-            | Heard::Locked { locked: Err(error), .. } => {
-                candidate.failed(now());
-                Some(error)
-            }
-        };
-        match error {
-            Some(error) => self.health.degraded(format!("Consul cannot be asked who leads: {error}")),
-            None => self.tell(candidate, led_by),
+            // It is not asked what came of it, so it tells nothing of Consul.
+            Heard::Discarded => {}
         }
+        self.tell(candidate, known);
     }
 
-    fn tell(&self, candidate: &Candidate, led_by: Option<&str>) {
-        match (candidate.leads(now()), led_by) {
-            (Some((token, _)), _) => self.health.up_with(format!("leads, fencing token {token}")),
-            (None, Some(other)) => self.health.up_with(format!("led by {other}")),
-            (None, None) => self.health.up_with("nobody leads yet"),
+    fn tell(&self, candidate: &Candidate, known: &Known) {
+        match known.told(candidate.leads(now()).map(|(token, _)| token)) {
+            Ok(message) => self.health.up_with(message),
+            Err(message) => self.health.degraded(message),
         }
     }
 
@@ -230,7 +265,7 @@ impl Campaign {
         &self,
         candidate: &mut Candidate,
         seen: Result<Option<ConsulAnswer>, ConsulError>,
-        led_by: &mut Option<String>,
+        known: &mut Known,
     ) {
         match seen {
             Ok(None) => {}
@@ -242,8 +277,8 @@ impl Campaign {
                 };
                 candidate.seen(holder, index);
                 let value = key.as_ref().filter(|key| key.session.is_some()).and_then(|key| key.value.as_deref());
-                *led_by = value.and_then(decoded).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-                self.tell(candidate, led_by.as_deref());
+                known.led_by = value.and_then(decoded).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+                self.tell(candidate, known);
             }
             // The calls of the session tell of it in the health check; a lock may be free by now.
             Err(_) => candidate.unseen(),
@@ -268,4 +303,37 @@ async fn sleep_until(wake: Option<Instant>) {
 /// The monotonic clock; tokio's, so that a paused clock in a test moves it.
 fn now() -> Instant {
     tokio::time::Instant::now().into_std()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_check_is_degraded_until_the_call_that_failed_succeeds() {
+        let away = ConsulError::Unreachable { call: "PUT renew".into(), source: "no connection".into() };
+        let forbidden = ConsulError::Refused {
+            call: "PUT lock".into(),
+            status: StatusCode::FORBIDDEN,
+            message: "Permission denied".into(),
+        };
+        let mut known = Known::default();
+        assert_eq!(known.told(None), Ok("nobody leads yet".into()));
+        known.called(Some(&away));
+        // A look that was answered from before.
+        known.led_by = Some("two".into());
+        for token in [None, Some(7)] {
+            assert!(known.told(token).is_err_and(|why| why.contains("no connection")), "{token:?}");
+        }
+        known.called(None);
+        assert_eq!(known.told(None), Ok("led by two".into()));
+        assert_eq!(known.told(Some(7)), Ok("leads, fencing token 7".into()));
+        // Renewals succeed without key:write.
+        known.tried(Some(&forbidden));
+        known.called(None);
+        assert!(known.told(None).is_err_and(|why| why.contains("key:write") && why.contains("Permission denied")));
+        known.tried(Some(&away));
+        known.tried(None);
+        assert_eq!(known.told(None), Ok("led by two".into()));
+    }
 }

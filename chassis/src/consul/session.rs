@@ -8,7 +8,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Consul, ConsulError, kv::encoded};
+use super::{Consul, ConsulAnswer, ConsulError, kv::encoded};
 
 /// What a session is made with.
 #[derive(Debug, Clone)]
@@ -26,6 +26,25 @@ pub(super) enum Locked {
     Yes(u64),
     /// Another session holds it, or its delay is not over, or this session is not known.
     No,
+}
+
+/// What was wrong with a transaction, if it was not that the lock cannot be had now. Consul answers 409 for either.
+fn forbidden(answer: &ConsulAnswer) -> Option<String> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Refused {
+        errors: Option<Vec<Wrong>>,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Wrong {
+        #[serde(default)]
+        what: String,
+    }
+    let refused: Refused = serde_json::from_slice(&answer.body).ok()?;
+    let mut said = refused.errors.unwrap_or_default().into_iter().map(|wrong| wrong.what);
+    // As Consul's own acl.IsErrPermissionDenied.
+    said.find(|what| what.contains("Permission denied"))
 }
 
 /// Seconds as Go reads them.
@@ -76,7 +95,12 @@ pub(super) async fn lock(
     let asked = json!([{ "KV": { "Verb": "lock", "Key": key, "Value": value, "Session": id } }]);
     let answer = consul.call(Method::PUT, "/v1/txn", body(&asked), limit).await?;
     if answer.status == StatusCode::CONFLICT {
-        return Ok(Locked::No);
+        return match forbidden(&answer) {
+            Some(message) => {
+                Err(ConsulError::Refused { call: CALL.to_owned(), status: StatusCode::FORBIDDEN, message })
+            }
+            None => Ok(Locked::No),
+        };
     }
     let answer: Value = answer.success(CALL)?.json(CALL)?;
     let index = answer.pointer("/Results/0/KV/ModifyIndex").and_then(Value::as_u64);
@@ -107,5 +131,19 @@ mod tests {
     #[test]
     fn a_key_is_a_path_whose_parts_are_encoded() {
         assert_eq!(path("chassis/leader/orders/night run"), "/v1/kv/chassis/leader/orders/night%20run");
+    }
+
+    #[test]
+    fn a_lock_that_a_token_may_not_take_is_told_from_one_that_is_held() {
+        let refused = |body: &str| {
+            let body = Bytes::from(body.to_owned());
+            forbidden(&ConsulAnswer { status: StatusCode::CONFLICT, index: None, body })
+        };
+        let held =
+            r#"{"Results":null,"Errors":[{"OpIndex":0,"What":"failed to lock key \"a\", lock is already held"}]}"#;
+        let denied = r#"{"Results":null,"Errors":[{"OpIndex":0,"What":"Permission denied"}]}"#;
+        assert_eq!(refused(held), None);
+        assert_eq!(refused(denied).as_deref(), Some("Permission denied"));
+        assert_eq!(refused("Permission denied"), None, "not what a transaction answers");
     }
 }
