@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Chassis, Core, Listening};
 use crate::{
     cli::Command,
-    consul::{Consul, leader::Campaign},
+    consul::{Consul, leader::Campaign, session::Scope},
     discovery::RegistryKind,
     error::{Error, Result},
     health::Criticality,
@@ -76,6 +76,7 @@ impl<S> Chassis<S> {
         }
         let health = self.core.health.clone();
         let identity = self.core.identity.clone();
+        let scope = Scope::of(&config.consul);
         let config = config.consul.leader.clone();
         let (handle, core) = (leader.clone(), Arc::downgrade(&self.core));
         self.core.tasks.spawn(format!("leader:{name}"), Restart::OnFailure, move |ended| {
@@ -85,6 +86,7 @@ impl<S> Chassis<S> {
                 key: key(&config.prefix, &identity.service, handle.name()),
                 instance: identity.instance_id.clone(),
                 config: config.clone(),
+                scope: scope.clone(),
                 health: health.reporter(format!("leader:{}", handle.name()), Criticality::NotCritical),
             };
             // Weak: the core owns the tasks.

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Consul, ConsulAnswer, ConsulError, Cursor, LeaderConfig,
     kv::decoded,
-    session::{self, Locked, SessionSpec},
+    session::{self, Locked, Scope, SessionSpec},
 };
 use crate::{
     health::Reporter,
@@ -35,6 +35,8 @@ pub(crate) struct Campaign {
     /// The instance, as people read it in the key.
     pub(crate) instance: String,
     pub(crate) config: LeaderConfig,
+    /// Where the key is, for calls that take it in their body.
+    pub(crate) scope: Scope,
     pub(crate) health: Reporter,
 }
 
@@ -201,9 +203,9 @@ impl Campaign {
                 Heard::Renewed { asked, id, known }
             }),
             Step::Lock(id) => {
-                let value = self.instance.clone();
+                let (value, scope) = (self.instance.clone(), self.scope.clone());
                 Box::pin(async move {
-                    let locked = session::lock(&consul, &key, &value, &id, limit).await;
+                    let locked = session::lock(&consul, &scope, &key, &value, &id, limit).await;
                     Heard::Locked { id, locked }
                 })
             }

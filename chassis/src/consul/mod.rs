@@ -10,7 +10,7 @@ pub(crate) mod leader;
 mod memory;
 mod registrar;
 mod resolver;
-mod session;
+pub(crate) mod session;
 
 pub use self::{
     agent::{AgentCheck, AgentCheckKind, AgentService, Weights},

@@ -8,7 +8,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Consul, ConsulAnswer, ConsulError, kv::encoded};
+use super::{Consul, ConsulAnswer, ConsulConfig, ConsulError, kv::encoded};
 
 /// What a session is made with.
 #[derive(Debug, Clone)]
@@ -26,6 +26,30 @@ pub(super) enum Locked {
     Yes(u64),
     /// Another session holds it, or its delay is not over, or this session is not known.
     No,
+}
+
+/// Where a key is. A transaction takes it from each operation, not from its query.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Scope {
+    namespace: Option<String>,
+    partition: Option<String>,
+}
+
+impl Scope {
+    pub(crate) fn of(config: &ConsulConfig) -> Self {
+        Self { namespace: config.namespace.clone(), partition: config.partition.clone() }
+    }
+}
+
+/// The transaction that locks a key and writes its value.
+fn lock_transaction(scope: &Scope, key: &str, value: &str, id: &str) -> Value {
+    let mut lock = json!({ "Verb": "lock", "Key": key, "Value": encoded(value.as_bytes()), "Session": id });
+    for (field, value) in [("Namespace", &scope.namespace), ("Partition", &scope.partition)] {
+        if let Some(value) = value {
+            lock[field] = json!(value);
+        }
+    }
+    json!([{ "KV": lock }])
 }
 
 /// What was wrong with a transaction, if it was not that the lock cannot be had now. Consul answers 409 for either.
@@ -85,14 +109,14 @@ pub(super) async fn renew(consul: &Consul, id: &str, limit: Duration) -> Result<
 /// Locks the key and writes its value, if no other session holds it. A transaction, because its answer has the index.
 pub(super) async fn lock(
     consul: &Consul,
+    scope: &Scope,
     key: &str,
     value: &str,
     id: &str,
     limit: Duration,
 ) -> Result<Locked, ConsulError> {
     const CALL: &str = "PUT /v1/txn (lock)";
-    let value = encoded(value.as_bytes());
-    let asked = json!([{ "KV": { "Verb": "lock", "Key": key, "Value": value, "Session": id } }]);
+    let asked = lock_transaction(scope, key, value, id);
     let answer = consul.call(Method::PUT, "/v1/txn", body(&asked), limit).await?;
     if answer.status == StatusCode::CONFLICT {
         return match forbidden(&answer) {
@@ -145,5 +169,15 @@ mod tests {
         assert_eq!(refused(held), None);
         assert_eq!(refused(denied).as_deref(), Some("Permission denied"));
         assert_eq!(refused("Permission denied"), None, "not what a transaction answers");
+    }
+
+    #[test]
+    fn a_lock_is_taken_in_the_namespace_of_its_session() {
+        let config = ConsulConfig { namespace: Some("shop".into()), ..ConsulConfig::default() };
+        let asked = lock_transaction(&Scope::of(&config), "a/b", "one", "id");
+        assert_eq!(asked[0]["KV"]["Namespace"], "shop");
+        let plain = lock_transaction(&Scope::default(), "a/b", "one", "id");
+        let expected = json!([{ "KV": { "Verb": "lock", "Key": "a/b", "Value": "b25l", "Session": "id" } }]);
+        assert_eq!(plain, expected, "what Consul does not know of it refuses");
     }
 }
