@@ -97,12 +97,18 @@ type Calls = Pin<Box<dyn Future<Output = Heard> + Send>>;
 enum Heard {
     Created { asked: Instant, session: Result<String, ConsulError> },
     Renewed { asked: Instant, id: String, known: Result<bool, ConsulError> },
-    Locked { id: String, locked: Result<Locked, ConsulError> },
+    Locked { asked: Instant, id: String, locked: Result<Locked, ConsulError> },
     Discarded,
 }
 
 /// One look at the key.
-type Look = Pin<Box<dyn Future<Output = (Cursor, Result<Option<ConsulAnswer>, ConsulError>)> + Send>>;
+type Look = Pin<Box<dyn Future<Output = Looked> + Send>>;
+
+struct Looked {
+    sent: Instant,
+    cursor: Cursor,
+    seen: Result<Option<ConsulAnswer>, ConsulError>,
+}
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -139,8 +145,10 @@ impl Campaign {
                     call = None;
                     self.hear(&mut candidate, heard, &mut known);
                 }
-                (cursor, seen) = &mut look => {
-                    self.see(&mut candidate, seen, &mut known);
+                Looked { sent, mut cursor, seen } = &mut look => {
+                    if !self.see(&mut candidate, sent, seen, &mut known) {
+                        cursor.reset();
+                    }
                     look = self.look(cursor);
                 }
                 () = sleep_until(wake) => {}
@@ -206,7 +214,7 @@ impl Campaign {
                 let (value, scope) = (self.instance.clone(), self.scope.clone());
                 Box::pin(async move {
                     let locked = session::lock(&consul, &scope, &key, &value, &id, limit).await;
-                    Heard::Locked { id, locked }
+                    Heard::Locked { asked, id, locked }
                 })
             }
             Step::Discard(id) => Box::pin(async move {
@@ -222,7 +230,7 @@ impl Campaign {
             Heard::Created { asked, session } => {
                 known.called(session.as_ref().err());
                 match session {
-                    Ok(id) => candidate.created(id, asked),
+                    Ok(id) => candidate.created(id, asked, now()),
                     Err(_) => candidate.failed(now()),
                 }
             }
@@ -234,10 +242,10 @@ impl Campaign {
                     Err(_) => candidate.failed(now()),
                 }
             }
-            Heard::Locked { id, locked } => {
+            Heard::Locked { asked, id, locked } => {
                 known.tried(locked.as_ref().err());
                 match locked {
-                    Ok(Locked::Yes(index)) => candidate.locked(&id, index),
+                    Ok(Locked::Yes(index)) => candidate.locked(&id, index, asked, now()),
                     Ok(Locked::No) | Err(_) => candidate.failed(now()),
                 }
             }
@@ -257,33 +265,39 @@ impl Campaign {
     fn look(&self, mut cursor: Cursor) -> Look {
         let (consul, path) = (self.consul.clone(), session::path(&self.key));
         Box::pin(async move {
+            let sent = now();
             let seen = consul.blocking(&path, &mut cursor, WAIT).await;
-            (cursor, seen)
+            Looked { sent, cursor, seen }
         })
     }
 
-    /// Takes in who holds the lock.
+    /// Takes in who holds the lock; says whether the next look may wait for a change.
     fn see(
         &self,
         candidate: &mut Candidate,
+        sent: Instant,
         seen: Result<Option<ConsulAnswer>, ConsulError>,
         known: &mut Known,
-    ) {
+    ) -> bool {
         match seen {
-            Ok(None) => {}
+            Ok(None) => true,
             Ok(Some(answer)) => {
                 let key = answer.json::<Vec<Key>>("GET (the key)").ok().and_then(|keys| keys.into_iter().next());
                 let (holder, index) = match &key {
                     Some(key) => (key.session.as_deref(), key.modify_index),
                     None => (None, answer.index.unwrap_or_default()),
                 };
-                candidate.seen(holder, index);
+                let is_news = candidate.seen(holder, index, sent, now());
                 let value = key.as_ref().filter(|key| key.session.is_some()).and_then(|key| key.value.as_deref());
                 known.led_by = value.and_then(decoded).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
                 self.tell(candidate, known);
+                is_news
             }
             // The calls of the session tell of it in the health check; a lock may be free by now.
-            Err(_) => candidate.unseen(),
+            Err(_) => {
+                candidate.unseen();
+                true
+            }
         }
     }
 }

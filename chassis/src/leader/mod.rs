@@ -29,7 +29,7 @@
 //!
 //! Leadership is a lease: the instance that holds it steps down by its own monotonic clock before anybody else can be
 //! elected, so no two believe that they lead. What cannot be ruled out is a write that was sent while leading and arrives
-//! later; [`Term::fencing_token`] is for that.
+//! later; [`Term::fencing_token`] is for that. What is left of this when Consul loses its data says `docs/leader.md`.
 
 pub(crate) mod state;
 
@@ -187,7 +187,10 @@ impl Term {
     /// A number that rises from each leader to the next, across all instances.
     ///
     /// Send it along with each write, and let the store refuse a number lower than one it has seen: then a write that was
-    /// delayed cannot undo the work of the next leader. It is the index of Consul's log at the election (`ModifyIndex`).
+    /// delayed cannot undo the work of the next leader. It is the index of Consul's log at the election (`ModifyIndex`), so it
+    /// rises for as long as Consul keeps its log: a Consul that came back empty, or was set back to a snapshot, counts from
+    /// lower, and a store that has seen higher refuses its leaders until what it has seen is reset by hand. A leader whose
+    /// lease was over for a moment, and which nobody replaced, begins a new term with the same number.
     #[must_use]
     pub fn fencing_token(&self) -> u64 {
         self.fencing_token
@@ -312,9 +315,6 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn work_is_dropped_with_its_term_and_begins_anew_with_the_next() {
-        let leader = Leader::new("billing");
-    #[tokio::test(start_paused = true)]
     async fn a_term_that_is_over_is_not_extended_so_that_nobody_leads_without_work() {
         let leader = Leader::new("billing");
         leader.begin(7, now() + SECOND, now());
@@ -326,6 +326,9 @@ mod tests {
         assert_ne!(leader.elected().await, Some(term), "the work begins anew with a new term");
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn work_is_dropped_with_its_term_and_begins_anew_with_the_next() {
+        let leader = Leader::new("billing");
         let (begun, mut begins) = tokio::sync::mpsc::channel(2);
         let run = leader.run(|term| {
             let begun = begun.clone();

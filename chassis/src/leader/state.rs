@@ -10,6 +10,10 @@
 //! A session counts from the moment its creation or renewal was *asked* for, so the store's own count ends later, whatever
 //! the network does; and less a margin, so that work has time to end. That is all that "never two" needs, and that the store
 //! gives the lock to one session at a time.
+//!
+//! A store that lost its data, or was set back to a snapshot, gives the lock a second time. What tells of it is that a session
+//! is gone, or that an index is lower than one that was heard before it was asked for. Then nothing is locked before the
+//! session's whole time has passed again: by then each leader of before has stepped down.
 
 use std::time::{Duration, Instant};
 
@@ -81,11 +85,27 @@ pub(crate) struct Candidate {
     held: bool,
     /// No session is made and no lock is tried before.
     try_at: Instant,
+    /// No lock is tried before: a leader may be left that the store does not know of any more.
+    lock_at: Instant,
+    /// A session of it has ended without its doing.
+    bereft: bool,
+    /// The last index of the store, and when it was heard.
+    known: Option<(u64, Instant)>,
 }
 
 impl Candidate {
     pub(crate) fn new(timing: Timing, now: Instant) -> Self {
-        Self { timing, session: None, discarded: None, term: None, held: false, try_at: now }
+        Self {
+            timing,
+            session: None,
+            discarded: None,
+            term: None,
+            held: false,
+            try_at: now,
+            lock_at: now,
+            bereft: false,
+            known: None,
+        }
     }
 
     /// The fencing token and the end of the lease, if it leads.
@@ -97,6 +117,7 @@ impl Candidate {
     pub(crate) fn step(&mut self, now: Instant) -> Step {
         if self.session.as_ref().is_some_and(|session| now >= session.good_until) {
             self.discarded = self.forget();
+            self.bereft = true;
         }
         if let Some(id) = self.discarded.take() {
             return Step::Discard(id);
@@ -108,18 +129,24 @@ impl Candidate {
             return Step::Renew(session.id.clone());
         }
         let soonest = session.renew_at.min(session.good_until);
+        let lock_at = self.try_at.max(self.lock_at);
         match self.term.is_none() && !self.held {
-            true if now >= self.try_at => Step::Lock(session.id.clone()),
-            true => Step::Rest(soonest.min(self.try_at)),
+            true if now >= lock_at => Step::Lock(session.id.clone()),
+            true => Step::Rest(soonest.min(lock_at)),
             false => Step::Rest(soonest),
         }
     }
 
     /// A session was made; it was asked for at `asked`.
-    pub(crate) fn created(&mut self, id: String, asked: Instant) {
+    pub(crate) fn created(&mut self, id: String, asked: Instant, now: Instant) {
         let (good_until, renew_at) = (asked + self.timing.reliance(), asked + self.timing.renewal());
         self.session = Some(Session { id, good_until, renew_at });
         self.term = None;
+        // Why the one before ended is not known. If the store had lost it, it lost it before this one was made, and that is
+        // how long a leader of before may go on.
+        if self.bereft {
+            self.stand_back(now);
+        }
     }
 
     /// The session was renewed; that was asked for at `asked`.
@@ -134,12 +161,22 @@ impl Candidate {
     pub(crate) fn gone(&mut self, id: &str) {
         if self.session.as_ref().is_some_and(|session| session.id == id) {
             self.forget();
+            self.bereft = true;
         }
     }
 
-    /// The key is locked with this session.
-    pub(crate) fn locked(&mut self, id: &str, token: u64) {
-        if self.session.as_ref().is_some_and(|session| session.id == id) {
+    /// The key is locked with this session; that was asked for at `asked`.
+    pub(crate) fn locked(&mut self, id: &str, token: u64, asked: Instant, now: Instant) {
+        // Asked for before it stood back: of another history, it may be.
+        if asked < self.lock_at {
+            return;
+        }
+        // Lower than what a look has said meanwhile: it is lost again, or the store was set back.
+        let is_back = self.known.is_some_and(|(index, _)| token < index);
+        self.known = Some((token, now));
+        if is_back {
+            self.stand_back(now);
+        } else if self.session.as_ref().is_some_and(|session| session.id == id) {
             self.term = Some(token);
         }
     }
@@ -153,13 +190,31 @@ impl Candidate {
         }
     }
 
-    /// Who holds the lock, as the store said at `index`; an answer from before the election is no news.
-    pub(crate) fn seen(&mut self, holder: Option<&str>, index: u64) {
+    /// Who holds the lock, as the store said at `index` to a question that was sent at `sent`. An answer from before the
+    /// election is no news; one with a lower index that was asked for later is from a store that was set back. Says whether
+    /// it was news; if not, the store is to be asked for all that it has.
+    pub(crate) fn seen(&mut self, holder: Option<&str>, index: u64, sent: Instant, now: Instant) -> bool {
         let own = self.session.as_ref().map(|session| session.id.as_str());
-        self.held = holder.is_some() && holder != own;
-        if self.term.is_some_and(|token| index >= token) && (holder.is_none() || holder != own) {
+        let is_own = holder.is_some() && holder == own;
+        self.held = holder.is_some() && !is_own;
+        if let Some((known, heard)) = self.known
+            && index < known
+        {
+            if sent < heard {
+                return false;
+            }
+            self.stand_back(now);
+        } else if !is_own {
             self.term = None;
         }
+        self.known = Some((index, now));
+        true
+    }
+
+    /// Leads no more, and locks nothing while a leader of before may go on.
+    fn stand_back(&mut self, now: Instant) {
+        self.term = None;
+        self.lock_at = now + self.timing.ttl;
     }
 
     /// It is not known who holds the lock.

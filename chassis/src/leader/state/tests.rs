@@ -12,9 +12,9 @@ fn seconds(n: u64) -> Duration {
 fn elected(start: Instant) -> Candidate {
     let mut candidate = Candidate::new(Timing::of(TTL), start);
     assert_eq!(candidate.step(start), Step::Create);
-    candidate.created("a".into(), start);
+    candidate.created("a".into(), start, start);
     assert_eq!(candidate.step(start), Step::Lock("a".into()));
-    candidate.locked("a", 10);
+    candidate.locked("a", 10, start, start);
     assert_eq!(candidate.leads(start), Some((10, start + seconds(12))));
     candidate
 }
@@ -40,16 +40,22 @@ fn a_leader_renews_after_a_third_and_steps_down_before_its_session_can_end() {
 
 #[test]
 fn the_lock_is_lost_with_the_session_or_with_the_key() {
+    fn seen(leader: &mut Candidate, holder: Option<&str>, index: u64, now: Instant) {
+        assert!(leader.seen(holder, index, now, now), "it is news");
+    }
     let start = Instant::now();
     for (what, lose) in [
-        ("the session is gone", (|leader| leader.gone("a")) as fn(&mut Candidate)),
-        ("somebody else holds it", |leader| leader.seen(Some("b"), 11)),
-        ("nobody holds it", |leader| leader.seen(None, 11)),
-        ("it was given up", |leader| drop(leader.resign())),
+        ("the session is gone", (|leader, _| leader.gone("a")) as fn(&mut Candidate, Instant)),
+        ("somebody else holds it", |leader, now| seen(leader, Some("b"), 11, now)),
+        ("nobody holds it", |leader, now| seen(leader, None, 11, now)),
+        ("the store came back empty", |leader, now| seen(leader, None, 1, now)),
+        ("the store was set back to another's term", |leader, now| seen(leader, Some("b"), 9, now)),
+        ("the store was set back to an earlier term of its own", |leader, now| seen(leader, Some("a"), 9, now)),
+        ("it was given up", |leader, _| drop(leader.resign())),
     ] {
         let mut leader = elected(start);
-        lose(&mut leader);
-        assert_eq!(leader.leads(start), None, "{what}");
+        lose(&mut leader, start + seconds(1));
+        assert_eq!(leader.leads(start + seconds(1)), None, "{what}");
     }
 }
 
@@ -57,39 +63,83 @@ fn the_lock_is_lost_with_the_session_or_with_the_key() {
 fn old_news_end_no_term() {
     let start = Instant::now();
     let mut leader = elected(start);
-    leader.seen(None, 9);
-    leader.seen(Some("a"), 12);
+    let before = start.checked_sub(seconds(1)).expect("a clock that ran for a second");
+    assert!(!leader.seen(None, 9, before, start), "asked before the election: to be asked again");
+    assert!(leader.seen(Some("a"), 12, before, start));
     leader.gone("another");
     assert!(leader.leads(start).is_some());
-    leader.locked("another", 99);
+    leader.locked("another", 99, start, start);
     leader.renewed("another", start + seconds(9));
     assert_eq!(leader.leads(start), Some((10, start + seconds(12))));
+}
+
+#[test]
+fn who_lost_its_session_locks_nothing_while_a_leader_of_before_may_go_on() {
+    let start = Instant::now();
+    let mut candidate = Candidate::new(Timing::of(TTL), start);
+    candidate.created("b".into(), start, start);
+    candidate.seen(Some("a"), 3, start, start);
+    assert_eq!(candidate.step(start + seconds(5)), Step::Renew("b".into()));
+    // Consul came back empty: the key is free, and the leader has not heard of it.
+    candidate.gone("b");
+    candidate.seen(None, 1, start + seconds(5), start + seconds(5));
+    assert_eq!(candidate.step(start + seconds(5)), Step::Create);
+    candidate.created("c".into(), start + seconds(5), start + seconds(6));
+    assert_eq!(candidate.step(start + seconds(6)), Step::Rest(start + seconds(10)));
+    candidate.renewed("c", start + seconds(15));
+    assert_eq!(candidate.step(start + seconds(20)), Step::Renew("c".into()));
+    candidate.renewed("c", start + seconds(20));
+    assert_eq!(candidate.step(start + seconds(20)), Step::Rest(start + seconds(21)));
+    assert_eq!(candidate.step(start + seconds(21)), Step::Lock("c".into()));
+}
+
+#[test]
+fn a_lock_of_a_store_that_was_set_back_is_no_election() {
+    let start = Instant::now();
+    let later = start + seconds(1);
+    let candidate = || {
+        let mut candidate = Candidate::new(Timing::of(TTL), start);
+        candidate.created("b".into(), start, start);
+        candidate.seen(None, 20, start, start);
+        assert_eq!(candidate.step(start), Step::Lock("b".into()));
+        candidate
+    };
+    let mut lower = candidate();
+    lower.locked("b", 12, start, later);
+    assert_eq!(lower.leads(later), None, "the index went back from 20 to 12");
+    assert_eq!(lower.step(later), Step::Rest(start + seconds(5)));
+    let mut late = candidate();
+    late.seen(Some("a"), 12, later, later);
+    late.locked("b", 21, start, later);
+    assert_eq!(late.leads(later), None, "it was locked before the store was set back");
 }
 
 #[test]
 fn a_held_lock_is_not_tried_until_it_is_free_and_a_refused_one_is_tried_again() {
     let start = Instant::now();
     let mut candidate = Candidate::new(Timing::of(TTL), start);
-    candidate.created("b".into(), start);
-    candidate.seen(Some("a"), 3);
+    candidate.created("b".into(), start, start);
+    candidate.seen(Some("a"), 3, start, start);
     assert_eq!(candidate.step(start), Step::Rest(start + seconds(5)));
-    candidate.seen(None, 4);
+    candidate.seen(None, 4, start, start);
     assert_eq!(candidate.step(start), Step::Lock("b".into()));
     // The lock delay.
     candidate.failed(start);
     assert_eq!(candidate.step(start), Step::Rest(start + seconds(1)));
     assert_eq!(candidate.step(start + seconds(1)), Step::Lock("b".into()));
     // It was taken and freed again while the refusal was on its way: the retry finds out.
-    candidate.seen(Some("a"), 5);
+    candidate.seen(Some("a"), 5, start, start);
     candidate.unseen();
     candidate.failed(start + seconds(1));
     assert_eq!(candidate.step(start + seconds(2)), Step::Lock("b".into()));
 }
 
 /// A store that gives one key to one session at a time, and ends a session no earlier than `TTL` after it heard of it.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Store {
     index: u64,
+    /// How many sessions were ever made, also in what it has forgotten.
+    made: u64,
     sessions: Vec<(String, Instant)>,
     holder: Option<String>,
 }
@@ -111,7 +161,8 @@ impl Store {
         match step {
             Step::Create => {
                 self.index += 1;
-                let id = format!("s{}", self.index);
+                self.made += 1;
+                let id = format!("s{}", self.made);
                 self.sessions.push((id.clone(), now));
                 Answer::Created(id)
             }
@@ -167,10 +218,34 @@ enum Event {
     Hear(usize),
     /// The call, or its answer, is lost.
     Lose(usize),
-    /// It looks at who holds the lock.
+    /// It asks who holds the lock, and the store answers.
     Look(usize),
+    /// That answer reaches it.
+    See(usize),
     /// The store ends the oldest session whose time is up.
     Expire,
+    /// A snapshot is taken.
+    Save,
+    /// The store goes back to the snapshot; each candidate's look is answered before and after, as held queries are.
+    Restore,
+    /// The store loses all it has.
+    Empty,
+}
+
+/// What is the matter with one candidate.
+struct Party {
+    candidate: Candidate,
+    call: Option<Call>,
+    look: Option<(Option<String>, u64, Instant)>,
+    /// It has had a session. Who is new knows nothing of what a store has lost.
+    is_known: bool,
+}
+
+impl Party {
+    fn look_now(&mut self, store: &Store, now: Instant) {
+        self.look = None;
+        self.candidate.seen(store.holder.as_deref(), store.index, now, now);
+    }
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -181,8 +256,12 @@ fn event() -> impl Strategy<Value = Event> {
         6 => who.clone().prop_map(Event::Arrive),
         6 => who.clone().prop_map(Event::Hear),
         1 => who.clone().prop_map(Event::Lose),
-        2 => who.prop_map(Event::Look),
+        2 => who.clone().prop_map(Event::Look),
+        2 => who.prop_map(Event::See),
         3 => Just(Event::Expire),
+        1 => Just(Event::Save),
+        1 => Just(Event::Restore),
+        1 => Just(Event::Empty),
     ]
 }
 
@@ -191,16 +270,18 @@ proptest! {
 
     #[test]
     fn no_two_lead_at_one_time_whatever_is_lost_or_late(events in prop::collection::vec(event(), 1..400)) {
-        let start = Instant::now();
-        let mut now = start;
+        let mut now = Instant::now();
         let mut store = Store::default();
-        let mut candidates: Vec<_> = (0..3).map(|_| (Candidate::new(Timing::of(TTL), now), None::<Call>)).collect();
-        let mut last_token = 0;
+        let mut snapshot: Option<Store> = None;
+        let party = |_| Party { candidate: Candidate::new(Timing::of(TTL), now), call: None, look: None, is_known: false };
+        let mut parties: Vec<_> = (0..3).map(party).collect();
+        // The last token; none once the store has another history.
+        let mut last_token = Some(0);
         for event in events {
             match event {
                 Event::Pass(milliseconds) => now += Duration::from_millis(milliseconds),
                 Event::Act(who) => {
-                    let (candidate, call) = &mut candidates[who];
+                    let Party { candidate, call, .. } = &mut parties[who];
                     if call.is_none() {
                         match candidate.step(now) {
                             Step::Rest(_) => {}
@@ -209,41 +290,70 @@ proptest! {
                     }
                 }
                 Event::Arrive(who) => {
-                    if let Some(call) = candidates[who].1.as_mut().filter(|call| call.answer.is_none()) {
+                    if let Some(call) = parties[who].call.as_mut().filter(|call| call.answer.is_none()) {
                         call.answer = Some(store.answer(&call.step, now));
                     }
                 }
                 Event::Hear(who) => {
-                    let (candidate, call) = &mut candidates[who];
+                    let Party { candidate, call, is_known, .. } = &mut parties[who];
                     if let Some(Call { step, asked, answer: Some(answer) }) = call.take_if(|call| call.answer.is_some()) {
                         match (answer, step) {
-                            (Answer::Created(id), _) => candidate.created(id, asked),
+                            (Answer::Created(id), _) => {
+                                candidate.created(id, asked, now);
+                                *is_known = true;
+                            }
                             (Answer::Renewed, Step::Renew(id)) => candidate.renewed(&id, asked),
                             (Answer::Gone, Step::Renew(id)) => candidate.gone(&id),
-                            (Answer::Locked(token), Step::Lock(id)) => candidate.locked(&id, token),
+                            (Answer::Locked(token), Step::Lock(id)) => candidate.locked(&id, token, asked, now),
                             _ => candidate.failed(now),
                         }
                     }
                 }
                 Event::Lose(who) => {
-                    let (candidate, call) = &mut candidates[who];
+                    let Party { candidate, call, .. } = &mut parties[who];
                     if call.take().is_some() {
                         candidate.failed(now);
                     }
                 }
-                Event::Look(who) => candidates[who].0.seen(store.holder.as_deref(), store.index),
+                Event::Look(who) => {
+                    parties[who].look.get_or_insert_with(|| (store.holder.clone(), store.index, now));
+                }
+                Event::See(who) => {
+                    let party = &mut parties[who];
+                    if let Some((holder, index, sent)) = party.look.take() {
+                        party.candidate.seen(holder.as_deref(), index, sent, now);
+                    }
+                }
                 Event::Expire => {
                     let over = store.sessions.iter().find(|(_, heard)| now >= *heard + TTL).map(|(id, _)| id.clone());
                     if let Some(id) = over {
                         store.end(&id);
                     }
                 }
+                Event::Save => snapshot = Some(store.clone()),
+                Event::Restore => {
+                    let restored = snapshot.take().filter(|snapshot| snapshot.index < store.index);
+                    if let Some(mut restored) = restored.filter(|_| parties.iter().all(|party| party.is_known)) {
+                        parties.iter_mut().for_each(|party| party.look_now(&store, now));
+                        restored.made = store.made;
+                        restored.sessions.iter_mut().for_each(|(_, heard)| *heard = now);
+                        store = restored;
+                        now += Duration::from_millis(1);
+                        parties.iter_mut().for_each(|party| party.look_now(&store, now));
+                        last_token = None;
+                    }
+                }
+                Event::Empty if parties.iter().all(|party| party.is_known) => {
+                    store = Store { made: store.made, ..Store::default() };
+                    (snapshot, last_token) = (None, None);
+                }
+                Event::Empty => {}
             }
-            let leading: Vec<_> = candidates.iter().filter_map(|(candidate, _)| candidate.leads(now)).collect();
+            let leading: Vec<_> = parties.iter().filter_map(|party| party.candidate.leads(now)).collect();
             prop_assert!(leading.len() <= 1, "{leading:?}");
-            if let Some((token, _)) = leading.first() {
-                prop_assert!(*token >= last_token, "a fencing token went back from {last_token} to {token}");
-                last_token = *token;
+            if let (Some((token, _)), Some(last_token)) = (leading.first(), &mut last_token) {
+                prop_assert!(*token >= *last_token, "a fencing token went back from {last_token} to {token}");
+                *last_token = *token;
             }
         }
     }
@@ -256,14 +366,14 @@ proptest! {
         let mut now = start;
         for _ in 0..20 {
             for (candidate, delay) in candidates.iter_mut().zip(&delays) {
-                candidate.seen(store.holder.as_deref(), store.index);
+                candidate.seen(store.holder.as_deref(), store.index, now, now);
                 let step = candidate.step(now);
                 let asked = now;
                 now += Duration::from_millis(*delay);
                 match (store.answer(&step, now), step) {
-                    (Answer::Created(id), _) => candidate.created(id, asked),
+                    (Answer::Created(id), _) => candidate.created(id, asked, now),
                     (Answer::Renewed, Step::Renew(id)) => candidate.renewed(&id, asked),
-                    (Answer::Locked(token), Step::Lock(id)) => candidate.locked(&id, token),
+                    (Answer::Locked(token), Step::Lock(id)) => candidate.locked(&id, token, asked, now),
                     _ => {}
                 }
             }
