@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// How long a command that can do without the store waits for it. Chosen: an agent beside the instance answers within
-/// milliseconds, and a container's health check is waiting.
+/// milliseconds.
 const SHORT: Duration = Duration::from_secs(1);
 
 /// How much depends on the store.
@@ -79,16 +79,11 @@ fn with_local_mistakes(error: Error, sources: &Sources) -> Error {
     Error::config(ConfigErrors::new(mistakes).to_string())
 }
 
-/// One section of the configuration, for a command that must work whatever else is wrong or away.
+/// One section of the configuration, for a command that must work whatever else is wrong or away: Consul is not asked.
 ///
 /// # Errors
 /// Exit code 78 with all mistakes of the section.
-pub(crate) async fn section<T: serde::de::DeserializeOwned>(
-    build: &BuildInfo,
-    sources: Sources,
-    name: &str,
-) -> Result<T> {
-    let (sources, _) = fetch(build, sources, Need::IfThere).await?;
-    let read: Result<T, config::ConfigErrors> = Schema::of::<Settings>().peek(&defaults(), &sources, name);
+pub(crate) fn section<T: serde::de::DeserializeOwned>(sources: &Sources, name: &str) -> Result<T> {
+    let read: Result<T, config::ConfigErrors> = Schema::of::<Settings>().peek(&defaults(), sources, name);
     read.map_err(Error::from)
 }

@@ -188,9 +188,10 @@ where
             } else {
                 "/readyz"
             };
-            // Only the address: whatever else is wrong by now, the service runs with what was right.
-            waited(section::<HttpConfig>(build, cli.sources(), "http"))
-                .and_then(|http| healthcheck::ask(&http?.address, path, timeout.get()))
+            // Only the address: whatever else is wrong by now, the service runs with what was right. It cannot be in Consul,
+            // so Consul is not asked.
+            section::<HttpConfig>(&cli.sources(), "http")
+                .and_then(|http| healthcheck::ask(&http.address, path, timeout.get()))
                 .and_then(|answer| say(&answer))
         }
     })

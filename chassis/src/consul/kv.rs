@@ -54,6 +54,18 @@ pub(crate) fn local_only() -> Vec<LocalOnly> {
 
 /// The settings in the store. Its folders are read by [`fetch`](Self::fetch), and then followed by [`follow`](Self::follow).
 pub(crate) struct Kv {
+        only(
+            "service.instance_id",
+            "it names one instance, and this is read by all; set it in a file, CHASSIS_SERVICE__INSTANCE_ID or with --set",
+        ),
+        only(
+            "http.address",
+            "`healthcheck` has to know it without Consul; set it in a file, CHASSIS_HTTP__ADDRESS or with --set",
+        ),
+        only(
+            "admin.address",
+            "operators have to find it without Consul; set it in a file, CHASSIS_ADMIN__ADDRESS or with --set",
+        ),
     config: ConsulConfig,
     folders: Vec<Folder>,
     layers: Layers,
