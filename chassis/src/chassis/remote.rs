@@ -54,12 +54,11 @@ pub(crate) async fn fetch(build: &BuildInfo, mut sources: Sources, need: Need) -
         Need::IfThere => consul.kv.wait.get().min(SHORT),
     };
     match kv.fetch(limit).await {
-        Ok(()) => sources.remote = kv.layers().now(),
         Err(error) if need == Need::AsConfigured && consul.kv.required => {
             return Err(with_local_mistakes(error, &sources));
         }
-        // Told by the check `consul_kv` while the service runs.
-        Err(_) => {}
+        // What could not be read is told by the check `consul_kv` while the service runs.
+        Ok(()) | Err(_) => sources.remote = kv.layers().now(),
     }
     Ok((sources, Some(kv)))
 }

@@ -38,6 +38,7 @@ use crate::{
     settings::{DEV_PROFILE, Settings},
     shutdown::{Phase, PhaseOwner},
     stack,
+    tasks::Restart,
     telemetry::log,
 };
 
@@ -480,12 +481,15 @@ where
         });
         if let Some(kv) = self.kv.take() {
             let reporter = core.health.reporter("consul_kv", Criticality::NotCritical);
-            let (follow, ended) = (kv.follow(core.reload.clone(), reporter), ended.clone());
-            internal.spawn(async move {
-                tokio::select! {
-                    biased;
-                    () = ended.cancelled() => {}
-                    () = follow => {}
+            let reload = core.reload.clone();
+            core.tasks.spawn("consul_kv", Restart::OnFailure, move |ended| {
+                let follow = kv.clone().follow(reload.clone(), reporter.clone());
+                async move {
+                    tokio::select! {
+                        biased;
+                        () = ended.cancelled() => Ok(()),
+                        followed = follow => followed.map(|never| match never {}),
+                    }
                 }
             });
         }

@@ -31,6 +31,9 @@ const BLOCKING_GRACE: Duration = Duration::from_secs(2);
 /// The largest answer: 10,000 instances take about 10 MB.
 const ANSWER_LIMIT: usize = 64 * 1024 * 1024;
 
+/// What Consul adds to an answer from which its access control has taken something out.
+const FILTERED: &str = "x-consul-results-filtered-by-acls";
+
 /// The agent, as its HTTP API has it. Cheap to clone.
 #[derive(Clone)]
 pub struct Consul(Arc<Inner>);
@@ -52,6 +55,8 @@ pub struct ConsulAnswer {
     pub status: StatusCode,
     /// `X-Consul-Index`, for the next blocking query.
     pub index: Option<u64>,
+    /// Whether the token may not see all of it (`X-Consul-Results-Filtered-By-ACLs`): the body holds the rest.
+    pub filtered: bool,
     /// The body.
     pub body: Bytes,
 }
@@ -153,7 +158,8 @@ impl Consul {
             let (parts, body) = response.into_parts();
             let body = Limited::new(body, ANSWER_LIMIT).collect().await?.to_bytes();
             let index = parts.headers.get("x-consul-index").and_then(|index| index.to_str().ok()?.parse().ok());
-            Ok(ConsulAnswer { status: parts.status, index, body })
+            let filtered = parts.headers.get(FILTERED).is_some_and(|filtered| filtered == "true");
+            Ok(ConsulAnswer { status: parts.status, index, filtered, body })
         };
         match tokio::time::timeout(limit, answered).await {
             Ok(answered) => answered.map_err(unreachable),

@@ -4,11 +4,13 @@
 //! `<prefix>/application,<profile>/`, `<prefix>/<service>/`, `<prefix>/<service>,<profile>/`. One key for each setting
 //! (`config/orders/http/request_timeout`, plain text), and one key `config.toml` in each folder that holds a document.
 //!
+//! When Consul comes back without a folder that it had, the last values stay: it is told, not believed.
+//!
 //! Each folder is followed by a blocking query of its own, so that a token needs to read no other folder and a change
 //! elsewhere moves no bytes. Within a folder a change is seen whole; changes of two folders at once are put together when
 //! they come within [`SETTLE`].
 
-use std::{sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -33,6 +35,9 @@ const WAIT: Duration = Duration::from_secs(30);
 /// How long a change waits for others, so that a transaction over two folders is taken over as one. Chosen: two answers
 /// that were released by one write arrive within milliseconds.
 const SETTLE: Duration = Duration::from_millis(100);
+/// The time from an answer to the next query: half of this to one and a half. Every write to the store releases the query on
+/// a folder with nothing in it, in every instance at once. Chosen: Spring Cloud Consul's delay of its watch.
+const SPACING: Duration = Duration::from_secs(1);
 /// The document of a folder.
 const DOCUMENT: &str = "config.toml";
 /// The folder of all services, as Spring Cloud Consul calls it.
@@ -49,11 +54,6 @@ pub(crate) fn local_only() -> Vec<LocalOnly> {
             "service.name",
             "it names the folder that is read here; set it in a file, CHASSIS_SERVICE__NAME or with --set",
         ),
-    ]
-}
-
-/// The settings in the store. Its folders are read by [`fetch`](Self::fetch), and then followed by [`follow`](Self::follow).
-pub(crate) struct Kv {
         only(
             "service.instance_id",
             "it names one instance, and this is read by all; set it in a file, CHASSIS_SERVICE__INSTANCE_ID or with --set",
@@ -66,6 +66,12 @@ pub(crate) struct Kv {
             "admin.address",
             "operators have to find it without Consul; set it in a file, CHASSIS_ADMIN__ADDRESS or with --set",
         ),
+    ]
+}
+
+/// The settings in the store. A clone follows the store for itself, and writes the same layers. Its folders are read by [`fetch`](Self::fetch), and then followed by [`follow`](Self::follow).
+#[derive(Clone)]
+pub(crate) struct Kv {
     config: ConsulConfig,
     folders: Vec<Folder>,
     layers: Layers,
@@ -81,6 +87,7 @@ impl Layers {
     }
 }
 
+#[derive(Clone)]
 struct Folder {
     /// `config/orders/`
     path: String,
@@ -89,12 +96,22 @@ struct Folder {
     body: Option<Bytes>,
     /// Why it could not be read the last time.
     failed: Option<String>,
+    /// Consul has nothing in it, but has lost what it had: what it said last stays.
+    lost: bool,
+}
+
+/// What an answer says of a folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Said {
+    body: Bytes,
+    /// Consul may have lost its data since the last answer: its index went back, or it was away.
+    doubtful: bool,
 }
 
 impl Kv {
     /// The folders of a service in a profile. Nothing is asked yet.
     pub(crate) fn new(config: &ConsulConfig, service: &str, profile: &str) -> Self {
-        let folder = |path| Folder { path, cursor: Cursor::new(), body: None, failed: None };
+        let folder = |path| Folder { path, cursor: Cursor::new(), body: None, failed: None, lost: false };
         let folders = folders(&config.kv.prefix, service, profile).into_iter().map(folder).collect();
         Self { config: config.clone(), folders, layers: Layers::default() }
     }
@@ -109,39 +126,44 @@ impl Kv {
         self.folders.iter().find_map(|folder| folder.failed.as_deref())
     }
 
-    /// Reads all folders, asking again while Consul does not answer, for at most `limit`.
+    /// Reads all folders, asking again while Consul does not answer, for at most `limit`. What could be read is in
+    /// [`layers`](Self::layers) also when that was not all.
     ///
     /// # Errors
     /// Settings that make no client (78); no answer in time, or one that asking again does not change (69).
     pub(crate) async fn fetch(&mut self, limit: Duration) -> Result<()> {
         let consul = Consul::new(&self.config)?;
         let end = Instant::now() + limit;
+        let mut refusal = None;
         for place in 0..self.folders.len() {
             let folder = &mut self.folders[place];
             let path = folder.query();
-            loop {
+            let why = loop {
                 // Without an index the answer comes at once; the wait is only the longest that it may take.
                 let left = end.saturating_duration_since(Instant::now());
                 let asked = tokio::time::timeout_at(end, consul.blocking(&path, &mut folder.cursor, left)).await;
                 match asked {
-                    Ok(Ok(answer)) => {
-                        folder.failed = None;
-                        folder.body = answer.map(|answer| body(&answer));
-                        break;
-                    }
-                    Ok(Err(error)) => {
-                        let hopeless = is_hopeless(&error);
-                        folder.failed = Some(error.to_string());
-                        if hopeless {
-                            return Err(self.unread(place, None));
+                    Ok(answer) => match answer.and_then(whole) {
+                        Ok(answer) => {
+                            folder.failed = None;
+                            folder.body = answer.map(|answer| body(&answer));
+                            break None;
                         }
-                    }
-                    Err(_) => return Err(self.unread(place, Some(limit))),
+                        Err(error) => {
+                            let hopeless = is_hopeless(&error);
+                            folder.failed = Some(error.to_string());
+                            if hopeless {
+                                break Some(self.unread(place, None));
+                            }
+                        }
+                    },
+                    Err(_) => break Some(self.unread(place, Some(limit))),
                 }
-            }
+            };
+            refusal = refusal.or(why);
         }
         self.publish();
-        Ok(())
+        refusal.map_or(Ok(()), Err)
     }
 
     /// The refusal to go on without the settings of a folder.
@@ -163,13 +185,18 @@ impl Kv {
         self.layers.0.store(Arc::new(layers.collect()));
     }
 
-    /// Follows the store for ever: a change is put into [`layers`](Self::layers) and `reload` is told. While Consul is away
-    /// the last values stay, and the check is degraded.
+    /// Follows the store for ever: a change is put into [`layers`](Self::layers) and `reload` is told. While Consul is away,
+    /// and when it has lost what it had, the last values stay, and the check is degraded.
     ///
     /// Cancel safe: its queries end with it.
-    pub(crate) async fn follow(mut self, reload: Arc<Notify>, health: Reporter) {
+    ///
+    /// # Errors
+    /// Settings that make no client; a query that panicked.
+    pub(crate) async fn follow(mut self, reload: Arc<Notify>, health: Reporter) -> Result<Infallible> {
         // Anew, because connections belong to the runtime that they were made in.
-        let Ok(consul) = Consul::new(&self.config) else { return };
+        let consul = Consul::new(&self.config).inspect_err(|error| {
+            health.degraded(format!("Consul is not followed, the last values stay in effect: {error}"));
+        })?;
         self.tell(&health);
         let (sender, mut answers) = mpsc::channel(self.folders.len().max(1));
         let mut queries = JoinSet::new();
@@ -177,7 +204,6 @@ impl Kv {
             let query = ask(consul.clone(), folder.query(), std::mem::take(&mut folder.cursor), place, sender.clone());
             queries.spawn(query);
         }
-        drop(sender);
         let mut settled: Option<Instant> = None;
         loop {
             let settle = async {
@@ -187,8 +213,7 @@ impl Kv {
                 }
             };
             tokio::select! {
-                answer = answers.recv() => {
-                    let Some((place, answer)) = answer else { return };
+                Some((place, answer)) = answers.recv() => {
                     if self.take(place, answer) {
                         settled = settled.or_else(|| Some(Instant::now() + SETTLE));
                     }
@@ -199,32 +224,52 @@ impl Kv {
                     self.publish();
                     reload.notify_one();
                 }
+                _ = queries.join_next() => {
+                    health.degraded("a folder is not followed, the last values stay in effect");
+                    return Err(Error::internal("a query of Consul's key-value store ended"));
+                }
             }
         }
     }
 
     /// Takes in an answer; says whether the folder changed.
-    fn take(&mut self, place: usize, answer: Result<Option<Bytes>, String>) -> bool {
+    fn take(&mut self, place: usize, answer: Result<Option<Said>, String>) -> bool {
         let folder = &mut self.folders[place];
         match answer {
             Err(why) => {
                 folder.failed = Some(why);
                 false
             }
-            Ok(body) => {
+            Ok(said) => {
                 folder.failed = None;
+                let Some(Said { body, doubtful }) = said else { return false };
+                let held = folder.body.as_ref().is_some_and(|body| !body.is_empty());
+                folder.lost = body.is_empty() && held && (doubtful || folder.lost);
                 // Consul answers for a folder with nothing in it whenever any key changes.
-                body.is_some_and(|body| folder.body.replace(body.clone()).as_ref() != Some(&body))
+                !folder.lost && folder.body.replace(body.clone()).as_ref() != Some(&body)
             }
         }
     }
 
     fn tell(&self, health: &Reporter) {
-        match self.folders.iter().find_map(|folder| Some((&folder.path, folder.failed.as_ref()?))) {
-            Some((path, why)) => {
-                health.degraded(format!("{path} cannot be read, the last values stay in effect: {why}"));
-            }
+        match self.trouble() {
+            Some(trouble) => health.degraded(trouble),
             None => health.up(),
+        }
+    }
+
+    fn trouble(&self) -> Option<String> {
+        let failed = self.folders.iter().find_map(|folder| Some((&folder.path, folder.failed.as_ref()?)));
+        let lost = || self.folders.iter().find(|folder| folder.lost);
+        match failed {
+            Some((path, why)) => Some(format!("{path} cannot be read, the last values stay in effect: {why}")),
+            None => lost().map(|folder| {
+                format!(
+                    "Consul has lost {}: the last values stay in effect until the folder has a key again, or this service is \
+                     started anew",
+                    folder.path
+                )
+            }),
         }
     }
 }
@@ -235,14 +280,40 @@ async fn ask(
     path: String,
     mut cursor: Cursor,
     place: usize,
-    answers: mpsc::Sender<(usize, Result<Option<Bytes>, String>)>,
+    answers: mpsc::Sender<(usize, Result<Option<Said>, String>)>,
 ) {
+    let (mut last, mut away) = (cursor.index(), cursor.failures() > 0);
     loop {
-        let answer = consul.blocking(&path, &mut cursor, WAIT).await;
-        let answer = answer.map(|answer| answer.map(|answer| body(&answer))).map_err(|error| error.to_string());
-        if answers.send((place, answer)).await.is_err() {
+        let answer = consul.blocking(&path, &mut cursor, WAIT).await.and_then(whole);
+        let said = match answer {
+            Ok(answer) => Ok(answer.map(|answer| {
+                let index = answer.index.unwrap_or_default();
+                let doubtful = std::mem::take(&mut away) || index < last;
+                last = index;
+                Said { body: body(&answer), doubtful }
+            })),
+            Err(error) => {
+                away = true;
+                Err(error.to_string())
+            }
+        };
+        if answers.send((place, said)).await.is_err() {
             return;
         }
+        tokio::time::sleep(SPACING.mul_f64(0.5 + fastrand::f64())).await;
+    }
+}
+
+/// An answer from which nothing was taken out: what the token may not see would look deleted.
+fn whole(answer: Option<ConsulAnswer>) -> Result<Option<ConsulAnswer>, ConsulError> {
+    match answer {
+        Some(answer) if answer.filtered => Err(ConsulError::Refused {
+            call: "GET /v1/kv (a folder)".to_owned(),
+            status: StatusCode::FORBIDDEN,
+            message: "Consul's access control has left keys out; the token needs key:read for the whole folder"
+                .to_owned(),
+        }),
+        answer => Ok(answer),
     }
 }
 
@@ -416,17 +487,92 @@ mod tests {
         assert_eq!(layer("config/orders/", b"<html>").problems.len(), 1);
     }
 
+    fn said(text: &'static str, doubtful: bool) -> Result<Option<Said>, String> {
+        Ok(Some(Said { body: Bytes::from_static(text.as_bytes()), doubtful }))
+    }
+
     #[test]
     fn only_a_change_of_what_a_folder_says_is_news() {
         let mut kv = Kv::new(&ConsulConfig::default(), "orders", "dev");
-        let said = |text: &'static str| Ok(Some(Bytes::from_static(text.as_bytes())));
-        assert!(kv.take(0, said("a")));
-        assert!(!kv.take(0, said("a")), "the index moved, the values did not");
+        assert!(kv.take(0, said("a", false)));
+        assert!(!kv.take(0, said("a", false)), "the index moved, the values did not");
         assert!(!kv.take(0, Ok(None)));
         assert!(!kv.take(0, Err("away".to_owned())));
         assert_eq!(kv.folders[0].body.as_deref(), Some(&b"a"[..]), "the last values stay");
-        assert!(kv.take(0, said("")), "a deletion is a change");
+        assert!(kv.take(0, said("", false)), "a deletion is a change");
         assert_eq!(kv.folders[0].failed, None);
+    }
+
+    #[test]
+    fn a_folder_that_consul_has_lost_keeps_its_values_until_it_has_a_key_again() {
+        let mut kv = Kv::new(&ConsulConfig::default(), "orders", "dev");
+        kv.take(0, said("a", false));
+        kv.take(1, said("", false));
+        assert!(!kv.take(0, said("", true)), "it came back empty");
+        assert!(!kv.take(0, said("", false)), "and is empty still");
+        assert!(!kv.take(1, said("", true)), "there was nothing to lose");
+        assert_eq!(kv.folders[0].body.as_deref(), Some(&b"a"[..]));
+        let trouble = kv.trouble().unwrap();
+        assert!(trouble.starts_with("Consul has lost config/application/:"), "{trouble}");
+        assert!(kv.take(0, said("b", false)));
+        assert_eq!(kv.trouble(), None);
+        assert!(kv.take(0, said("", false)), "a deletion is believed again");
+    }
+
+    /// A store that refuses one folder and has one key in another.
+    async fn agent_that_refuses_the_shared_folder() -> (String, tokio_util::task::AbortOnDropHandle<()>) {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let serve = async move {
+            while let Ok((mut socket, _)) = listener.accept().await {
+                let mut asked = vec![0; 4096];
+                let read = socket.read(&mut asked).await.unwrap_or_default();
+                let asked = String::from_utf8_lossy(&asked[..read]).into_owned();
+                let (status, body) = match asked.split(['?', ' ']).nth(1) {
+                    Some("/v1/kv/config/application/") => ("403 Forbidden", "Permission denied".to_owned()),
+                    Some("/v1/kv/config/orders/") => {
+                        ("200 OK", serde_json::json!([pair("config/orders/app/size", b"3")]).to_string())
+                    }
+                    _ => ("404 Not Found", String::new()),
+                };
+                let length = body.len();
+                let head = format!("HTTP/1.1 {status}\r\nx-consul-index: 7\r\ncontent-length: {length}\r\n");
+                let answer = format!("{head}connection: close\r\n\r\n{body}");
+                let _ = socket.write_all(answer.as_bytes()).await;
+            }
+        };
+        (address, tokio_util::task::AbortOnDropHandle::new(tokio::spawn(serve)))
+    }
+
+    #[tokio::test]
+    async fn folders_that_can_be_read_count_when_another_cannot() {
+        let (address, _agent) = agent_that_refuses_the_shared_folder().await;
+        let config = ConsulConfig { address, ..ConsulConfig::default() };
+        let mut kv = Kv::new(&config, "orders", "dev");
+        let refusal = kv.fetch(Duration::from_secs(10)).await.unwrap_err().to_string();
+        assert!(refusal.contains("Permission denied") && refusal.contains("config/application/"), "{refusal}");
+        let keys: Vec<_> = kv.layers().now().iter().flat_map(|layer| layer.keys.clone()).map(|text| text.key).collect();
+        assert_eq!(keys, ["app.size"]);
+    }
+
+    #[test]
+    fn an_answer_that_was_thinned_out_is_no_answer() {
+        let answer = |filtered| ConsulAnswer { status: StatusCode::OK, index: Some(7), filtered, body: Bytes::new() };
+        assert!(whole(Some(answer(false))).is_ok_and(|answer| answer.is_some()));
+        let error = whole(Some(answer(true))).unwrap_err();
+        assert!(is_hopeless(&error) && error.to_string().contains("key:read"), "{error}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn settings_that_make_no_client_are_told_by_the_check() {
+        let config = ConsulConfig { address: "ftp://a:1".to_owned(), ..ConsulConfig::default() };
+        let registry = crate::health::Registry::default();
+        let reporter = registry.reporter("consul_kv", crate::health::Criticality::NotCritical);
+        let followed = Kv::new(&config, "orders", "dev").follow(Arc::default(), reporter).await;
+        assert!(followed.is_err());
+        registry.settle();
+        assert_eq!(registry.summary().status, crate::health::Status::Degraded);
     }
 
     #[test]

@@ -161,7 +161,7 @@ mod tests {
     fn a_lock_that_a_token_may_not_take_is_told_from_one_that_is_held() {
         let refused = |body: &str| {
             let body = Bytes::from(body.to_owned());
-            forbidden(&ConsulAnswer { status: StatusCode::CONFLICT, index: None, body })
+            forbidden(&ConsulAnswer { status: StatusCode::CONFLICT, index: None, filtered: false, body })
         };
         let held =
             r#"{"Results":null,"Errors":[{"OpIndex":0,"What":"failed to lock key \"a\", lock is already held"}]}"#;
