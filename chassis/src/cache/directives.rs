@@ -7,6 +7,9 @@ use http::{
     header::{AGE, AUTHORIZATION, CACHE_CONTROL, COOKIE, DATE, EXPIRES, IF_RANGE, RANGE, SET_COOKIE, VARY},
 };
 
+/// What a number of seconds beyond it counts as: 2^31 (RFC 9111, section 1.2.2), 68 years.
+const LONGEST: Duration = Duration::from_secs(1 << 31);
+
 /// The directives of `Cache-Control` that matter here.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Directives {
@@ -27,7 +30,7 @@ impl Directives {
             let (name, value) = directive.split_once('=').unwrap_or((directive, ""));
             let (name, value) = (name.trim(), value.trim().trim_matches('"'));
             // What cannot be read is stale at once (RFC 9111, section 4.2.1).
-            let seconds = || Some(Duration::from_secs(value.parse().unwrap_or(0)));
+            let seconds = || Some(delta(value).unwrap_or_default());
             let is = |word: &str| name.eq_ignore_ascii_case(word);
             directives.no_store |= is("no-store");
             directives.no_cache |= is("no-cache");
@@ -43,6 +46,12 @@ impl Directives {
         }
         directives
     }
+}
+
+/// A number of seconds: at most [`LONGEST`], also when no integer holds it (RFC 9111, section 1.2.2).
+fn delta(text: &str) -> Option<Duration> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    digits.then(|| text.parse().map_or(LONGEST, Duration::from_secs).min(LONGEST))
 }
 
 /// Whether a request may be answered from the cache, or its answer kept. Not when it is somebody's own, or asks for a part.
@@ -86,12 +95,11 @@ pub(super) fn lifetime(status: StatusCode, headers: &HeaderMap, now: SystemTime)
         // A date that cannot be read is over (RFC 9111, section 5.3).
         headers.contains_key(EXPIRES).then(|| {
             let from = date(DATE).unwrap_or(now);
-            date(EXPIRES).and_then(|expires| expires.duration_since(from).ok()).unwrap_or_default()
+            date(EXPIRES).and_then(|expires| expires.duration_since(from).ok()).unwrap_or_default().min(LONGEST)
         })
     };
     let fresh = directives.shared_max_age.or(directives.max_age).or_else(expires);
-    let seconds = |value: &HeaderValue| value.to_str().ok()?.trim().parse().ok().map(Duration::from_secs);
-    let age = headers.get(AGE).and_then(seconds).unwrap_or_default();
+    let age = headers.get(AGE).and_then(|age| delta(age.to_str().ok()?.trim())).unwrap_or_default();
     let stale = if directives.must_revalidate { Some(Duration::ZERO) } else { directives.stale_if_error };
     Some(Lifetime { fresh: fresh.map(|fresh| fresh.saturating_sub(age)), stale })
 }
@@ -129,6 +137,11 @@ mod tests {
         assert_eq!(fresh(&[("cache-control", "public, Max-Age=\"60\", s-maxage=10")]), Some(Some(10)));
         assert_eq!(fresh(&[("cache-control", "max-age=60"), ("age", "20")]), Some(Some(40)));
         assert_eq!(fresh(&[("cache-control", "max-age=soon")]), Some(Some(0)));
+        assert_eq!(fresh(&[("cache-control", "max-age=+1")]), Some(Some(0)));
+        for endless in ["max-age=2147483649", "max-age=18446744073709551615", "s-maxage=99999999999999999999999"] {
+            assert_eq!(fresh(&[("cache-control", endless)]), Some(Some(1 << 31)), "{endless}");
+        }
+        assert_eq!(fresh(&[("cache-control", "max-age=60"), ("age", "99999999999999999999999")]), Some(Some(0)));
         let expires = ("expires", "Thu, 01 Jan 2026 00:01:00 GMT");
         assert_eq!(fresh(&[expires]), Some(Some(50)));
         assert_eq!(fresh(&[expires, ("date", "Thu, 01 Jan 2026 00:00:30 GMT")]), Some(Some(30)));

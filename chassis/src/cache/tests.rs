@@ -284,6 +284,15 @@ async fn an_answer_that_must_not_be_kept_is_nobodys_but_the_callers() {
 }
 
 #[tokio::test]
+async fn no_number_of_seconds_is_too_large() {
+    for control in ["max-age=18446744073709551615", "max-age=1, stale-if-error=18446744073709551615"] {
+        let through = Through::of(move |call| answer(200, &[("cache-control", control)], format!("{call}")));
+        through.get().await;
+        assert_eq!(through.get().await, hit("1"), "{control}");
+    }
+}
+
+#[tokio::test]
 async fn an_answer_that_varies_is_served_to_those_it_fits() {
     let through = Through::of(|call| answer(200, &[("vary", "accept")], format!("{call}")));
     let ask = async |accept: &str| told(through.ask(Request::get("/").header("accept", accept)).await.unwrap()).await.1;
