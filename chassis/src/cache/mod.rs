@@ -34,13 +34,14 @@ use std::{
     convert::Infallible,
     error::Error,
     fmt,
+    future::ready,
     hash::Hash,
     ops::Deref,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use moka::{future::CacheBuilder, notification::RemovalCause};
+use moka::{future::CacheBuilder, notification::RemovalCause, ops::compute::Op};
 
 use self::{
     flight::{Flights, Lead, Part},
@@ -191,13 +192,14 @@ where
     pub async fn put(&self, key: K, value: V) {
         self.0.flights.overtake(&key);
         let times = Times::new(now(), self.span());
-        self.0.kept.insert(key, Arc::new(Kept { value, times })).await;
+        let kept = Arc::new(Kept { value, times });
+        self.0.kept.entry(key).and_compute_with(|_| ready(Op::Put(kept))).await;
     }
 
     /// Forgets a value; the next one who asks fetches, even if another fetch is under way.
     pub async fn forget(&self, key: &K) {
         self.0.flights.overtake(key);
-        self.0.kept.invalidate(key).await;
+        self.0.kept.entry_by_ref(key).and_compute_with(|_| ready(Op::Remove)).await;
     }
 
     /// What happened so far, and what is kept now.
@@ -312,10 +314,9 @@ where
             Fetched::Keep(value, span) => {
                 let kept = Arc::new(Kept { value, times: Times::new(now(), span) });
                 if !span.fresh.is_zero() {
-                    self.0.kept.insert(key.clone(), Arc::clone(&kept)).await;
-                    if lead.is_overtaken() {
-                        self.0.kept.invalidate(key).await;
-                    }
+                    // One after the other with `put` and `forget`, which overtake first: the last word is theirs.
+                    let new = |_| ready(if lead.is_overtaken() { Op::Nop } else { Op::Put(Arc::clone(&kept)) });
+                    self.0.kept.entry_by_ref(key).and_compute_with(new).await;
                 }
                 lead.land(Landing::Here(Arc::clone(&kept)));
                 Got::Kept(kept, false)

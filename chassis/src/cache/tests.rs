@@ -166,6 +166,31 @@ async fn what_was_being_fetched_when_a_value_was_forgotten_is_not_kept() {
     assert_eq!(*cache.get("pear", || async { Ok(10) }).await.unwrap(), 9);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_value_that_is_put_while_another_is_being_kept_stays() {
+    let (keeping, kept) = std::sync::mpsc::channel();
+    let (done, put) = std::sync::mpsc::channel();
+    let put = std::sync::Mutex::new(put);
+    // The fetched value is weighed just before it is kept: there `put` comes in, or has to wait until it is kept.
+    let weigh = move |_: &&str, value: &u32| {
+        if *value == 7 {
+            keeping.send(()).ok();
+            put.lock().unwrap().recv_timeout(Duration::from_millis(200)).ok();
+        }
+        1
+    };
+    let cache: Numbers = Cache::sized(&config(), 100, weigh);
+    let fetched = tokio::spawn({
+        let cache = cache.clone();
+        async move { cache.get("pear", || async { Ok(7) }).await.map(|found| *found) }
+    });
+    tokio::task::spawn_blocking(move || kept.recv_timeout(10 * SECOND)).await.unwrap().expect("it is weighed");
+    cache.put("pear", 9).await;
+    done.send(()).ok();
+    assert_eq!(fetched.await.unwrap().ok(), Some(7), "who asked before gets what was then");
+    assert_eq!(*cache.get("pear", || async { panic!("it is known") }).await.unwrap(), 9);
+}
+
 #[tokio::test]
 async fn no_more_values_are_kept_than_the_setting_allows() {
     let cache: Cache<u32, u32, String> = Cache::new(&CacheConfig { entries: 100, ..config() });
