@@ -46,7 +46,8 @@ const OVERHEAD: usize = 512;
 /// `private` answers are not kept, nor are those with a cookie, and requests with credentials, cookies, a range or a condition
 /// pass by. An answer that says nothing is fresh for [`ttl`](CacheConfig::ttl), one that says 404 or 410 for
 /// [`negative_ttl`](CacheConfig::negative_ttl). Of answers that vary by a header of the request, the last one is kept. A
-/// request of another method that succeeds takes the answer of its URI out.
+/// request of another method that succeeds takes the answer of its URI out. While the answers of a URI are not to be kept,
+/// nobody waits for another's.
 ///
 /// An answer with 500, 502, 503 or 504, and a call without an answer, is a failure: the old answer is served for
 /// [`stale_if_error`](CacheConfig::stale_if_error) unless it says `must-revalidate`, or less when it says so. All who wait for
@@ -268,7 +269,12 @@ where
             Failed::Error(_) => Err(SharedFailure(failed).into()),
         },
         Got::Alone(fetch) => match fetch().await {
-            Fetched::Keep(answer, _) | Fetched::Failed(Failed::Answer(answer)) => Ok(answer.response()),
+            Fetched::Keep(answer, _) => {
+                // Not kept: a change meanwhile would not be noticed. The next one who asks leads.
+                cache.is_shared(&uri).await;
+                Ok(answer.response())
+            }
+            Fetched::Failed(Failed::Answer(answer)) => Ok(answer.response()),
             Fetched::Failed(Failed::Error(error)) => Err(error),
             Fetched::Own(response) => Ok(response),
         },

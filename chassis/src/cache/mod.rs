@@ -59,6 +59,12 @@ pub use self::{
     stats::CacheStats,
 };
 
+/// How long it is remembered that what came for a key was the leader's own, so that nobody waits for one who fetches: they
+/// would all wait in vain, and then ask one after the other. Chosen: long beside a fetch; Varnish remembers it for 2 min.
+const ALONE: Duration = Duration::from_secs(10);
+/// Of how many keys that is remembered. Chosen: a megabyte or two.
+const ALONE_KEYS: u64 = 10_000;
+
 /// Values of other services by key, each fetched by one caller at a time. Cheap to clone; clones are the same cache.
 ///
 /// `E` is what a fetch fails with.
@@ -67,6 +73,8 @@ pub struct Cache<K, V, E = CallError>(Arc<Shared<K, V, E>>);
 struct Shared<K, V, E> {
     kept: Store<K, V>,
     flights: Flights<K, Landing<V, E>>,
+    /// Since when everybody asks by himself.
+    alone: moka::future::Cache<K, Instant>,
     ttl: Duration,
     jitter: f64,
     stale: Duration,
@@ -155,6 +163,7 @@ where
         Self(Arc::new(Shared {
             kept,
             flights: Flights::new(),
+            alone: moka::future::Cache::builder().max_capacity(ALONE_KEYS).time_to_live(ALONE).build(),
             ttl: config.ttl.get(),
             jitter: config.jitter,
             stale: config.stale_if_error.get(),
@@ -249,6 +258,10 @@ where
                 Ok(got) => return got,
                 Err(old) => old,
             };
+            if old.is_none() && self.is_alone(key).await {
+                Counters::add(&counters.misses);
+                return Got::Alone(fetch);
+            }
             let mut landing = match self.0.flights.join(key) {
                 // Another leader may have landed since the look.
                 Part::Lead(lead) => match self.look(key, &serves).await {
@@ -274,6 +287,16 @@ where
                 Some(Landing::Here(_) | Landing::Stale(_)) | None => {}
             }
         }
+    }
+
+    /// Whether what came for this key a moment ago was the leader's own.
+    async fn is_alone(&self, key: &K) -> bool {
+        self.0.alone.get(key).await.is_some_and(|since| now().saturating_duration_since(since) < ALONE)
+    }
+
+    /// What comes for this key may be shared again.
+    async fn is_shared(&self, key: &K) {
+        self.0.alone.invalidate(key).await;
     }
 
     /// What is kept, if it may be served as it is; what may be served when a fetch fails otherwise.
@@ -338,6 +361,7 @@ where
                 Got::Failed(error)
             }
             Fetched::Own(own) => {
+                self.0.alone.insert(key.clone(), now()).await;
                 lead.land(Landing::Alone);
                 Got::Own(own)
             }

@@ -210,6 +210,7 @@ type Answered = Result<Response<Full<Bytes>>, BoxError>;
 struct Origin {
     answers: Arc<dyn Fn(u32) -> Answered + Send + Sync>,
     calls: Arc<AtomicU32>,
+    takes: Duration,
 }
 
 impl Service<Request<()>> for Origin {
@@ -224,8 +225,12 @@ impl Service<Request<()>> for Origin {
     fn call(&mut self, _: Request<()>) -> Self::Future {
         let call = self.calls.fetch_add(1, Ordering::SeqCst) + 1;
         let answer = (self.answers)(call);
+        let takes = self.takes;
         Box::pin(async move {
             tokio::task::yield_now().await;
+            if !takes.is_zero() {
+                tokio::time::sleep(takes).await;
+            }
             answer
         })
     }
@@ -242,8 +247,13 @@ impl Through {
     }
 
     fn layer(layer: &CacheLayer, answers: impl Fn(u32) -> Answered + Send + Sync + 'static) -> Self {
+        Self::origin(layer, answers, Duration::ZERO)
+    }
+
+    fn origin(layer: &CacheLayer, answers: impl Fn(u32) -> Answered + Send + Sync + 'static, takes: Duration) -> Self {
         let calls = Arc::new(AtomicU32::new(0));
-        Self { service: layer.layer(Origin { answers: Arc::new(answers), calls: Arc::clone(&calls) }), calls }
+        let origin = Origin { answers: Arc::new(answers), calls: Arc::clone(&calls), takes };
+        Self { service: layer.layer(origin), calls }
     }
 
     async fn ask(&self, request: http::request::Builder) -> Result<Response<CachedBody<Full<Bytes>>>, BoxError> {
@@ -305,6 +315,36 @@ async fn an_answer_that_must_not_be_kept_is_nobodys_but_the_callers() {
         let request = Request::get("/stock").header("authorization", "Bearer x");
         assert_eq!(told(through.ask(request).await.unwrap()).await.2, None);
     }
+    assert_eq!(through.calls(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_for_an_answer_that_will_not_be_shared() {
+    let answers = |call| {
+        let control = if call <= 3 { "no-store" } else { "max-age=60" };
+        answer(200, &[("cache-control", control)], format!("{call}"))
+    };
+    let through = Through::origin(&CacheLayer::new(&config()), answers, SECOND);
+    through.get().await;
+    let asked = tokio::time::Instant::now();
+    tokio::join!(through.get(), through.get());
+    assert_eq!((asked.elapsed(), through.calls()), (SECOND, 3), "side by side, and not after the first of them");
+    // One that may be kept ends it.
+    through.get().await;
+    let (one, other) = tokio::join!(through.get(), through.get());
+    assert_eq!((one.1, other.1, through.calls()), ("5".to_owned(), "5".to_owned(), 5));
+}
+
+#[tokio::test(start_paused = true)]
+async fn that_an_answer_was_not_shared_is_not_remembered_for_long() {
+    let answers = |call| {
+        let control = if call == 1 { "no-store" } else { "max-age=60" };
+        answer(200, &[("cache-control", control)], format!("{call}"))
+    };
+    let through = Through::origin(&CacheLayer::new(&config()), answers, SECOND);
+    through.get().await;
+    advance(super::ALONE).await;
+    tokio::join!(through.get(), through.get());
     assert_eq!(through.calls(), 2);
 }
 
