@@ -73,6 +73,16 @@ pub struct PoolConfig {
     /// How long an idle connection is kept: less than the 60 s after which common load balancers close theirs.
     #[schemars(extend("x-minimum" = "1s", "x-maximum" = "1h"))]
     pub idle_timeout: Duration,
+    /// How long the other end of an HTTP/2 connection may be silent while calls are under way until it is asked by a PING
+    /// whether it is still there. Default: the shortest that gRPC allows (gRFC A8). A server that takes this for an attack
+    /// closes the connection with `too_many_pings`: gRPC's own do when a stream says nothing for about 40 s; raise it to 5 min
+    /// for those. Idle connections are asked by TCP, HTTP/1.1 too.
+    #[schemars(extend("x-minimum" = "1s", "x-maximum" = "1h"))]
+    pub keep_alive_interval: Duration,
+    /// How long the answer to that may take, and TCP's own acknowledgement of what was sent (gRFC A18), before the connection is
+    /// given up and its calls fail. Default as gRPC's.
+    #[schemars(extend("x-minimum" = "1s", "x-maximum" = "5m"))]
+    pub keep_alive_timeout: Duration,
 }
 
 impl Default for ClientConfig {
@@ -98,6 +108,12 @@ impl Default for ClientConfig {
 
 impl Default for PoolConfig {
     fn default() -> Self {
-        Self { connect_timeout: Duration::from_secs(5), max_idle: 100, idle_timeout: Duration::from_secs(50) }
+        Self {
+            connect_timeout: Duration::from_secs(5),
+            max_idle: 100,
+            idle_timeout: Duration::from_secs(50),
+            keep_alive_interval: Duration::from_secs(10),
+            keep_alive_timeout: Duration::from_secs(20),
+        }
     }
 }

@@ -12,7 +12,12 @@ use hyper_util::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tower_service::Service;
 
-use super::{body::RequestBody, fallback::Fallbacks, pool::Tasks};
+use super::{
+    body::RequestBody,
+    config::PoolConfig,
+    fallback::Fallbacks,
+    pool::{Tasks, ask_idle},
+};
 use crate::{
     error::{BoxError, Result},
     tls::{self, Alpn, Connector, TlsConfig},
@@ -88,6 +93,8 @@ impl Plain {
         // Requests are written whole: to wait for more only costs time.
         tcp.set_nodelay(true);
         let alpn = if http2 { Alpn::Http2 } else { Alpn::Http1 };
+        let config = PoolConfig::default();
+        ask_idle(&mut tcp, &config, alpn);
         let connector = tls::connector_for(tcp, tls, alpn)?.within(connect_timeout);
         let pool = legacy::Client::builder(Tasks(stopped.clone()))
             .timer(TokioTimer::new())
@@ -95,6 +102,8 @@ impl Plain {
             .pool_idle_timeout(IDLE_TIMEOUT)
             .pool_max_idle_per_host(MAX_IDLE)
             .http2_only(http2)
+            .http2_keep_alive_interval(config.keep_alive_interval.get())
+            .http2_keep_alive_timeout(config.keep_alive_timeout.get())
             .build(connector);
         Ok(Self { pool: Tower(pool), _tasks: stopped.drop_guard() })
     }

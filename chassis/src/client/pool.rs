@@ -74,6 +74,7 @@ impl Pools {
             tcp.set_connect_timeout(Some(config.connect_timeout.get()));
             // Requests are written whole: to wait for more only costs time.
             tcp.set_nodelay(true);
+            ask_idle(&mut tcp, config, alpn);
             let connector = tls::connector_for(Timed::new(Phase::Connect, tcp), tls, alpn)?;
             let connector = connector.within(config.connect_timeout.get());
             Ok::<_, Error>(if tls.enabled {
@@ -134,6 +135,19 @@ impl Service<Uri> for Way {
     }
 }
 
+/// Makes TCP ask over idle connections whether the other end is still there.
+pub(super) fn ask_idle<R>(tcp: &mut HttpConnector<R>, config: &PoolConfig, alpn: Alpn) {
+    tcp.set_keepalive(Some(config.keep_alive_interval.get()));
+    tcp.set_keepalive_interval(Some(config.keep_alive_interval.get()));
+    // Not for HTTP/1.1: a body that the other end takes its time for is its own call's affair.
+    #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
+    if alpn == Alpn::Http2 {
+        tcp.set_tcp_user_timeout(Some(config.keep_alive_timeout.get()));
+    }
+    #[cfg(not(any(target_os = "android", target_os = "fuchsia", target_os = "linux")))]
+    let _ = alpn;
+}
+
 /// What a `host` header says: the port is left out when it is the scheme's own (RFC 9110, section 7.2).
 fn host(authority: &Authority, scheme: &Scheme) -> Option<HeaderValue> {
     let own = if *scheme == Scheme::HTTPS { 443 } else { 80 };
@@ -167,6 +181,9 @@ impl Inner {
             .pool_idle_timeout(self.pools.config.idle_timeout.get())
             .pool_max_idle_per_host(self.pools.config.max_idle as usize)
             .http2_only(http2)
+            // A connection whose packets are lost without a word would keep all calls to itself, until TCP gives up.
+            .http2_keep_alive_interval(self.pools.config.keep_alive_interval.get())
+            .http2_keep_alive_timeout(self.pools.config.keep_alive_timeout.get())
             .build(connector.clone())
     }
 
@@ -284,5 +301,97 @@ impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Tasks {
     fn execute(&self, connection: F) {
         let stopped = self.0.clone();
         tokio::spawn(async move { stopped.run_until_cancelled(connection).await });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use http_body_util::{BodyExt as _, Full};
+    use hyper::{server::conn::http2, service::service_fn};
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::{TcpListener, TcpStream},
+        sync::watch,
+        task::JoinSet,
+    };
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    /// A server of HTTP/2 that answers everything.
+    async fn server() -> (std::net::SocketAddr, JoinSet<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            let mut connections = JoinSet::new();
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let answer = service_fn(|_| async { Ok::<_, hyper::Error>(Response::new(Full::new(Bytes::new()))) });
+                let connection =
+                    http2::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), answer);
+                connections.spawn(async move { drop(connection.await) });
+            }
+        });
+        (address, tasks)
+    }
+
+    /// Carries connections to a server; once told so, it swallows what comes over those that were there before.
+    async fn proxy(to: std::net::SocketAddr) -> (std::net::SocketAddr, watch::Sender<bool>, JoinSet<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (lose, losing) = watch::channel(false);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            let mut connections = JoinSet::new();
+            loop {
+                let (near, _) = listener.accept().await.unwrap();
+                let far = TcpStream::connect(to).await.unwrap();
+                let ((from_near, to_near), (from_far, to_far)) = (near.into_split(), far.into_split());
+                let loses = !*losing.borrow();
+                for (mut from, mut into) in [(from_near, to_far), (from_far, to_near)] {
+                    let losing = losing.clone();
+                    connections.spawn(async move {
+                        let mut bytes = [0; 4096];
+                        while let Ok(length @ 1..) = from.read(&mut bytes).await {
+                            if loses && *losing.borrow() {
+                                continue;
+                            }
+                            if into.write_all(&bytes[..length]).await.is_err() {
+                                return;
+                            }
+                        }
+                        // Not a word, also when the one end is gone.
+                        std::future::pending::<()>().await;
+                    });
+                }
+            }
+        });
+        (address, lose, tasks)
+    }
+
+    async fn call(pool: &Pool, authority: &str) -> Result<(), BoxError> {
+        let request = Request::get(format!("http://{authority}/")).body(RequestBody::default()).unwrap();
+        let answer = tokio::time::timeout(PATIENCE, pool.clone().call(request)).await.expect("it comes to an end")?;
+        answer.into_body().collect().await.map(drop)
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_loses_everything_is_given_up_and_the_next_call_has_another() {
+        let (server, _serving) = server().await;
+        let (proxy, lose, _carrying) = proxy(server).await;
+        let short = crate::config::Duration::from_millis(100);
+        let config = PoolConfig { keep_alive_interval: short, keep_alive_timeout: short, ..PoolConfig::default() };
+        let pools = Pools::new(&config, HttpProtocol::Http2, &TlsConfig::default()).unwrap();
+        let endpoint = Endpoint::at(&proxy.ip().to_string(), proxy.port());
+        let pool = pools.pool(&endpoint);
+        call(&pool, &endpoint.authority()).await.unwrap();
+        lose.send_replace(true);
+        call(&pool, &endpoint.authority()).await.expect_err("nothing comes back");
+        call(&pool, &endpoint.authority()).await.expect("a new connection");
     }
 }
