@@ -61,6 +61,9 @@ pub enum HttpProtocol {
 }
 
 /// The connections to each endpoint.
+///
+/// HTTP/2 needs one. HTTP/1.1 needs one for each call under way, so `limit.concurrency` is their limit: a second one would
+/// only make calls wait that the first has let through.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct PoolConfig {
