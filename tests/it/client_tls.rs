@@ -10,7 +10,9 @@ use std::{
 };
 
 use chassis::{
+    Chassis,
     client::{CallError, CallErrorKind, Client, Outcome},
+    testing::TestService,
     tls::TlsConfig,
 };
 use http::Method;
@@ -22,7 +24,7 @@ use rustls::{
     server::WebPkiClientVerifier,
 };
 
-use crate::support::h2;
+use crate::support::{dns::Dns, h2};
 
 type Tls<'a> = Stream<'a, ServerConnection, TcpStream>;
 
@@ -226,4 +228,43 @@ fn files_that_hold_no_certificate_are_named_with_what_was_expected() {
     let other = ours.identity(test, "other");
     let mixed = build(TlsConfig { cert: Some(me.cert), key: Some(other.key), ..trusting(&ours) });
     assert!(mixed.contains("does not belong to the certificate"), "{mixed}");
+}
+
+/// Fails unless it is called by this name, in TLS and in the request.
+fn called_by_name(tls: &mut Tls<'_>) {
+    let port = tls.sock.local_addr().unwrap().port();
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") {
+        match tls.read(&mut byte) {
+            Ok(1) => head.push(byte[0]),
+            _ => return,
+        }
+    }
+    let head = String::from_utf8(head).unwrap();
+    let named =
+        tls.conn.server_name() == Some("inventory.test") && head.contains(&format!("host: inventory.test:{port}"));
+    let status = if named { "204 No Content" } else { "421 Misdirected Request" };
+    let _ = write!(tls, "HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n");
+}
+
+#[tokio::test]
+async fn instances_found_in_dns_prove_that_they_have_the_name_that_was_looked_up() {
+    let test = "dns";
+    let authority = Authority::new(test, "ours");
+    let address = serve(&authority.identity(test, "inventory.test"), None, called_by_name);
+    let server = Dns::with("inventory.test. 60 IN A 127.0.0.1").await;
+    let (send, receive) = std::sync::mpsc::channel();
+    let target = format!("dns://{}/inventory.test:{}", server.address, address.port());
+    let _service = TestService::builder()
+        .set("clients.inventory.target", &target)
+        .set("clients.inventory.tls.enabled", "true")
+        .set("clients.inventory.tls.ca", &authority.file.display().to_string())
+        .start(|chassis: Chassis| {
+            send.send(chassis.client("inventory").unwrap()).unwrap();
+            chassis
+        })
+        .await
+        .unwrap();
+    receive.recv().unwrap().call(Method::GET, "/").answer::<()>().await.unwrap();
 }

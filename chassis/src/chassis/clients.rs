@@ -81,7 +81,7 @@ fn make(name: &str, core: &Core, settings: &Settings) -> Result<Arc<Destination>
         config.tls = TlsConfig { enabled: true, ..config.tls };
     }
     let observer = Arc::new(core.telemetry.client_observer(name, port(&target), &core.identity));
-    let stack = stack::outbound(&config, settings.discovery.zone.as_deref(), observer)
+    let stack = stack::outbound(&config, target.name(), settings.discovery.zone.as_deref(), observer)
         .map_err(|error| Error::config(format!("clients.{name}.tls.{error}")))?;
     let resolver = resolver(name, &target, settings)?;
     Ok(Destination::new(name, target, &config, &*resolver, stack))

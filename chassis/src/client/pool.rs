@@ -43,14 +43,28 @@ use crate::{
 
 /// Every look-up and every connection is an event of the attempt that asked for it.
 type Tcp = Timed<HttpConnector<Timed<GaiResolver>>>;
-type Secured = Timed<Connector<Tcp>>;
+type Secured = Timed<Connector<Dial>>;
 type Connections = legacy::Client<Way, RequestBody>;
 
 /// With or without TLS; only where there is TLS it has a time.
 #[derive(Debug, Clone)]
 enum Way {
-    Plain(Connector<Tcp>),
+    Plain(Connector<Dial>),
     Tls(Secured),
+}
+
+/// Goes to one endpoint, whatever name it is called by.
+#[derive(Debug, Clone)]
+struct Dial {
+    tcp: Tcp,
+    to: Option<Uri>,
+}
+
+/// How connections for a protocol are made.
+#[derive(Debug)]
+struct Transport {
+    tcp: Tcp,
+    connector: Connector<()>,
 }
 
 /// Makes the pools of one destination: what all its endpoints have in common.
@@ -58,39 +72,44 @@ enum Way {
 pub(crate) struct Pools {
     config: PoolConfig,
     scheme: Scheme,
+    /// What endpoints are called when it is not by their own hosts.
+    name: Option<String>,
     /// For HTTP calls, when they are not HTTP/2.
-    http1: Option<Way>,
-    http2: Way,
+    http1: Option<Transport>,
+    http2: Transport,
 }
 
 impl Pools {
+    /// Endpoints are asked for `name`, in TLS and in requests, or each for its own host.
+    ///
     /// # Errors
     ///
     /// Exit code 78: a certificate or key that cannot be read.
-    pub(crate) fn new(config: &PoolConfig, protocol: HttpProtocol, tls: &TlsConfig) -> Result<Arc<Self>> {
-        let connector = |alpn| {
+    pub(crate) fn new(
+        config: &PoolConfig,
+        protocol: HttpProtocol,
+        tls: &TlsConfig,
+        name: Option<&str>,
+    ) -> Result<Arc<Self>> {
+        let transport = |alpn| {
             let mut tcp = HttpConnector::new_with_resolver(Timed::new(Phase::Dns, GaiResolver::new()));
             tcp.enforce_http(!tls.enabled);
             tcp.set_connect_timeout(Some(config.connect_timeout.get()));
             // Requests are written whole: to wait for more only costs time.
             tcp.set_nodelay(true);
             ask_idle(&mut tcp, config, alpn);
-            let connector = tls::connector_for(Timed::new(Phase::Connect, tcp), tls, alpn)?;
-            let connector = connector.within(config.connect_timeout.get());
-            Ok::<_, Error>(if tls.enabled {
-                Way::Tls(Timed::new(Phase::Tls, connector))
-            } else {
-                Way::Plain(connector)
-            })
+            let connector = tls::connector_for((), tls, alpn)?.within(config.connect_timeout.get());
+            Ok::<_, Error>(Transport { tcp: Timed::new(Phase::Connect, tcp), connector })
         };
         Ok(Arc::new(Self {
             config: config.clone(),
             scheme: if tls.enabled { Scheme::HTTPS } else { Scheme::HTTP },
+            name: name.map(str::to_owned),
             http1: match protocol {
-                HttpProtocol::Http1 => Some(connector(Alpn::Http1)?),
+                HttpProtocol::Http1 => Some(transport(Alpn::Http1)?),
                 HttpProtocol::Http2 => None,
             },
-            http2: connector(Alpn::Http2)?,
+            http2: transport(Alpn::Http2)?,
         }))
     }
 
@@ -101,11 +120,18 @@ impl Pools {
 
     /// The connections to this endpoint: none yet. Requests come with scheme and authority, as the balancer writes them.
     pub(crate) fn pool(self: &Arc<Self>, endpoint: &Endpoint) -> Pool {
-        let authority = endpoint.authority().parse::<Authority>().ok();
-        let host = authority.and_then(|authority| host(&authority, &self.scheme));
+        let address = endpoint.authority().parse::<Authority>().ok();
+        let named = self.name.as_ref().and_then(|name| format!("{name}:{}", endpoint.port).parse::<Authority>().ok());
+        let uri = |authority: Authority| {
+            Uri::builder().scheme(self.scheme.clone()).authority(authority).path_and_query("/").build().ok()
+        };
+        let to = named.as_ref().and(address.clone()).and_then(uri);
+        let host = named.as_ref().or(address.as_ref()).and_then(|authority| host(authority, &self.scheme));
         let stopped = CancellationToken::new();
         Pool(Arc::new(Inner {
             pools: self.clone(),
+            named,
+            to,
             host,
             http1: OnceLock::new(),
             http2: OnceLock::new(),
@@ -113,10 +139,32 @@ impl Pools {
             _tasks: stopped.drop_guard(),
         }))
     }
+
+    fn way(&self, transport: &Transport, to: Option<&Uri>) -> Way {
+        let connector = transport.connector.over(Dial { tcp: transport.tcp.clone(), to: to.cloned() });
+        match self.scheme == Scheme::HTTPS {
+            true => Way::Tls(Timed::new(Phase::Tls, connector)),
+            false => Way::Plain(connector),
+        }
+    }
+}
+
+impl Service<Uri> for Dial {
+    type Response = <Tcp as Service<Uri>>::Response;
+    type Error = <Tcp as Service<Uri>>::Error;
+    type Future = <Tcp as Service<Uri>>::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.tcp.poll_ready(cx)
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        self.tcp.call(self.to.clone().unwrap_or(uri))
+    }
 }
 
 impl Service<Uri> for Way {
-    type Response = <Connector<Tcp> as Service<Uri>>::Response;
+    type Response = <Connector<Dial> as Service<Uri>>::Response;
     type Error = BoxError;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
 
@@ -165,6 +213,9 @@ pub(crate) struct Pool(Arc<Inner>);
 
 struct Inner {
     pools: Arc<Pools>,
+    /// What the endpoint is called when it is not by its own host, and then where it is.
+    named: Option<Authority>,
+    to: Option<Uri>,
     /// Written once here; hyper would write it for each call.
     host: Option<HeaderValue>,
     http1: OnceLock<Connections>,
@@ -174,7 +225,7 @@ struct Inner {
 }
 
 impl Inner {
-    fn connections(&self, connector: &Way, http2: bool) -> Connections {
+    fn connections(&self, transport: &Transport, http2: bool) -> Connections {
         legacy::Client::builder(Tasks(self.stopped.clone()))
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
@@ -184,7 +235,7 @@ impl Inner {
             // A connection whose packets are lost without a word would keep all calls to itself, until TCP gives up.
             .http2_keep_alive_interval(self.pools.config.keep_alive_interval.get())
             .http2_keep_alive_timeout(self.pools.config.keep_alive_timeout.get())
-            .build(connector.clone())
+            .build(self.pools.way(transport, self.to.as_ref()))
     }
 
     /// # Errors
@@ -199,14 +250,20 @@ impl Inner {
             let left = deadline.saturating_duration_since(Instant::now());
             announce(request.headers_mut(), protocol, left)?;
         }
+        if let Some(named) = &self.named {
+            let mut parts = std::mem::take(request.uri_mut()).into_parts();
+            parts.authority = Some(named.clone());
+            // As whole as it was.
+            *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
+        }
         let grpc = protocol != Protocol::Http;
         Ok(match &self.pools.http1 {
-            Some(connector) if !grpc => {
+            Some(transport) if !grpc => {
                 *request.version_mut() = Version::HTTP_11;
                 if let Some(host) = &self.host {
                     request.headers_mut().entry(header::HOST).or_insert_with(|| host.clone());
                 }
-                self.http1.get_or_init(|| self.connections(connector, false)).request(request)
+                self.http1.get_or_init(|| self.connections(transport, false)).request(request)
             }
             _ => {
                 *request.version_mut() = Version::HTTP_2;
@@ -322,7 +379,7 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(30);
 
-    /// A server of HTTP/2 that answers everything.
+    /// A server of HTTP/2 that answers with what it was called.
     async fn server() -> (std::net::SocketAddr, JoinSet<()>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -331,7 +388,10 @@ mod tests {
             let mut connections = JoinSet::new();
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                let answer = service_fn(|_| async { Ok::<_, hyper::Error>(Response::new(Full::new(Bytes::new()))) });
+                let answer = service_fn(|request: Request<Incoming>| async move {
+                    let called = request.uri().authority().map(ToString::to_string).unwrap_or_default();
+                    Ok::<_, hyper::Error>(Response::new(Full::new(Bytes::from(called))))
+                });
                 let connection =
                     http2::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), answer);
                 connections.spawn(async move { drop(connection.await) });
@@ -374,10 +434,10 @@ mod tests {
         (address, lose, tasks)
     }
 
-    async fn call(pool: &Pool, authority: &str) -> Result<(), BoxError> {
+    async fn call(pool: &Pool, authority: &str) -> Result<Bytes, BoxError> {
         let request = Request::get(format!("http://{authority}/")).body(RequestBody::default()).unwrap();
         let answer = tokio::time::timeout(PATIENCE, pool.clone().call(request)).await.expect("it comes to an end")?;
-        answer.into_body().collect().await.map(drop)
+        Ok(answer.into_body().collect().await?.to_bytes())
     }
 
     #[tokio::test]
@@ -386,12 +446,23 @@ mod tests {
         let (proxy, lose, _carrying) = proxy(server).await;
         let short = crate::config::Duration::from_millis(100);
         let config = PoolConfig { keep_alive_interval: short, keep_alive_timeout: short, ..PoolConfig::default() };
-        let pools = Pools::new(&config, HttpProtocol::Http2, &TlsConfig::default()).unwrap();
+        let pools = Pools::new(&config, HttpProtocol::Http2, &TlsConfig::default(), None).unwrap();
         let endpoint = Endpoint::at(&proxy.ip().to_string(), proxy.port());
         let pool = pools.pool(&endpoint);
         call(&pool, &endpoint.authority()).await.unwrap();
         lose.send_replace(true);
         call(&pool, &endpoint.authority()).await.expect_err("nothing comes back");
         call(&pool, &endpoint.authority()).await.expect("a new connection");
+    }
+
+    #[tokio::test]
+    async fn an_endpoint_is_called_by_the_name_that_was_looked_up_and_else_by_its_own_host() {
+        let (server, _serving) = server().await;
+        let endpoint = Endpoint::at(&server.ip().to_string(), server.port());
+        for (name, expected) in [(Some("inventory.test"), "inventory.test"), (None, "127.0.0.1")] {
+            let pools = Pools::new(&PoolConfig::default(), HttpProtocol::Http2, &TlsConfig::default(), name).unwrap();
+            let called = call(&pools.pool(&endpoint), &endpoint.authority()).await.unwrap();
+            assert_eq!(called, format!("{expected}:{}", server.port()));
+        }
     }
 }

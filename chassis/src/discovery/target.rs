@@ -127,6 +127,19 @@ impl Target {
         &self.0
     }
 
+    /// The name under which all instances are asked for and prove who they are, where their own addresses do not say it: that
+    /// which was looked up. Of SRV records it is the domain, without service and protocol.
+    pub(crate) fn name(&self) -> Option<&str> {
+        let (TargetKind::Dns { name, .. } | TargetKind::Srv { name, .. }) = &self.0 else { return None };
+        let mut name = name.strip_suffix('.').unwrap_or(name);
+        if matches!(self.0, TargetKind::Srv { .. }) {
+            while let Some((_, domain)) = name.split_once('.').filter(|(label, _)| label.starts_with('_')) {
+                name = domain;
+            }
+        }
+        Some(name)
+    }
+
     /// The word before `://`.
     #[must_use]
     pub fn scheme(&self) -> &'static str {
@@ -531,6 +544,20 @@ mod tests {
             if let Ok(target) = format!("{scheme}://{rest}").parse::<Target>() {
                 prop_assert_eq!(target.to_string().parse::<Target>(), Ok(target));
             }
+        }
+    }
+
+    #[test]
+    fn what_was_looked_up_in_dns_is_the_name_of_all_its_instances() {
+        for (target, name) in [
+            ("dns://inventory.internal:8080", Some("inventory.internal")),
+            ("dns://10.0.0.2/inventory.internal.:8080", Some("inventory.internal")),
+            ("dns://_http._tcp.inventory.internal", Some("inventory.internal")),
+            ("http://inventory:8080", None),
+            ("consul://inventory", None),
+            ("static://10.0.0.1:8080", None),
+        ] {
+            assert_eq!(target.parse::<Target>().unwrap().name(), name, "{target}");
         }
     }
 }

@@ -108,17 +108,18 @@ impl MakeEndpoint for Endpoints {
     }
 }
 
-/// Puts the stack of a destination together.
+/// Puts the stack of a destination together. All its endpoints have this name, or each its own host.
 ///
 /// # Errors
 ///
 /// Exit code 78: a certificate or key that cannot be read.
 pub(crate) fn outbound(
     config: &ClientConfig,
+    name: Option<&str>,
     zone: Option<&str>,
     observer: Arc<ClientObserver>,
-) -> Result<impl FnOnce(watch::Receiver<Resolution>, Arc<Notify>) -> Box<dyn Stack>> {
-    let pools = Pools::new(&config.pool, config.protocol, &config.tls)?;
+) -> Result<impl FnOnce(watch::Receiver<Resolution>, Arc<Notify>) -> Box<dyn Stack> + use<>> {
+    let pools = Pools::new(&config.pool, config.protocol, &config.tls, name)?;
     let (config, zone) = (config.clone(), zone.map(Into::into));
     Ok(move |resolution, changed| {
         let now = tokio::time::Instant::now().into_std();

@@ -14,7 +14,8 @@ pub struct TlsConfig {
     pub cert: Option<PathBuf>,
     /// A PEM file with the key of `cert`.
     pub key: Option<PathBuf>,
-    /// The name that the other end's certificate must bear. The host that is called when unset.
+    /// The name that the other end's certificate must bear. When unset, the name of a `dns://`, `http://` or `https://` target;
+    /// the host or address of each instance for `consul://`, `static://` and `memory://`.
     pub server_name: Option<String>,
 }
 

@@ -31,6 +31,11 @@ impl<T> Connector<T> {
         Ok(Self { tcp, limit: None })
     }
 
+    /// The same over another transport.
+    pub(crate) fn over<U>(&self, tcp: U) -> Connector<U> {
+        Connector { tcp, limit: self.limit }
+    }
+
     /// How long a connection may take to be made.
     pub(crate) fn within(mut self, limit: Duration) -> Self {
         self.limit = Some(limit);

@@ -37,6 +37,8 @@ enum Way<T> {
 
 /// What is said of a handshake that failed.
 struct Expected {
+    tls: Arc<ClientConfig>,
+    name: Option<ServerName<'static>>,
     ca: Option<PathBuf>,
     server_name: Option<String>,
     has_certificate: bool,
@@ -52,24 +54,31 @@ impl<T> Connector<T> {
             Alpn::Http1 => b"http/1.1".to_vec(),
             Alpn::Http2 => b"h2".to_vec(),
         }];
+        let name = match &config.server_name {
+            None => None,
+            Some(name) => Some(ServerName::try_from(name.clone()).map_err(|_| {
+                Error::config(format!(
+                    "server_name: found {name:?}, expected a host name such as \"inventory.internal\""
+                ))
+            })?),
+        };
         let expected = Expected {
+            tls: Arc::new(tls),
+            name,
             ca: config.ca.clone(),
             server_name: config.server_name.clone(),
             has_certificate: config.cert.is_some(),
         };
-        let mut https = match &config.server_name {
-            None => HttpsConnector::from((tcp, tls)),
-            Some(name) => {
-                let name = ServerName::try_from(name.clone()).map_err(|_| {
-                    Error::config(format!(
-                        "server_name: found {name:?}, expected a host name such as \"inventory.internal\""
-                    ))
-                })?;
-                HttpsConnector::new(tcp, tls, true, Arc::new(FixedServerNameResolver::new(name)))
-            }
+        Ok(Self { way: Way::Tls(expected.over(tcp), Arc::new(expected)), limit: None })
+    }
+
+    /// The same over another transport.
+    pub(crate) fn over<U>(&self, tcp: U) -> Connector<U> {
+        let way = match &self.way {
+            Way::Plain(_) => Way::Plain(tcp),
+            Way::Tls(_, expected) => Way::Tls(expected.over(tcp), Arc::clone(expected)),
         };
-        https.enforce_https();
-        Ok(Self { way: Way::Tls(https, Arc::new(expected)), limit: None })
+        Connector { way, limit: self.limit }
     }
 
     /// How long a connection may take to be made, the handshake included.
@@ -202,6 +211,16 @@ fn tls_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a rus
 }
 
 impl Expected {
+    fn over<T>(&self, tcp: T) -> HttpsConnector<T> {
+        let tls = Arc::clone(&self.tls);
+        let mut https = match &self.name {
+            None => HttpsConnector::from((tcp, tls)),
+            Some(name) => HttpsConnector::new(tcp, tls, true, Arc::new(FixedServerNameResolver::new(name.clone()))),
+        };
+        https.enforce_https();
+        https
+    }
+
     fn message(&self, other_end: &str, host: &str, error: &rustls::Error) -> String {
         let mut text = format!("the TLS handshake with {other_end} failed: {error}");
         let advice = match error {
