@@ -1,6 +1,8 @@
 //! `dns://…`: endpoints from DNS, asked for again when their time to live is over.
 
 mod decide;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::HashMap,
@@ -14,7 +16,10 @@ use hickory_resolver::{
     TokioResolver,
     config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts},
     net::{DnsError, NetError, runtime::TokioRuntimeProvider},
-    proto::rr::{Name, RData, RecordType},
+    proto::{
+        op::ResponseCode,
+        rr::{Name, RData, RecordType},
+    },
     system_conf::read_system_conf,
 };
 use tokio::time::{Instant, timeout, timeout_at};
@@ -44,7 +49,8 @@ const SRV_TARGET: &str = "srv_target";
 /// cached beside that.
 ///
 /// The list becomes empty only when the server says that there is none: NXDOMAIN or no such records, with the SOA record
-/// that makes a negative answer binding (RFC 2308). Whatever else goes wrong is [`Updates::lost`], at most 10 s after the
+/// that makes a negative answer binding (RFC 2308). NXDOMAIN without it makes the next name of the search list be tried, and
+/// does not make the list empty. Whatever else goes wrong is [`Updates::lost`], at most 10 s after the
 /// question ([`within`](Self::within)), and the last list stays. It asks again after 1 s at first, 30 s at most.
 ///
 /// Servers, search domains and `ndots` are those of `/etc/resolv.conf`, and `/etc/hosts` comes first; both are read again
@@ -136,6 +142,7 @@ impl DnsResolver {
     /// The endpoints of the SRV records.
     async fn services(&self, servers: &Servers, until: Instant, known: &mut Known) -> Round {
         let mut shortest = None;
+        let mut unbound = None;
         for name in servers.candidates(&self.name) {
             let (records, ttl) = match servers.ask(&name, RecordType::SRV, until).await {
                 Said::Found(found) => (found.services, found.ttl),
@@ -143,11 +150,15 @@ impl DnsResolver {
                     shortest = shorter(shortest, ttl);
                     continue;
                 }
+                Said::Unbound(reason) => {
+                    unbound = Some(reason);
+                    continue;
+                }
                 Said::Failed(reason) => return Err(reason),
             };
             return self.targets(servers, records, ttl, until, known).await;
         }
-        Ok((Vec::new(), shortest))
+        unbound.map_or(Ok((Vec::new(), shortest)), Err)
     }
 
     async fn targets(
@@ -184,7 +195,7 @@ impl DnsResolver {
                         service.addresses = addresses;
                         shortest = shorter(shortest, ttl);
                     }
-                    Err(reason) => failed = Some(reason),
+                    Err(unknown) => failed = Some(unknown.reason),
                 }
             }
             let endpoints = services(same);
@@ -221,6 +232,8 @@ enum Said {
     Found(Found),
     /// There is none, says one who must know, for so long.
     Nothing(Option<Duration>),
+    /// There is no such name, without the SOA record that would say for how long.
+    Unbound(String),
     Failed(String),
 }
 
@@ -242,16 +255,18 @@ async fn addresses_of(
     known: &mut Known,
 ) -> Result<(Vec<IpAddr>, Option<Duration>), String> {
     let mut shortest = None;
+    let mut unbound = None;
     for name in servers.candidates(name) {
         known.hear(&name, servers.both(&name, until).await);
-        // A name that is not answered for is not passed over: the next one may be another service's.
-        let (addresses, ttl) = known.addresses(&name)?;
-        shortest = shorter(shortest, ttl);
-        if !addresses.is_empty() {
-            return Ok((addresses, ttl));
+        match known.addresses(&name) {
+            Ok((addresses, ttl)) if addresses.is_empty() => shortest = shorter(shortest, ttl),
+            Ok(found) => return Ok(found),
+            Err(unknown) if unknown.may_pass => unbound = Some(unknown.reason),
+            // A name that is not answered for is not passed over: the next one may be another service's.
+            Err(unknown) => return Err(unknown.reason),
         }
     }
-    Ok((Vec::new(), shortest))
+    unbound.map_or(Ok((Vec::new(), shortest)), Err)
 }
 
 /// The servers that are asked.
@@ -325,7 +340,10 @@ impl Servers {
             Ok(Ok(lookup)) => lookup,
             Ok(Err(NetError::Dns(DnsError::NoRecordsFound(none)))) => {
                 if none.soa.is_none() {
-                    return Said::Failed(format!("{name} {kind}: {} without an SOA record", none.response_code));
+                    let reason = format!("{name} {kind}: {} without an SOA record", none.response_code);
+                    // An answer without records may come from a server that does not know better; this says that it does.
+                    let no_such_name = none.response_code == ResponseCode::NXDomain;
+                    return if no_such_name { Said::Unbound(reason) } else { Said::Failed(reason) };
                 }
                 return Said::Nothing(none.negative_ttl.map(|seconds| Duration::from_secs(seconds.into())));
             }
@@ -370,8 +388,16 @@ struct Addresses {
     last: Option<Vec<IpAddr>>,
     ttl: Option<Duration>,
     /// Why the last question had no answer.
-    failed: Option<String>,
+    failed: Option<Unknown>,
     round: u64,
+}
+
+/// Why the addresses of a name are not known.
+#[derive(Clone)]
+struct Unknown {
+    reason: String,
+    /// Whether another name may be tried in its place.
+    may_pass: bool,
 }
 
 impl Known {
@@ -399,19 +425,25 @@ impl Known {
                     addresses.last = None;
                     addresses.ttl = ttl;
                 }
-                Said::Failed(reason) => addresses.failed = Some(reason),
+                Said::Unbound(reason) => addresses.failed = Some(Unknown { reason, may_pass: true }),
+                Said::Failed(reason) => addresses.failed = Some(Unknown { reason, may_pass: false }),
             }
         }
     }
 
     /// All addresses of a name with the shortest time to live of those that were found; that of the negative answer when
     /// there is none. An error when nothing was answered, or only that there is none of one kind.
-    fn addresses(&self, name: &Name) -> Result<(Vec<IpAddr>, Option<Duration>), String> {
-        let Some(both) = self.names.get(name) else { return Err(format!("{name}: no answer")) };
+    ///
+    /// A name that had addresses is not passed over: it is the one that is meant.
+    fn addresses(&self, name: &Name) -> Result<(Vec<IpAddr>, Option<Duration>), Unknown> {
+        let Some(both) = self.names.get(name) else {
+            return Err(Unknown { reason: format!("{name}: no answer"), may_pass: false });
+        };
         let answered = both.iter().any(|addresses| addresses.failed.is_none() && addresses.last.is_some());
-        let failed = both.iter().find_map(|addresses| addresses.failed.as_ref());
-        if let Some(reason) = failed.filter(|_| !answered) {
-            return Err(reason.clone());
+        let failed = || both.iter().filter_map(|addresses| addresses.failed.as_ref());
+        if let Some(one) = failed().next().filter(|_| !answered) {
+            let had = both.iter().any(|addresses| addresses.last.is_some());
+            return Err(Unknown { may_pass: !had && failed().all(|unknown| unknown.may_pass), ..one.clone() });
         }
         let all: Vec<IpAddr> = both.iter().flat_map(|addresses| addresses.last.iter().flatten().copied()).collect();
         let found = |addresses: &&Addresses| all.is_empty() || addresses.last.is_some();
