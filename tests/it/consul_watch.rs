@@ -1,13 +1,22 @@
 //! Following the instances of a service in a real Consul.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 
 use chassis::{
-    consul::{ConsulQuery, ConsulResolver},
+    consul::{Consul, ConsulConfig, ConsulQuery, ConsulResolver},
     discovery::{Endpoint, EndpointHealth, Freshness, Resolution, Resolver, Updates},
 };
 use serde_json::{Value, json};
-use tokio::{sync::watch, task::JoinSet, time::timeout};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+    sync::watch,
+    task::JoinSet,
+    time::timeout,
+};
 
 use crate::support::consul::{Agent, PATIENCE};
 
@@ -56,7 +65,12 @@ impl Watch {
 }
 
 fn ids(now: &Resolution) -> Vec<&str> {
-    now.endpoints.iter().map(|endpoint| &*endpoint.id).collect()
+    now.endpoints.iter().map(id).collect()
+}
+
+/// The id that it was registered with, without its node.
+fn id(endpoint: &Endpoint) -> &str {
+    endpoint.id.split_once('@').expect("an id names its node").0
 }
 
 fn lost(now: &Resolution) -> bool {
@@ -74,7 +88,41 @@ async fn register(agent: &Agent, id: &str, more: Value) {
 }
 
 fn named<'a>(now: &'a Resolution, id: &str) -> Option<&'a Endpoint> {
-    now.endpoints.iter().find(|endpoint| &*endpoint.id == id)
+    now.endpoints.iter().find(|endpoint| self::id(endpoint) == id)
+}
+
+/// An agent that gives these answers, header lines and body, one after the other; then it holds the query.
+async fn scripted(answers: &[(&str, Value)]) -> (Consul, JoinSet<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let mut answers: VecDeque<_> = answers
+        .iter()
+        .map(|(headers, body)| {
+            let body = body.to_string();
+            format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n{headers}\r\n\r\n{body}", body.len())
+        })
+        .collect();
+    let mut task = JoinSet::new();
+    task.spawn(async move {
+        let mut held = Vec::new();
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(stream.read_u8().await.unwrap());
+            }
+            match answers.pop_front() {
+                Some(answer) => stream.write_all(answer.as_bytes()).await.unwrap(),
+                None => held.push(stream),
+            }
+        }
+    });
+    (Consul::new(&ConsulConfig { address, ..ConsulConfig::default() }).unwrap(), task)
+}
+
+/// What Consul says of an instance, as far as it is read.
+fn instance(id: &str, port: i64) -> Value {
+    json!({ "Node": { "Node": "n1", "Address": "10.0.0.1" }, "Service": { "ID": id, "Port": port }, "Checks": [] })
 }
 
 #[tokio::test]
@@ -157,4 +205,18 @@ async fn the_last_known_list_stays_while_consul_is_away_and_until_a_forgetful_on
     agent.put("/v1/agent/service/deregister/e", "").await;
     watch.until(|now| now.endpoints.len() == 4).await;
     assert_eq!(watch.shortest(), 3, "never shorter than what was known");
+}
+
+#[tokio::test]
+async fn one_odd_instance_does_not_freeze_the_list_of_the_others() {
+    let (consul, _answering) = scripted(&[
+        ("x-consul-index: 7", json!([instance("a", 80)])),
+        ("x-consul-index: 8", json!([instance("a", 80), instance("odd", 70_000), instance("odder", -1)])),
+        ("x-consul-index: 9", json!([instance("a", 80), instance("odd", 0), instance("b", 80)])),
+    ])
+    .await;
+    let query = ConsulQuery { service: "inventory".to_owned(), ..ConsulQuery::default() };
+    let mut watch = Watch::new(&ConsulResolver::new(consul, &query));
+    let now = watch.until(|now| now.endpoints.len() == 2).await;
+    assert_eq!((ids(&now), lost(&now)), (vec!["a", "b"], false));
 }

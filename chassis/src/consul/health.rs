@@ -4,7 +4,6 @@ use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use serde::Deserialize;
 
-use super::agent::Weights;
 use crate::discovery::{Endpoint, EndpointHealth};
 
 /// The key of the zone in the metadata of a service or of its node.
@@ -40,11 +39,27 @@ struct Service<'a> {
     id: Cow<'a, str>,
     #[serde(borrow, default)]
     address: Cow<'a, str>,
-    port: u16,
+    /// Consul keeps whatever number it was given, and leaves 0 where there was none.
+    #[serde(default)]
+    port: i64,
     #[serde(default)]
     meta: Option<Meta>,
     #[serde(default)]
     weights: Option<Weights>,
+}
+
+/// As wide as Consul's own numbers.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Weights {
+    #[serde(default = "one")]
+    passing: i64,
+    #[serde(default = "one")]
+    warning: i64,
+}
+
+const fn one() -> i64 {
+    1
 }
 
 #[derive(Debug, Deserialize)]
@@ -56,30 +71,55 @@ struct CheckState<'a> {
 
 type Meta = BTreeMap<String, String>;
 
-/// The instances of an answer, in the order of their ids: the same set is the same list.
-pub(super) fn endpoints(body: &[u8]) -> Result<Vec<Endpoint>, serde_json::Error> {
+/// What an answer comes to.
+#[derive(Debug, Default)]
+pub(super) struct Instances {
+    /// In the order of their ids: the same set is the same list.
+    pub(super) endpoints: Vec<Endpoint>,
+    /// Those that nobody can call.
+    pub(super) skipped: Skipped,
+}
+
+/// Instances without a port that can be called: how many, and the first of them with what it has instead.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Skipped {
+    pub(super) count: usize,
+    pub(super) first: Option<(String, i64)>,
+}
+
+/// The instances of an answer. One that makes no sense takes nothing away from the others.
+pub(super) fn instances(body: &[u8]) -> Result<Instances, serde_json::Error> {
     let entries: Vec<ServiceEntry<'_>> = serde_json::from_slice(body)?;
-    // With its node: an id is unique on one agent only.
-    let mut found: Vec<_> = entries.into_iter().map(|entry| (entry.node.node.clone(), entry.endpoint())).collect();
-    found.sort_by(|(a_node, a), (b_node, b)| (&a.id, a_node).cmp(&(&b.id, b_node)));
-    let same = |a: usize, b: usize| found.get(b).is_some_and(|(_, other)| other.id == found[a].1.id);
-    let twice: Vec<bool> = (0..found.len()).map(|n| same(n, n + 1) || (n > 0 && same(n, n - 1))).collect();
-    let named = found.into_iter().zip(twice).map(|((node, mut endpoint), twice)| {
-        if twice {
-            endpoint.id = format!("{}@{node}", endpoint.id).into();
+    let mut skipped = Skipped::default();
+    let mut endpoints = Vec::with_capacity(entries.len());
+    for entry in entries {
+        let (id, port) = (entry.id(), entry.service.port);
+        match u16::try_from(port) {
+            Ok(usable) if usable > 0 => endpoints.push(entry.endpoint(&id, usable)),
+            _ => {
+                skipped.count += 1;
+                if skipped.first.as_ref().is_none_or(|(first, _)| id < *first) {
+                    skipped.first = Some((id, port));
+                }
+            }
         }
-        endpoint
-    });
-    Ok(named.collect())
+    }
+    endpoints.sort_by(|a: &Endpoint, b| a.id.cmp(&b.id));
+    Ok(Instances { endpoints, skipped })
 }
 
 impl ServiceEntry<'_> {
-    fn endpoint(self) -> Endpoint {
+    /// Always with its node, since an id is unique on one agent only: what is known of an instance does not depend on others.
+    fn id(&self) -> String {
+        format!("{}@{}", self.service.id, self.node.node)
+    }
+
+    fn endpoint(self, id: &str, port: u16) -> Endpoint {
         let health = self.checks.iter().map(|check| health(&check.status)).max().unwrap_or_default();
         let weights = self.service.weights.unwrap_or(Weights { passing: 1, warning: 1 });
         let (health, weight) = match health {
             // A weight of 0 is Consul's word for: no traffic while it warns.
-            EndpointHealth::Warning if weights.warning == 0 => (EndpointHealth::Critical, 1),
+            EndpointHealth::Warning if weights.warning <= 0 => (EndpointHealth::Critical, 1),
             EndpointHealth::Warning => (health, weights.warning),
             _ => (health, weights.passing),
         };
@@ -88,10 +128,10 @@ impl ServiceEntry<'_> {
         let of_node = || self.node.meta.as_ref().and_then(|meta| meta.get(ZONE));
         let zone = metadata.get(ZONE).or_else(of_node).filter(|zone| !zone.is_empty());
         Endpoint {
-            id: self.service.id.as_ref().into(),
+            id: id.into(),
             host: host.as_ref().into(),
-            port: self.service.port,
-            weight: weight.max(1),
+            port,
+            weight: u32::try_from(weight.max(1)).unwrap_or(u32::MAX),
             zone: zone.map(|zone| zone.as_str().into()),
             health,
             metadata: Arc::new(metadata),
@@ -115,7 +155,7 @@ mod tests {
     use super::*;
 
     fn of(entries: &Value) -> Vec<Endpoint> {
-        endpoints(entries.to_string().as_bytes()).unwrap()
+        instances(entries.to_string().as_bytes()).unwrap().endpoints
     }
 
     fn entry(id: &str, statuses: &[&str]) -> Value {
@@ -168,6 +208,38 @@ mod tests {
         });
         assert_eq!(first, second);
         let ids: Vec<_> = first.iter().map(|endpoint| &*endpoint.id).collect();
-        assert_eq!(ids, ["a@n1", "a@n2", "b"]);
+        assert_eq!(ids, ["a@n1", "a@n2", "b@n1"]);
+    }
+
+    #[test]
+    fn an_instance_keeps_its_name_when_its_id_comes_up_on_another_node() {
+        let alone = of(&json!([entry("a", &[])]));
+        let mut other = entry("a", &[]);
+        other["Node"]["Node"] = "n2".into();
+        let both = of(&json!([entry("a", &[]), other]));
+        assert_eq!(alone[0].id, both[0].id, "or its breaker and its load would be forgotten");
+    }
+
+    #[test]
+    fn an_instance_that_nobody_can_call_is_passed_over_and_the_others_stay() {
+        let odd = |id: &str, port: Value| {
+            let mut odd = entry(id, &[]);
+            odd["Service"]["Port"] = port;
+            odd
+        };
+        let answer = json!([
+            odd("z", 0.into()),
+            entry("b", &[]),
+            odd("high", 70_000.into()),
+            odd("low", (-1).into()),
+            odd("last", 65_535.into())
+        ]);
+        let found = instances(answer.to_string().as_bytes()).unwrap();
+        let ports: Vec<_> = found.endpoints.iter().map(|endpoint| endpoint.port).collect();
+        assert_eq!(ports, [80, 65_535]);
+        assert_eq!(found.skipped, Skipped { count: 3, first: Some(("high@n1".to_owned(), 70_000)) });
+        let mut heavy = entry("a", &[]);
+        heavy["Service"]["Weights"] = json!({ "Passing": 5_000_000_000_i64, "Warning": -1 });
+        assert_eq!(of(&json!([heavy]))[0].weight, u32::MAX);
     }
 }

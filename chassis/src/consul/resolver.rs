@@ -1,6 +1,7 @@
 //! Follows the instances of a service by blocking queries.
 
 use std::{
+    fmt,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -9,9 +10,9 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::{
     agent::Segment,
-    client::Consul,
+    client::{Consul, ConsulAnswer},
     cursor::Cursor,
-    health,
+    health::{self, Instances, Skipped},
     memory::{Answer, Recollection},
 };
 use crate::discovery::{Resolver, Task, Updates};
@@ -19,6 +20,9 @@ use crate::discovery::{Resolver, Task, Updates};
 /// How long Consul holds a query in which nothing changes. Default as Kratos'. A dead connection that nobody closed is noticed
 /// after this, a sixteenth of it and 2 s.
 const WAIT: Duration = Duration::from_secs(55);
+
+/// The kind of an answer that cannot be read, beside those of an error.
+const UNREADABLE: u8 = u8::MAX;
 
 /// Which instances of which service.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -41,7 +45,8 @@ pub struct ConsulQuery {
 ///
 /// Instances of every state are asked for: which of them are used is the balancer's decision. While Consul is away or
 /// fails, the last list stays ([`Updates::lost`]). When it comes back empty, as a development agent does, instances that it has
-/// not yet heard of again are kept for a while: they are about to register themselves.
+/// not yet heard of again are kept for a while: they are about to
+/// register themselves. Instances without a port from 1 to 65535 are passed over, with a warning.
 #[derive(Debug, Clone)]
 pub struct ConsulResolver {
     consul: Consul,
@@ -81,18 +86,20 @@ impl ConsulResolver {
         let mut cursor = Cursor::new();
         let mut memory = Recollection::default();
         let mut away = None;
+        let mut skipped = Skipped::default();
         loop {
             let wait = memory.wait(now()).map_or(WAIT, |left| left.min(WAIT));
-            let answered = self.consul.blocking(&self.path, &mut cursor, wait).await;
-            let lost = match answered {
-                Ok(Some(answer)) => match health::endpoints(&answer.body) {
-                    Ok(endpoints) => {
-                        updates.set(memory.take(Answer { endpoints, index: answer.index.unwrap_or(0) }, now()));
+            let lost = match self.consul.blocking(&self.path, &mut cursor, wait).await {
+                Ok(Some(answer)) => match self.read(&answer) {
+                    Ok(found) => {
+                        self.tell_skipped(&mut skipped, found.skipped);
+                        let answer = Answer { endpoints: found.endpoints, index: answer.index.unwrap_or(0) };
+                        updates.set(memory.take(answer, now()));
                         None
                     }
-                    Err(error) => {
+                    Err(lost) => {
                         cursor.failed(now(), fastrand::f64());
-                        Some(((u8::MAX, 0), format!("GET {}{}: {error}", self.consul.address(), self.path)))
+                        Some(lost)
                     }
                 },
                 Ok(None) => {
@@ -116,6 +123,30 @@ impl ConsulResolver {
                 updates.lost(now(), reason);
             }
         }
+    }
+
+    /// What an answer names, or why that cannot be relied on.
+    fn read(&self, answer: &ConsulAnswer) -> Result<Instances, ((u8, u16), String)> {
+        let lost =
+            |kind, why: &dyn fmt::Display| ((kind, 0), format!("GET {}{}: {why}", self.consul.address(), self.path));
+        health::instances(&answer.body).map_err(|error| lost(UNREADABLE, &error))
+    }
+
+    /// Warns of instances that nobody can call, once for each change.
+    fn tell_skipped(&self, before: &mut Skipped, now: Skipped) {
+        if *before == now {
+            return;
+        }
+        if let Some((id, port)) = &now.first {
+            tracing::warn!(
+                service = &*self.service,
+                skipped = now.count,
+                first = id,
+                "passed over instances: the port of {id} is {port}, expected 1 to 65535; register them with the port that they \
+                 listen on"
+            );
+        }
+        *before = now;
     }
 }
 
