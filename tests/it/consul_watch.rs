@@ -184,10 +184,7 @@ async fn the_last_known_list_stays_while_consul_is_away_and_until_a_forgetful_on
     watch.until(|now| !lost(now) && now.endpoints.len() == 3).await;
     println!("followed again {:?} after a restart", back.elapsed());
 
-    // Back empty, with an index far behind.
-    for n in 0..50 {
-        agent.put("/v1/kv/n", &n.to_string()).await;
-    }
+    // Back empty: what its index is then does not matter.
     register(&agent, "d", json!({})).await;
     watch.until(|now| now.endpoints.len() == 4).await;
     agent.kill().await;

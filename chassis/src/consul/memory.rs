@@ -23,6 +23,8 @@ pub(super) struct Answer {
 #[derive(Debug, Default)]
 pub(super) struct Recollection {
     index: u64,
+    /// Whether Consul was away since the last answer: what was missed is not known.
+    away: bool,
     /// The last answer's.
     endpoints: Vec<Endpoint>,
     /// Those of the history before, until then.
@@ -32,17 +34,25 @@ pub(super) struct Recollection {
 impl Recollection {
     /// Takes in an answer; gives the list that is to be used.
     ///
-    /// An index that went back tells another history: Consul came back empty, or from an older snapshot. What it does not
-    /// name then is not known to be gone. Inside one history, what it does not name is gone.
+    /// An index that went back tells another history: Consul came back empty, or from an older snapshot. So may any answer
+    /// after a failure, whatever its index is: an empty one counts on, too. What it does not name then is not known to be gone.
+    /// Inside one history, what it does not name is gone.
     pub(super) fn take(&mut self, answer: Answer, now: Instant) -> Vec<Endpoint> {
-        if answer.index < self.index {
+        if std::mem::take(&mut self.away) || answer.index < self.index {
             let mut lost = std::mem::take(&mut self.endpoints);
             lost.extend(self.lost.take().map(|(lost, _)| lost).unwrap_or_default());
-            self.lost = now.checked_add(KEEP).map(|until| (lost, until));
+            let named: HashSet<_> = answer.endpoints.iter().map(|endpoint| &endpoint.id).collect();
+            lost.retain(|endpoint| !named.contains(&endpoint.id));
+            self.lost = now.checked_add(KEEP).filter(|_| !lost.is_empty()).map(|until| (lost, until));
         }
         self.index = answer.index;
         self.endpoints = answer.endpoints;
         self.list(now)
+    }
+
+    /// A query has failed.
+    pub(super) const fn failed(&mut self) {
+        self.away = true;
     }
 
     /// The list once the time of what was lost is over.
@@ -100,6 +110,26 @@ mod tests {
         assert!(memory.forget(start + KEEP / 2).is_none());
         assert_eq!(memory.forget(start + KEEP).map(|list| ports(&list)), Some(vec![14]));
         assert_eq!((memory.wait(start), memory.forget(start + KEEP)), (None, None));
+    }
+
+    #[test]
+    fn what_an_answer_after_a_failure_does_not_name_is_kept_for_a_while_whatever_its_index_is() {
+        let start = Instant::now();
+        let mut memory = Recollection::default();
+        memory.take(answer(&[11, 12], 20), start);
+        memory.failed();
+        assert_eq!(
+            ports(&memory.take(answer(&[], 900), start)),
+            [11, 12],
+            "an empty Consul that was written to already"
+        );
+        assert_eq!(memory.forget(start + KEEP), Some(Vec::new()));
+        // Nothing is missing, so nothing is kept.
+        memory.take(answer(&[11], 901), start);
+        memory.failed();
+        memory.take(answer(&[11], 901), start);
+        assert_eq!(memory.wait(start), None);
+        assert_eq!(ports(&memory.take(answer(&[], 902), start)), [0; 0], "the failure is past");
     }
 
     #[test]

@@ -120,6 +120,7 @@ impl ConsulResolver {
             }
             away = lost.as_ref().map(|(kind, _)| *kind);
             if let Some((_, reason)) = lost {
+                memory.failed();
                 updates.lost(now(), reason);
             }
         }
