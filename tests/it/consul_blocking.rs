@@ -1,8 +1,11 @@
 //! Blocking queries against a real agent: what a follower sees when the agent comes back as another.
 
-use std::time::{Duration, Instant};
+use std::{
+    io::Read,
+    time::{Duration, Instant},
+};
 
-use chassis::consul::Cursor;
+use chassis::consul::{Consul, ConsulConfig, Cursor};
 
 use crate::support::consul::Agent;
 
@@ -52,4 +55,23 @@ async fn a_change_is_seen_at_once_and_also_when_the_agent_came_back_empty() {
     assert_eq!(answer.expect("another history is news").status, 404);
     assert!(cursor.index() < before, "the index began anew");
     assert!(asked.elapsed() < Duration::from_secs(12), "no query waited with the old index: {:?}", asked.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_query_that_consul_does_not_hold_is_not_waited_for_as_one_that_it_does() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let consul = Consul::new(&ConsulConfig { address, ..ConsulConfig::default() }).unwrap();
+    // Time stands still until the query is there; it is never answered.
+    let asked = tokio::task::spawn_blocking(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let read = stream.read(&mut [0; 1024]).unwrap();
+        (stream, listener, read)
+    });
+    let began = tokio::time::Instant::now();
+    let mut cursor = Cursor::new();
+    let answer = consul.blocking("/v1/kv/a", &mut cursor, WAIT).await;
+    answer.expect_err("nobody answers");
+    assert_eq!(began.elapsed().as_secs(), 5);
+    assert!(asked.await.unwrap().2 > 0);
 }

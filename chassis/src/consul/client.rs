@@ -181,7 +181,8 @@ impl Consul {
     ///
     /// # Errors
     ///
-    /// No answer within `wait` + 1/16 + 2 s (Consul itself adds up to 1/16), or one that is neither a success nor 404.
+    /// No answer within `wait` + 1/16 + 2 s (Consul itself adds up to 1/16), or within 5 s where Consul does not wait: to the
+    /// first query, and to each after a failure. Or one that is neither a success nor 404.
     pub async fn blocking(
         &self,
         path: &str,
@@ -192,7 +193,9 @@ impl Consul {
         let sent = now();
         let mark = if path.contains('?') { '&' } else { '?' };
         let held = format!("{path}{mark}index={}&wait={}ms", cursor.index(), wait.as_millis());
-        let answered = self.call(Method::GET, &held, None, wait + wait / 16 + BLOCKING_GRACE).await;
+        // Without an index there is nothing to wait for.
+        let limit = if cursor.index() == 0 { CALL_TIMEOUT } else { wait + wait / 16 + BLOCKING_GRACE };
+        let answered = self.call(Method::GET, &held, None, limit).await;
         let answered = answered.and_then(|answer| match answer.status {
             StatusCode::NOT_FOUND => Ok(answer),
             _ => answer.success(&format!("GET {}{path}", self.0.address)),
