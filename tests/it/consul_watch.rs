@@ -217,3 +217,11 @@ async fn one_odd_instance_does_not_freeze_the_list_of_the_others() {
     let now = watch.until(|now| now.endpoints.len() == 2).await;
     assert_eq!((ids(&now), lost(&now)), (vec!["a", "b"], false));
 }
+
+#[tokio::test]
+async fn a_change_is_seen_when_something_between_takes_the_index_out() {
+    let (consul, _answering) =
+        scripted(&[("x-other: 1", json!([instance("a", 80)])), ("x-other: 1", json!([instance("b", 80)]))]).await;
+    let query = ConsulQuery { service: "inventory".to_owned(), ..ConsulQuery::default() };
+    Watch::new(&ConsulResolver::new(consul, &query)).until(|now| ids(now) == ["b"]).await;
+}

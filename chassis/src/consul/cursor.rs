@@ -4,7 +4,10 @@
 //! is our own: an agent that was restarted empty counts from a lower index, and would hold a query with the old one for
 //! the whole wait.
 
-use std::time::{Duration, Instant};
+use std::{
+    hash::{DefaultHasher, Hasher as _},
+    time::{Duration, Instant},
+};
 
 use crate::tasks::Backoff; // floor: a pure rule of waiting
 
@@ -14,6 +17,9 @@ const SPACING: Duration = Duration::from_millis(100);
 /// And this much further for each MiB of the last answer. Chosen: receiving and reading one takes about 10 ms, so
 /// following the largest of services takes a fifth of a core at worst.
 const SPACING_PER_MIB: Duration = Duration::from_millis(50);
+/// The time between queries that cannot wait, since their answers bear no index: something between takes it out. Chosen: a
+/// change is seen soon, and nobody is asked in a hurry.
+const UNINDEXED: Duration = Duration::from_secs(1);
 /// The wait after failures in a row: up to 100 ms after the first, up to 10 s in the end, fully jittered, so that many
 /// followers do not come back as one. Chosen: go-kit begins at 10 ms, Consul's own `api/watch` ends at 3 min.
 const BACKOFF: Backoff = Backoff {
@@ -28,6 +34,8 @@ const BACKOFF: Backoff = Backoff {
 pub struct Cursor {
     /// What is waited for is newer than this; 0 asks for what there is.
     index: u64,
+    /// The hash of the last answer's body.
+    body: u64,
     failures: u32,
     /// Not to be asked before.
     next: Option<Instant>,
@@ -71,19 +79,33 @@ impl Cursor {
         self.next.map_or(Duration::ZERO, |next| next.saturating_duration_since(now))
     }
 
-    /// Takes in the index of an answer to a query that was sent at `sent`.
-    pub(super) fn answered(&mut self, index: Option<u64>, bytes: usize, sent: Instant) -> News {
+    /// Takes in an answer to a query that was sent at `sent`.
+    ///
+    /// The same index alone does not say that nothing has changed: Consul may have been set back to it. An answer without one
+    /// says nothing of that.
+    pub(super) fn answered(&mut self, index: Option<u64>, body: &[u8], sent: Instant) -> News {
         self.failures = 0;
-        let per_mib = SPACING_PER_MIB.mul_f64(bytes as f64 / f64::from(1 << 20));
+        let hash = {
+            let mut hasher = DefaultHasher::new();
+            hasher.write(body);
+            hasher.finish()
+        };
+        let same = std::mem::replace(&mut self.body, hash) == hash;
+        let Some(index) = index else {
+            self.index = 0;
+            self.next = sent.checked_add(UNINDEXED);
+            return News::Changed;
+        };
+        let per_mib = SPACING_PER_MIB.mul_f64(body.len() as f64 / f64::from(1 << 20));
         self.next = sent.checked_add(SPACING + per_mib);
         // An index of 0 would never wait: a fault of some versions that Consul's documentation warns of.
-        let index = index.unwrap_or(0).max(1);
+        let index = index.max(1);
         let before = std::mem::replace(&mut self.index, index);
         if index < before {
             // Another history: what was missed is not known, so all is asked for again.
             self.index = 0;
         }
-        if index == before { News::Same } else { News::Changed }
+        if index == before && same { News::Same } else { News::Changed }
     }
 
     /// Takes in a failure at `now`; `random` is from 0 to 1.
@@ -116,9 +138,28 @@ mod tests {
             // An index that is none must still make the next query wait.
             (Some(0), 0, News::Changed),
             (Some(0), 1, News::Changed),
-            (None, 1, News::Same),
+            (Some(0), 1, News::Same),
         ] {
-            assert_eq!((cursor.answered(answer, 0, sent), cursor.index()), (news, index), "{answer:?}");
+            assert_eq!((cursor.answered(answer, b"", sent), cursor.index()), (news, index), "{answer:?}");
+        }
+    }
+
+    #[test]
+    fn another_body_under_the_same_index_is_news() {
+        let sent = Instant::now();
+        let mut cursor = Cursor::new();
+        cursor.answered(Some(7), b"a", sent);
+        assert_eq!(cursor.answered(Some(7), b"b", sent), News::Changed);
+        assert_eq!(cursor.answered(Some(7), b"b", sent), News::Same);
+    }
+
+    #[test]
+    fn an_answer_without_an_index_is_always_news_and_the_next_query_does_not_wait_but_comes_a_second_later() {
+        let sent = Instant::now();
+        let mut cursor = Cursor::new();
+        for _ in 0..2 {
+            assert_eq!((cursor.answered(None, b"a", sent), cursor.index()), (News::Changed, 0));
+            assert_eq!(cursor.pause(sent), ms(1_000));
         }
     }
 
@@ -126,11 +167,11 @@ mod tests {
     fn any_failure_asks_for_everything_again() {
         let now = Instant::now();
         let mut cursor = Cursor::new();
-        cursor.answered(Some(90), 0, now);
+        cursor.answered(Some(90), b"", now);
         cursor.failed(now, 1.0);
         assert_eq!(cursor.index(), 0);
         // The agent came back empty: its first index is lower, and it is no step back.
-        assert_eq!(cursor.answered(Some(4), 0, now), News::Changed);
+        assert_eq!(cursor.answered(Some(4), b"", now), News::Changed);
         assert_eq!((cursor.index(), cursor.failures()), (4, 0));
     }
 
@@ -146,7 +187,7 @@ mod tests {
         }
         cursor.failed(now, 0.25);
         assert_eq!(cursor.pause(now), ms(2_500));
-        cursor.answered(Some(1), 0, now);
+        cursor.answered(Some(1), b"", now);
         cursor.failed(now, 1.0);
         assert_eq!(cursor.pause(now), ms(100), "one answer ends the row");
     }
@@ -156,10 +197,10 @@ mod tests {
         let sent = Instant::now();
         let mut cursor = Cursor::new();
         assert_eq!(cursor.pause(sent), Duration::ZERO, "the first query");
-        cursor.answered(Some(1), 0, sent);
+        cursor.answered(Some(1), b"", sent);
         assert_eq!(cursor.pause(sent + ms(1)), ms(99));
         assert_eq!(cursor.pause(sent + ms(100)), Duration::ZERO);
-        cursor.answered(Some(2), 10 << 20, sent);
+        cursor.answered(Some(2), &vec![0; 10 << 20], sent);
         assert_eq!(cursor.pause(sent), ms(600), "ten MiB");
     }
 }
