@@ -205,6 +205,28 @@ async fn the_last_known_list_stays_while_consul_is_away_and_until_a_forgetful_on
 }
 
 #[tokio::test]
+async fn what_access_control_leaves_out_is_not_taken_for_gone() {
+    let filtered = "x-consul-index: 8\r\nx-consul-results-filtered-by-acls: true";
+    let (consul, _answering) = scripted(&[
+        ("x-consul-index: 7", json!([instance("a", 80), instance("b", 80)])),
+        (filtered, json!([])),
+        (filtered, json!([instance("a", 80)])),
+        ("x-consul-index: 8", json!([instance("a", 80)])),
+    ])
+    .await;
+    let query = ConsulQuery { service: "inventory".to_owned(), ..ConsulQuery::default() };
+    let mut watch = Watch::new(&ConsulResolver::new(consul, &query));
+    watch.until(|now| now.endpoints.len() == 2).await;
+    let now = watch.until(lost).await;
+    assert_eq!(ids(&now), ["a", "b"]);
+    let Freshness::Lost { reason, .. } = &now.freshness else { unreachable!() };
+    assert!(reason.contains("service:read"), "it says what to do: {reason}");
+    let now = watch.until(|now| !lost(now)).await;
+    assert_eq!(ids(&now), ["a", "b"], "it was away: what is not named is kept for a while");
+    assert_eq!(watch.shortest(), 2);
+}
+
+#[tokio::test]
 async fn one_odd_instance_does_not_freeze_the_list_of_the_others() {
     let (consul, _answering) = scripted(&[
         ("x-consul-index: 7", json!([instance("a", 80)])),

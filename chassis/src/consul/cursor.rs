@@ -108,6 +108,12 @@ impl Cursor {
         if index == before && same { News::Same } else { News::Changed }
     }
 
+    /// What was taken in at last cannot be used: a failure at `now`, after `before` in a row.
+    pub(super) fn rejected(&mut self, before: u32, now: Instant, random: f64) {
+        self.failures = before;
+        self.failed(now, random);
+    }
+
     /// Takes in a failure at `now`; `random` is from 0 to 1.
     pub(super) fn failed(&mut self, now: Instant, random: f64) {
         self.index = 0;
@@ -190,6 +196,10 @@ mod tests {
         cursor.answered(Some(1), b"", now);
         cursor.failed(now, 1.0);
         assert_eq!(cursor.pause(now), ms(100), "one answer ends the row");
+        let before = cursor.failures();
+        cursor.answered(Some(1), b"", now);
+        cursor.rejected(before, now, 1.0);
+        assert_eq!((cursor.pause(now), cursor.index()), (ms(200), 0), "unless it cannot be used");
     }
 
     #[test]

@@ -21,8 +21,9 @@ use crate::discovery::{Resolver, Task, Updates};
 /// after this, a sixteenth of it and 2 s.
 const WAIT: Duration = Duration::from_secs(55);
 
-/// The kind of an answer that cannot be read, beside those of an error.
+/// Kinds of answers that cannot be used, beside those of an error.
 const UNREADABLE: u8 = u8::MAX;
+const FILTERED: u8 = u8::MAX - 1;
 
 /// Which instances of which service.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -44,8 +45,8 @@ pub struct ConsulQuery {
 /// Follows a service in Consul.
 ///
 /// Instances of every state are asked for: which of them are used is the balancer's decision. While Consul is away or
-/// fails, the last list stays ([`Updates::lost`]). When it comes back empty, as a development agent does, instances that it has
-/// not yet heard of again are kept for a while: they are about to
+/// fails, or its access control leaves instances out of the answer, the last list stays ([`Updates::lost`]). When it comes back
+/// empty, as a development agent does, instances that it has not yet heard of again are kept for a while: they are about to
 /// register themselves. Instances without a port from 1 to 65535 are passed over, with a warning.
 #[derive(Debug, Clone)]
 pub struct ConsulResolver {
@@ -89,6 +90,7 @@ impl ConsulResolver {
         let mut skipped = Skipped::default();
         loop {
             let wait = memory.wait(now()).map_or(WAIT, |left| left.min(WAIT));
+            let failures = cursor.failures();
             let lost = match self.consul.blocking(&self.path, &mut cursor, wait).await {
                 Ok(Some(answer)) => match self.read(&answer) {
                     Ok(found) => {
@@ -98,7 +100,7 @@ impl ConsulResolver {
                         None
                     }
                     Err(lost) => {
-                        cursor.failed(now(), fastrand::f64());
+                        cursor.rejected(failures, now(), fastrand::f64());
                         Some(lost)
                     }
                 },
@@ -130,6 +132,14 @@ impl ConsulResolver {
     fn read(&self, answer: &ConsulAnswer) -> Result<Instances, ((u8, u16), String)> {
         let lost =
             |kind, why: &dyn fmt::Display| ((kind, 0), format!("GET {}{}: {why}", self.consul.address(), self.path));
+        if answer.filtered {
+            // What is left may be nothing at all.
+            return Err(lost(
+                FILTERED,
+                &"Consul's access control has left instances out; the token needs service:read for this service and \
+                  node:read for its nodes",
+            ));
+        }
         health::instances(&answer.body).map_err(|error| lost(UNREADABLE, &error))
     }
 
