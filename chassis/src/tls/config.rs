@@ -14,8 +14,8 @@ pub struct TlsConfig {
     pub cert: Option<PathBuf>,
     /// A PEM file with the key of `cert`.
     pub key: Option<PathBuf>,
-    /// The name that the other end's certificate must bear. When unset, the name of a `dns://`, `http://` or `https://` target;
-    /// the host or address of each instance for `consul://`, `static://` and `memory://`.
+    /// The name that the other end's certificate must bear. When unset, the host that is called; for a `dns://` target, the name
+    /// that was looked up.
     pub server_name: Option<String>,
 }
 
