@@ -45,6 +45,8 @@ struct Inner {
     /// Datacenter, namespace and partition, ready to be put behind a query.
     scope: String,
     token: Option<HeaderValue>,
+    /// Over TLS, and without a certificate of this instance.
+    unnamed: bool,
     http: legacy::Client<Connector, Full<Bytes>>,
 }
 
@@ -100,6 +102,7 @@ impl Consul {
         let at = address(config).map_err(|message| Error::config(format!("consul.address: {message}")))?;
         let token = token(config).map_err(|message| Error::config(format!("consul.token: {message}")))?;
         let connector = connector(config, &at).map_err(|(key, message)| Error::config(format!("{key}: {message}")))?;
+        let unnamed = at.secure && config.tls.cert.is_none();
         let At { address, host, .. } = at;
         let mut scope = String::new();
         for (name, value) in [("dc", &config.datacenter), ("ns", &config.namespace), ("partition", &config.partition)] {
@@ -112,7 +115,7 @@ impl Consul {
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
             .build(connector);
-        Ok(Self(Arc::new(Inner { address, host, scope, token, http })))
+        Ok(Self(Arc::new(Inner { address, host, scope, token, unnamed, http })))
     }
 
     /// What [`new`](Self::new) refuses, all of it: the key, and what is wrong.
@@ -124,6 +127,22 @@ impl Consul {
         }
         mistakes.extend(token(config).err().map(|message| ("consul.token".to_owned(), message.to_owned())));
         mistakes
+    }
+
+    /// With TLS 1.3 the other end can say that it wants a certificate only when the connection is there already, and its words
+    /// may be lost with it.
+    fn explained(&self, error: legacy::Error) -> BoxError {
+        if !self.0.unnamed || error.is_connect() {
+            return error.into();
+        }
+        let mut text = error.to_string();
+        let mut cause = std::error::Error::source(&error);
+        while let Some(error) = cause {
+            text.push_str(&format!(": {error}"));
+            cause = error.source();
+        }
+        text.push_str("; the agent may want a certificate of this instance: set consul.tls.cert and consul.tls.key");
+        text.into()
     }
 
     /// One call: `path` with its query (`/v1/health/service/orders?passing`), at most `limit` for all of the answer.
@@ -154,7 +173,7 @@ impl Consul {
         }
         let request = request.body(Full::new(body.unwrap_or_default())).map_err(|error| unreachable(error.into()))?;
         let answered = async {
-            let response = self.0.http.request(request).await?;
+            let response = self.0.http.request(request).await.map_err(|error| self.explained(error))?;
             let (parts, body) = response.into_parts();
             let body = Limited::new(body, ANSWER_LIMIT).collect().await?.to_bytes();
             let index = parts.headers.get("x-consul-index").and_then(|index| index.to_str().ok()?.parse().ok());
