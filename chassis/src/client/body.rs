@@ -185,6 +185,9 @@ impl Body for Resumed {
 
 /// Told how the body of an answer ends. Dropped without a word, the one who asked has lost interest.
 pub trait Watch {
+    /// A part of it is there.
+    fn data(&mut self) {}
+
     /// The trailers are there; the end follows.
     fn trailers(&mut self, trailers: &HeaderMap) {
         let _ = trailers;
@@ -232,8 +235,11 @@ impl<B: Body, W: Watch> Body for WatchedBody<B, W> {
         if let Poll::Ready(frame) = &polled {
             match frame {
                 Some(Ok(frame)) => {
-                    if let (Some(trailers), Some(watch)) = (frame.trailers_ref(), this.watch.as_mut()) {
-                        watch.trailers(trailers);
+                    if let Some(watch) = this.watch.as_mut() {
+                        match frame.trailers_ref() {
+                            Some(trailers) => watch.trailers(trailers),
+                            None => watch.data(),
+                        }
                     }
                     if this.inner.is_end_stream()
                         && let Some(watch) = this.watch.take()

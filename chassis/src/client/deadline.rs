@@ -7,7 +7,8 @@
 //! limits that.
 //!
 //! [`AttemptTimeoutLayer`] stands next to the endpoint, so that the breaker and the balancer see an attempt that took too
-//! long. The call's deadline ends an attempt there as well: else an endpoint that never answers would never be at fault.
+//! long. The call's deadline ends an attempt there as well: else an endpoint that never answers would never be at fault. Of an
+//! attempt that its call left less than twice the time that the endpoint needs, that says nothing of the endpoint.
 //! An attempt's time that is longer than what is left of the call's is no mistake, and has no effect.
 //!
 //! [`announce`] tells the endpoint what is left of the call, just before an attempt is sent: what earlier attempts and waits
@@ -33,7 +34,14 @@ use tokio::time::{Instant, Sleep};
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::{body::RequestBody, call::CallInfo, error::NotSent, facts::Facts, outcome::TimedOut};
+use super::{
+    body::RequestBody,
+    call::CallInfo,
+    error::NotSent,
+    facts::Facts,
+    hurry::{Hurried, Hurry, Pace},
+    outcome::{Outcome, TimedOut},
+};
 use crate::{
     cause::Cause,
     context::{Protocol, RequestContext},
@@ -377,7 +385,7 @@ impl<S> Layer<S> for AttemptTimeoutLayer {
     type Service = AttemptTimeoutService<S>;
 
     fn layer(&self, inner: S) -> AttemptTimeoutService<S> {
-        AttemptTimeoutService { inner, timeout: self.0.clone() }
+        AttemptTimeoutService { inner, timeout: self.0.clone(), pace: Arc::default() }
     }
 }
 
@@ -386,6 +394,7 @@ impl<S> Layer<S> for AttemptTimeoutLayer {
 pub struct AttemptTimeoutService<S> {
     inner: S,
     timeout: AttemptTimeout,
+    pace: Arc<Pace>,
 }
 
 impl<S, B> Service<Request<RequestBody>> for AttemptTimeoutService<S>
@@ -401,9 +410,19 @@ where
     }
 
     fn call(&mut self, request: Request<RequestBody>) -> Self::Future {
-        let own = self.timeout.get().and_then(|timeout| Instant::now().checked_add(timeout));
-        let deadline = own.into_iter().chain(Facts::of(&request).deadline).min();
-        AttemptFuture { inner: Some(self.inner.call(request)), deadline, sleep: None }
+        let (facts, started) = (Facts::of(&request), Instant::now());
+        let own = self.timeout.get().and_then(|timeout| started.checked_add(timeout));
+        let left = facts.deadline.map(|deadline| deadline.saturating_duration_since(started));
+        AttemptFuture {
+            inner: Some(self.inner.call(request)),
+            deadline: own.into_iter().chain(facts.deadline).min(),
+            call: facts.deadline,
+            protocol: facts.protocol,
+            started,
+            hurried: left.is_some_and(|left| self.pace.hurries(left)),
+            pace: Arc::clone(&self.pace),
+            sleep: None,
+        }
     }
 }
 
@@ -413,6 +432,12 @@ pin_project! {
         #[pin]
         inner: Option<F>,
         deadline: Option<Instant>,
+        // The call's own.
+        call: Option<Instant>,
+        protocol: Protocol,
+        started: Instant,
+        hurried: bool,
+        pace: Arc<Pace>,
         #[pin]
         sleep: Option<Sleep>,
     }
@@ -428,12 +453,25 @@ where
         let mut this = self.project();
         let polled = this.inner.as_mut().as_pin_mut().map(|inner| inner.poll(cx));
         match polled {
-            Some(Poll::Ready(result)) => return Poll::Ready(result),
+            Some(Poll::Ready(mut result)) => {
+                if let Ok(response) = &mut result {
+                    if matches!(Outcome::of_head(*this.protocol, response), None | Some(Outcome::Success)) {
+                        this.pace.answered(this.started.elapsed());
+                    }
+                    if *this.hurried {
+                        response.extensions_mut().insert(Hurry);
+                    }
+                }
+                return Poll::Ready(result);
+            }
             Some(Poll::Pending) if !has_passed(*this.deadline, this.sleep, cx) => return Poll::Pending,
             _ => {}
         }
         this.inner.set(None);
-        Poll::Ready(Err(Box::new(TimedOut)))
+        let error = BoxError::from(TimedOut);
+        // At the attempt's own time it was this side's word that it takes too long.
+        let over = this.call.is_some_and(|deadline| deadline <= Instant::now());
+        Poll::Ready(Err(if over && *this.hurried { Box::new(Hurried(error)) } else { error }))
     }
 }
 

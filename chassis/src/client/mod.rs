@@ -67,6 +67,7 @@ mod facts;
 pub(crate) mod fallback;
 pub mod hedge;
 mod http;
+mod hurry;
 pub mod limit;
 pub mod observe;
 mod outcome;

@@ -145,7 +145,7 @@ pub(super) fn is_untouched(error: &(dyn Error + 'static)) -> bool {
 }
 
 /// The gRPC code in headers or trailers.
-fn code_in(headers: &HeaderMap) -> Option<Code> {
+pub(super) fn code_in(headers: &HeaderMap) -> Option<Code> {
     headers.get("grpc-status").map(|code| Code::from_bytes(code.as_bytes()))
 }
 

@@ -20,7 +20,8 @@
 //! - A failed call counts as `failure_penalty`, or as what the endpoint asks for with `retry-after` or
 //!   `grpc-retry-pushback-ms`, at most 300 s, unless it took longer. Otherwise an endpoint that fails fast would look like the
 //!   fastest of all (Linkerd's load biaser). A call that is given up before the answer counts as having taken at least as long,
-//!   and so does one that an endpoint that stops has not looked at ([`Outcome::Untouched`](super::Outcome::Untouched)).
+//!   and so do one that ends at its deadline with less than twice the time that the endpoint takes to answer, which says
+//!   nothing of the endpoint, and one that an endpoint that stops has not looked at ([`Outcome::Untouched`](super::Outcome::Untouched)).
 //! - An endpoint whose last call failed is tried again a second later, when it is drawn, although it costs more (go-zero's
 //!   forced pick), and not before the time it asked for. So its breaker comes to know of it, and its recovery is seen: left to
 //!   fading alone, the penalty would hide it for a minute. Once it works, each good answer takes three quarters off.

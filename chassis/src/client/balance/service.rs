@@ -22,6 +22,7 @@ use super::{
     super::{
         CallInfo, DEFAULT_TIMEOUT, NotSent, Outcome, RequestBody,
         body::{Watch, WatchedBody},
+        hurry::{Dropped, Rest, excuses_error},
         problem::retry_after,
     },
     Available, Bypass, MakeEndpoint, Tried,
@@ -224,7 +225,7 @@ where
         }
         address(request, self.0.scheme.clone(), picked.node.authority.clone());
         let node = Arc::clone(picked.node);
-        Some(Ok(Routed { service, flight: Flight::start(node, now, set.ewma, protocol(request)) }))
+        Some(Ok(Routed { service, flight: Flight::start(node, now, set.ewma, request) }))
     }
 
     /// Waits for the first list of endpoints.
@@ -442,7 +443,7 @@ fn polled_again<T>() -> Poll<Result<T, BoxError>> {
 
 fn failed(error: BoxError, flight: Option<Flight>) -> BoxError {
     if let Some(flight) = flight {
-        flight.failed(Outcome::of_error(&error));
+        flight.failed(&error);
     }
     error
 }
@@ -458,12 +459,20 @@ pub struct Flight {
     waiting: bool,
     /// Trailers are to say how it went.
     owed: bool,
+    /// How it went is known, or will not be.
+    done: bool,
+    rest: Rest,
 }
 
 impl Flight {
-    fn start<S: Send + Sync + 'static>(node: Arc<Node<S>>, now: Instant, ewma: Ewma, protocol: Protocol) -> Self {
+    fn start<S>(node: Arc<Node<S>>, now: Instant, ewma: Ewma, request: &Request<RequestBody>) -> Self
+    where
+        S: Send + Sync + 'static,
+    {
         node.gauge.start(now);
-        Self { node, started: now, ewma, protocol, waiting: true, owed: false }
+        let protocol = protocol(request);
+        let rest = Rest::of(request, protocol);
+        Self { node, started: now, ewma, protocol, waiting: true, owed: false, done: false, rest }
     }
 
     fn answered<B>(mut self, response: Response<B>) -> Response<WatchedBody<B, Self>>
@@ -471,13 +480,30 @@ impl Flight {
         B: http_body::Body,
     {
         let outcome = Outcome::of_head(self.protocol, &response);
-        self.owed = outcome.is_none();
-        self.came_to(outcome.unwrap_or(Outcome::Success), || pushback(response.headers()));
+        if self.rest.head(&response) {
+            (self.waiting, self.done) = (false, true);
+            self.node.gauge().head(now());
+            self.lasted();
+        } else {
+            self.owed = outcome.is_none();
+            self.done = !matches!(outcome, None | Some(Outcome::Success));
+            self.came_to(outcome.unwrap_or(Outcome::Success), || pushback(response.headers()));
+        }
         response.map(|body| WatchedBody::new(body, self))
     }
 
-    fn failed(mut self, outcome: Outcome) {
-        self.came_to(outcome, || None);
+    fn failed(mut self, error: &BoxError) {
+        self.done = true;
+        // Dropped, it counts as one that was given up.
+        if !excuses_error(error) {
+            self.came_to(Outcome::of_error(error), || None);
+        }
+    }
+
+    /// It took this long, at least.
+    fn lasted(&self) {
+        let now = now();
+        self.node.gauge().record_at_least(now, now.saturating_duration_since(self.started), &self.ewma);
     }
 
     /// The head of the answer, or none: what it says of the endpoint.
@@ -530,23 +556,31 @@ fn pushback(headers: &HeaderMap) -> Option<Duration> {
 }
 
 impl Watch for Flight {
+    fn data(&mut self) {
+        self.rest.data();
+    }
+
     fn trailers(&mut self, trailers: &HeaderMap) {
         if self.owed {
-            self.owed = false;
-            if matches!(Outcome::of_trailers(trailers), Outcome::Failed | Outcome::Throttled) {
+            (self.owed, self.done) = (false, true);
+            if self.rest.excuses(trailers) {
+                self.lasted();
+            } else if matches!(Outcome::of_trailers(trailers), Outcome::Failed | Outcome::Throttled) {
                 self.ended_badly(pushback(trailers));
             }
         }
     }
 
-    fn complete(self) {
+    fn complete(mut self) {
+        self.done = true;
         // A gRPC answer without a status was cut short.
         if self.owed {
             self.ended_badly(None);
         }
     }
 
-    fn broke_off(self) {
+    fn broke_off(mut self) {
+        self.done = true;
         self.ended_badly(None);
     }
 }
@@ -555,9 +589,14 @@ impl Drop for Flight {
     fn drop(&mut self) {
         let gauge = self.node.gauge();
         if self.waiting {
-            let now = now();
             gauge.abandon();
-            gauge.record_at_least(now, now.saturating_duration_since(self.started), &self.ewma);
+            self.lasted();
+        } else if !self.done {
+            match self.rest.dropped(now()) {
+                Dropped::InTime => {}
+                Dropped::Late => self.ended_badly(None),
+                Dropped::Hurried => self.lasted(),
+            }
         }
         gauge.end();
     }

@@ -17,6 +17,7 @@ use crate::{
         CallInfo, Outcome, RequestBody,
         balance::{Available, Bypass},
         body::{Watch, WatchedBody},
+        hurry::{Dropped, Rest, excuses_error},
     },
     context::Protocol,
     error::BoxError,
@@ -26,10 +27,15 @@ use crate::{
 ///
 /// A call that the breaker does not let through fails with [`NotSent`] and the cause `circuit_open` at once.
 ///
+/// A time-out of a call that left the endpoint less than twice the time that it takes to answer counts as cancelled: it says
+/// nothing of the endpoint, whether this side gave up or the endpoint did, with 504 or DEADLINE_EXCEEDED. One of
+/// `attempt_timeout` always counts.
+///
 /// What a call came to is told by the head of its answer when that is bad, by the end otherwise: an HTTP body that
 /// breaks off is a failure whatever the status said, and the status of a gRPC call is in its trailers. An HTTP answer
 /// that nobody reads to its end counts by its status; a gRPC answer that is dropped before its end counts as cancelled,
-/// since only the end would have told. The time until the head is what may be slow: a stream may last as long as it
+/// since only the end would have told. Dropped at the call's deadline or later, the rest has not come in time, and counts
+/// as a time-out; not so what is declared a stream, and a gRPC answer of which a message has come. The time until the head is what may be slow: a stream may last as long as it
 /// likes, and a unary gRPC call has its head when it has its message.
 #[derive(Clone, Debug)]
 pub struct BreakerLayer {
@@ -131,7 +137,8 @@ where
             Err(open) => ResponseFuture { inner: Inner::Refused { error: Some(open.into()) } },
             Ok(permit) => {
                 let protocol = protocol(&request);
-                let call = Some(Call { permit, protocol, started });
+                let rest = Rest::of(&request, protocol);
+                let call = Some(Call { permit, protocol, started, rest });
                 ResponseFuture { inner: Inner::Sent { future: self.inner.call(request), call } }
             }
         }
@@ -144,19 +151,23 @@ struct Call {
     permit: Permit,
     protocol: Protocol,
     started: Instant,
+    rest: Rest,
 }
 
 impl Call {
     /// What the head says, and who waits for the rest.
     fn head<B: Body>(self, response: &Response<B>) -> Option<Ending> {
-        let Self { mut permit, protocol, started } = self;
+        let Self { mut permit, protocol, started, mut rest } = self;
         let now = now();
         let elapsed = now.saturating_duration_since(started);
         let outcome = Outcome::of_head(protocol, response);
+        if rest.head(response) {
+            return None;
+        }
         match outcome {
             None | Some(Outcome::Success) if !response.body().is_end_stream() => {
                 permit.answered();
-                Some(Ending { permit: Some(permit), elapsed, outcome })
+                Some(Ending { permit: Some(permit), elapsed, outcome, rest })
             }
             outcome => {
                 // A gRPC answer without any status was cut short.
@@ -217,7 +228,7 @@ where
                         }))
                     }
                     Err(error) => {
-                        if let Some(Call { permit, started, .. }) = call {
+                        if let Some(Call { permit, started, .. }) = call.filter(|_| !excuses_error(&error)) {
                             let now = now();
                             permit.record(Outcome::of_error(&error), now.saturating_duration_since(started), now);
                         }
@@ -269,6 +280,7 @@ struct Ending {
     elapsed: Duration,
     /// What the head has told; `None` when the trailers are to tell.
     outcome: Option<Outcome>,
+    rest: Rest,
 }
 
 impl Ending {
@@ -280,9 +292,16 @@ impl Ending {
 }
 
 impl Watch for Ending {
+    fn data(&mut self) {
+        self.rest.data();
+    }
+
     fn trailers(&mut self, trailers: &HeaderMap) {
         // Told here, not at the end: nobody has to poll for what comes after trailers.
         if self.outcome.is_none() {
+            if self.rest.excuses(trailers) {
+                self.permit = None;
+            }
             self.record(Outcome::of_trailers(trailers));
         }
     }
@@ -299,8 +318,13 @@ impl Watch for Ending {
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        if let Some(outcome) = self.outcome {
-            self.record(outcome);
+        if self.permit.is_none() {
+            return;
+        }
+        match (self.rest.dropped(now()), self.outcome) {
+            (Dropped::Late, _) => self.record(Outcome::TimedOut),
+            (Dropped::InTime, Some(outcome)) => self.record(outcome),
+            (Dropped::Hurried, _) | (Dropped::InTime, None) => {}
         }
     }
 }

@@ -51,7 +51,8 @@
 //! The window is a ring of ten buckets, each a tenth of it; what is older than the window has no weight, and all in it
 //! the same. (A mean that decays with time gives calls that end in the same instant next to no weight.) Not counted is
 //! what says nothing of the endpoint: calls that a layer of this side held back ([`Outcome::Refused`]), calls that an
-//! endpoint that stops has not looked at ([`Outcome::Untouched`]), calls that were cancelled, that is, whose [`Permit`] was dropped, and calls that began before the last change between closed, open
+//! endpoint that stops has not looked at ([`Outcome::Untouched`]), calls whose time was up and had been less than twice what
+//! the endpoint takes to answer (100 ms before its first answer; not those of `attempt_timeout`), calls that were cancelled, that is, whose [`Permit`] was dropped, and calls that began before the last change between closed, open
 //! and half-open: a late success must not close a breaker, nor a late failure open it again.
 //!
 //! # How it recovers

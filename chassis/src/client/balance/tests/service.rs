@@ -24,7 +24,11 @@ use super::{
 };
 use crate::{
     cause::Cause,
-    client::{CallInfo, NotSent, RequestBody, TimedOut, tests::peer::untouched},
+    client::{
+        CallInfo, NotSent, RequestBody, TimedOut,
+        hurry::{Hurried, Hurry},
+        tests::peer::untouched,
+    },
     context::Protocol,
     discovery::{Endpoint, Updates},
     error::BoxError,
@@ -253,6 +257,11 @@ async fn failures_count_as_their_penalty_or_as_what_the_endpoint_asks_for() {
         head.headers_mut().insert(name, HeaderValue::from_static(value));
         head
     };
+    let hurried = |status: u16| {
+        let mut head = answer(status).0.unwrap();
+        head.extensions_mut().insert(Hurry);
+        head
+    };
     let busy: BoxError = Box::new(NotSent::new(Cause::CircuitOpen));
     for (after, head, expected) in [
         (10, ok(), Some(10)),
@@ -267,6 +276,11 @@ async fn failures_count_as_their_penalty_or_as_what_the_endpoint_asks_for() {
         (10, Ok(with(503, "grpc-retry-pushback-ms", "6500")), Some(6_500)),
         (10, Err(Box::new(TimedOut).into()), Some(5_000)),
         (10, Err("reset".into()), Some(5_000)),
+        // Its call left it too little time: it takes longer than that.
+        (10, Err(Hurried(TimedOut.into()).into()), Some(30)),
+        (70, Err(Hurried(TimedOut.into()).into()), Some(70)),
+        (70, Ok(hurried(504)), Some(70)),
+        (10, Ok(hurried(503)), Some(5_000)),
         // It stops: no faster than the default, and not at fault.
         (10, Err(untouched().await), Some(30)),
         // Held back on this side: that says nothing of the endpoint.
@@ -299,6 +313,42 @@ async fn a_grpc_answer_is_judged_by_its_trailers() {
         drop(sender);
         response.into_body().collect().await.unwrap();
         assert_eq!(load(&world), (0, 0, Some(expected)), "{trailers:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_whose_rest_does_not_come_in_time_counts_as_a_failure() {
+    for (protocol, part, wait, hurry, expected) in [
+        (Protocol::Http, false, 1_000, false, 5_000),
+        (Protocol::Http, true, 1_000, false, 5_000),
+        (Protocol::Http, true, 900, false, 10),
+        (Protocol::Grpc, false, 1_000, false, 5_000),
+        // A stream, as far as anybody knows.
+        (Protocol::Grpc, true, 1_000, false, 10),
+        // It could not have come.
+        (Protocol::Http, false, 1_000, true, 1_000),
+    ] {
+        let (mut head, sender) = answer(200);
+        if hurry {
+            head.as_mut().unwrap().extensions_mut().insert(Hurry);
+        }
+        let head = Mutex::new(Some(head));
+        let mut world = world(move |_| (ms(10), head.lock().unwrap().take().unwrap()));
+        world.updates.set(endpoints(1));
+        let mut request = request();
+        request.extensions_mut().insert(info(ms(1_000), protocol));
+        let until = Instant::now() + ms(wait);
+        let body = world.balance.call(request).await.unwrap().into_body();
+        if part {
+            sender.send(Frame::data(Bytes::from_static(b"x"))).await.unwrap();
+        }
+        assert!(tokio::time::timeout_at(until, body.collect()).await.is_err());
+        let found = load(&world);
+        let faded = expected == 10;
+        assert!(
+            found.2 == Some(expected) || faded && found.2 < Some(11),
+            "{protocol:?} {part} {wait} {hurry}: {found:?}"
+        );
     }
 }
 

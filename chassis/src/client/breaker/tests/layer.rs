@@ -13,6 +13,9 @@ use crate::{
     client::{
         NotSent, RequestBody, TimedOut,
         balance::{Available as _, Bypass},
+        call::Streamed,
+        deadline::{AttemptTimeout, AttemptTimeoutLayer},
+        tests::peer::{self, OK, Peer, Step, after},
     },
     error::BoxError,
 };
@@ -236,4 +239,90 @@ async fn a_place_that_was_taken_is_used_by_the_next_call_and_given_back_when_the
     second.admit(now, false).unwrap();
     drop(second.oneshot(http()).await.unwrap());
     assert_eq!(breaker.state(now), BreakerState::Closed);
+}
+
+/// The breaker's (calls, failed) after these steps, each with this much time for its call.
+async fn timed(attempt: Option<Duration>, steps: impl IntoIterator<Item = (Step, u64)>) -> (u64, u64) {
+    let breaker = Breaker::new(&quiet());
+    let (steps, times): (Vec<_>, Vec<_>) = steps.into_iter().unzip();
+    let attempts = AttemptTimeoutLayer::new(AttemptTimeout::new(attempt)).layer(Peer::of(steps));
+    let service = BreakerLayer::new(breaker.clone()).layer(attempts);
+    for millis in times {
+        if let Ok(response) = service.clone().oneshot(peer::get(millis)).await {
+            let _ = response.into_body().collect().await;
+        }
+    }
+    let counts = breaker.counts(now());
+    (counts.calls, counts.failed)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_leaves_the_endpoint_too_little_time_says_nothing_of_it() {
+    let slow = || (after(60, OK), 1000);
+    for millis in [1, 20, 119] {
+        assert_eq!(timed(None, [slow(), (Step::Hang, millis)]).await, GOOD, "{millis} ms");
+        // What it told the endpoint, the endpoint keeps to.
+        let told = after(0, peer::status(504));
+        assert_eq!(timed(None, [slow(), (told, millis)]).await, GOOD, "504 of {millis} ms");
+    }
+    assert_eq!(timed(None, [(Step::Hang, 99)]).await, NOT_COUNTED, "before the first answer");
+    assert_eq!(timed(None, [slow(), (peer::status(503), 20)]).await, (2, 1), "that was not the time");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_that_is_frozen_is_at_fault_when_calls_have_time() {
+    let slow = || (after(60, OK), 1000);
+    assert_eq!(timed(None, [slow(), (Step::Hang, 120), (Step::Hang, 1000)]).await, (3, 2));
+    assert_eq!(timed(None, [(Step::Hang, 100)]).await, BAD, "it has never answered");
+    assert_eq!(timed(None, [slow(), (peer::status(504), 1000)]).await, (2, 1));
+    // An attempt's own time is this side's word of what is too long.
+    assert_eq!(timed(Some(20 * MS), [slow(), (Step::Hang, 1000)]).await, (2, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn grpcs_word_for_too_little_time_is_no_failure_when_there_was_too_little() {
+    for (millis, expected) in [(20, NOT_COUNTED), (1000, BAD)] {
+        for head in [true, false] {
+            let breaker = Breaker::new(&quiet());
+            let service = service_fn(move |_: Request<RequestBody>| async move {
+                let mut response = frames(if head { Vec::new() } else { vec![data(), status("4")] }, true)?;
+                if head {
+                    response.headers_mut().insert("grpc-status", HeaderValue::from_static("4"));
+                }
+                Ok::<_, BoxError>(response)
+            });
+            let attempts = AttemptTimeoutLayer::new(AttemptTimeout::new(None)).layer(service);
+            let service = BreakerLayer::new(breaker.clone()).layer(attempts);
+            let response = service.oneshot(peer::grpc(true, millis)).await.unwrap();
+            let _ = response.into_body().collect().await;
+            assert_eq!((breaker.counts(now()).calls, breaker.counts(now()).failed), expected, "{millis} {head}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_whose_rest_does_not_come_in_time_is_a_time_out() {
+    let get: fn() -> Request<RequestBody> = || peer::get(1000);
+    let grpc: fn() -> Request<RequestBody> = || peer::grpc(true, 1000);
+    let streamed: fn() -> Request<RequestBody> = || {
+        let mut request = peer::get(1000);
+        request.extensions_mut().insert(Streamed);
+        request
+    };
+    let nothing: fn() -> Answer = || frames(Vec::new(), false);
+    let some: fn() -> Answer = || frames(vec![data()], false);
+    for (request, answer, wait, expected, text) in [
+        (get, nothing, 1000, BAD, "a head alone"),
+        (get, some, 1000, BAD, "a part"),
+        (get, some, 500, GOOD, "its reader has lost interest"),
+        (streamed, some, 1000, GOOD, "it may take its time"),
+        (grpc, nothing, 1000, BAD, "a head alone over gRPC"),
+        (grpc, some, 1000, NOT_COUNTED, "a stream"),
+    ] {
+        let breaker = Breaker::new(&quiet());
+        let until = tokio::time::Instant::now() + ms(wait);
+        let body = call(&breaker, request(), answer).await.unwrap().into_body();
+        assert!(tokio::time::timeout_at(until, body.collect()).await.is_err(), "{text}");
+        assert_eq!((breaker.counts(now()).calls, breaker.counts(now()).failed), expected, "{text}");
+    }
 }
