@@ -20,7 +20,7 @@ use super::{
     call::CallInfo,
     destination::Destination,
     error::NotSent,
-    outcome::{TimedOut, is_no_connection, is_untouched},
+    outcome::{TimedOut, is_late_connection, is_no_connection, is_untouched},
 };
 use crate::{
     cause::Cause,
@@ -120,7 +120,7 @@ fn status(destination: &str, error: BoxError) -> Status {
             let problem = told(not_sent.cause(), format!("{destination}: {not_sent}"));
             let problem = not_sent.wait().into_iter().fold(problem, Problem::retry_after);
             found = Some(problem.into_status());
-        } else if inner.is::<TimedOut>() {
+        } else if inner.is::<TimedOut>() || is_late_connection(inner) {
             found = Some(told(Cause::DeadlineExceeded, format!("{destination}: {inner}")).into_status());
         } else if is_no_connection(inner) || is_untouched(inner) {
             found = Some(told(Cause::NoEndpoints, format!("{destination}: {}", with_sources(inner))).into_status());

@@ -29,6 +29,7 @@ use std::{
 use bytes::Buf as _;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::{Body, Frame, SizeHint};
+use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep};
 use tower_layer::Layer;
@@ -40,7 +41,7 @@ use super::{
     error::NotSent,
     facts::Facts,
     hurry::{Hurried, Hurry, Pace},
-    outcome::{Outcome, TimedOut},
+    outcome::{Outcome, TimedOut, Unconnected},
 };
 use crate::{
     cause::Cause,
@@ -371,13 +372,23 @@ impl AttemptTimeout {
 
 /// The time of one attempt. See the [module](self).
 #[derive(Debug, Clone)]
-pub struct AttemptTimeoutLayer(AttemptTimeout);
+pub struct AttemptTimeoutLayer {
+    timeout: AttemptTimeout,
+    connects: bool,
+}
 
 impl AttemptTimeoutLayer {
     /// With the time that this holds.
     #[must_use]
     pub fn new(timeout: AttemptTimeout) -> Self {
-        Self(timeout)
+        Self { timeout, connects: false }
+    }
+
+    /// The service inside is one of hyper's pools, and tells when it has a connection: an attempt whose time is up before was
+    /// never sent, and its endpoint is unreachable.
+    #[must_use]
+    pub(crate) fn around_a_pool(self) -> Self {
+        Self { connects: true, ..self }
     }
 }
 
@@ -385,7 +396,7 @@ impl<S> Layer<S> for AttemptTimeoutLayer {
     type Service = AttemptTimeoutService<S>;
 
     fn layer(&self, inner: S) -> AttemptTimeoutService<S> {
-        AttemptTimeoutService { inner, timeout: self.0.clone(), pace: Arc::default() }
+        AttemptTimeoutService { inner, layer: self.clone(), pace: Arc::default() }
     }
 }
 
@@ -393,7 +404,7 @@ impl<S> Layer<S> for AttemptTimeoutLayer {
 #[derive(Debug, Clone)]
 pub struct AttemptTimeoutService<S> {
     inner: S,
-    timeout: AttemptTimeout,
+    layer: AttemptTimeoutLayer,
     pace: Arc<Pace>,
 }
 
@@ -409,11 +420,12 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<RequestBody>) -> Self::Future {
+    fn call(&mut self, mut request: Request<RequestBody>) -> Self::Future {
         let (facts, started) = (Facts::of(&request), Instant::now());
-        let own = self.timeout.get().and_then(|timeout| started.checked_add(timeout));
+        let own = self.layer.timeout.get().and_then(|timeout| started.checked_add(timeout));
         let left = facts.deadline.map(|deadline| deadline.saturating_duration_since(started));
         AttemptFuture {
+            connection: self.layer.connects.then(|| capture_connection(&mut request)),
             inner: Some(self.inner.call(request)),
             deadline: own.into_iter().chain(facts.deadline).min(),
             call: facts.deadline,
@@ -438,6 +450,8 @@ pin_project! {
         started: Instant,
         hurried: bool,
         pace: Arc<Pace>,
+        // Knows whether there is one.
+        connection: Option<CaptureConnection>,
         #[pin]
         sleep: Option<Sleep>,
     }
@@ -468,9 +482,10 @@ where
             _ => {}
         }
         this.inner.set(None);
-        let error = BoxError::from(TimedOut);
         // At the attempt's own time it was this side's word that it takes too long.
         let over = this.call.is_some_and(|deadline| deadline <= Instant::now());
+        let connected = this.connection.as_ref().is_none_or(|connection| connection.connection_metadata().is_some());
+        let error: BoxError = if connected { Box::new(TimedOut) } else { Box::new(Unconnected { over }) };
         Poll::Ready(Err(if over && *this.hurried { Box::new(Hurried(error)) } else { error }))
     }
 }

@@ -10,7 +10,7 @@ use std::{
 use http::{Method, StatusCode};
 
 use super::{
-    outcome::{TimedOut, is_no_connection, is_untouched},
+    outcome::{TimedOut, is_late_connection, is_no_connection, is_untouched},
     problem::{Clipped, RemoteProblem},
 };
 use crate::{
@@ -118,6 +118,9 @@ impl CallError {
             }
             if inner.is::<TimedOut>() {
                 return Self::new(target, What::DeadlineExceeded { sent: true });
+            }
+            if is_late_connection(inner) {
+                return Self::new(target, What::DeadlineExceeded { sent: false });
             }
             if is_no_connection(inner) {
                 what = |source| What::NotSent(Cause::NoEndpoints, Some(source));

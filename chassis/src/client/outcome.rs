@@ -126,7 +126,15 @@ impl Outcome {
 
 /// Whether this says that there was no connection.
 pub(super) fn is_no_connection(error: &(dyn Error + 'static)) -> bool {
-    error.downcast_ref::<hyper_util::client::legacy::Error>().is_some_and(hyper_util::client::legacy::Error::is_connect)
+    error.is::<Unconnected>()
+        || error
+            .downcast_ref::<hyper_util::client::legacy::Error>()
+            .is_some_and(hyper_util::client::legacy::Error::is_connect)
+}
+
+/// Whether this says that the call's time was up before there was a connection.
+pub(super) fn is_late_connection(error: &(dyn Error + 'static)) -> bool {
+    error.downcast_ref::<Unconnected>().is_some_and(|unconnected| unconnected.over)
 }
 
 /// Whether this says that nobody has looked at the request, although there was a connection.
@@ -148,6 +156,21 @@ pub(super) fn is_untouched(error: &(dyn Error + 'static)) -> bool {
 pub(super) fn code_in(headers: &HeaderMap) -> Option<Code> {
     headers.get("grpc-status").map(|code| Code::from_bytes(code.as_bytes()))
 }
+
+/// The time of an attempt was up before there was a connection: nothing was sent.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Unconnected {
+    /// And the call's time as well.
+    pub(super) over: bool,
+}
+
+impl fmt::Display for Unconnected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("no connection within the time")
+    }
+}
+
+impl Error for Unconnected {}
 
 /// The time of an attempt, or of the whole call, was up after it was sent.
 #[derive(Debug, Clone, Copy, Default)]

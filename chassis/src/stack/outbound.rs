@@ -102,7 +102,7 @@ impl MakeEndpoint for Endpoints {
             // Only what is really sent is an attempt. Writes what travels with it: its own span is the parent.
             .layer(AttemptLayer::new(Arc::clone(&self.observer), stats))
             // Inside both, so that an attempt that takes too long is seen to have failed.
-            .layer(AttemptTimeoutLayer::new(self.attempt_timeout.clone()))
+            .layer(AttemptTimeoutLayer::new(self.attempt_timeout.clone()).around_a_pool())
             // The last to touch the request: it says how much time is left, and sends.
             .service(self.pools.pool(endpoint))
     }

@@ -316,3 +316,49 @@ async fn all_attempts_share_the_time_of_the_call() {
     assert!(deadlines.iter().all(|deadline| *deadline == 100 * MS), "{deadlines:?}");
     drop(result);
 }
+
+/// Takes this long for a connection, to a server that never answers.
+#[derive(Clone)]
+struct Dial(Duration, std::sync::Arc<std::sync::Mutex<Vec<tokio::net::UnixStream>>>);
+
+impl Service<http::Uri> for Dial {
+    type Response = hyper_util::rt::TokioIo<tokio::net::UnixStream>;
+    type Error = std::io::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: http::Uri) -> Self::Future {
+        let Self(takes, servers) = self.clone();
+        Box::pin(async move {
+            tokio::time::sleep(takes).await;
+            let (ours, theirs) = tokio::net::UnixStream::pair()?;
+            servers.lock().unwrap().push(theirs);
+            Ok(hyper_util::rt::TokioIo::new(ours))
+        })
+    }
+}
+
+/// What came of an attempt over a pool whose connection takes this long, and whether the call's time is told to be up.
+async fn connecting(takes: u64, attempt: Option<u64>, call: u64) -> (Outcome, bool) {
+    use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+
+    let pool: Client<_, RequestBody> =
+        Client::builder(TokioExecutor::new()).build(Dial(takes as u32 * MS, Default::default()));
+    let pool = tower::ServiceExt::<Request<RequestBody>>::map_err(pool, BoxError::from);
+    let timeout = AttemptTimeout::new(attempt.map(|millis| millis as u32 * MS));
+    let mut service = AttemptTimeoutLayer::new(timeout).around_a_pool().layer(pool);
+    let error = service.call(get(call)).await.expect_err("nobody answers");
+    let over = crate::client::outcome::is_late_connection(&*error);
+    (Outcome::of_error(&error), over)
+}
+
+/// SYNs that are dropped, and a time that is shorter than `connect_timeout`.
+#[tokio::test(start_paused = true)]
+async fn an_attempt_whose_time_is_up_before_there_is_a_connection_was_never_sent() {
+    assert_eq!(connecting(10_000, None, 300).await, (Outcome::Unreachable, true));
+    assert_eq!(connecting(10_000, Some(200), 300).await, (Outcome::Unreachable, false), "another attempt may be made");
+    assert_eq!(connecting(100, None, 300).await, (Outcome::TimedOut, false), "it may have been sent");
+}
