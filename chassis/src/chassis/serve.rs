@@ -479,11 +479,11 @@ where
             }
             super::reload::load_settings::<S>(&sources)
         });
-        if let Some(kv) = self.kv.take() {
+        if let Some(mut kv) = self.kv.take() {
             let reporter = core.health.reporter("consul_kv", Criticality::NotCritical);
             let reload = core.reload.clone();
             core.tasks.spawn("consul_kv", Restart::OnFailure, move |ended| {
-                let follow = kv.clone().follow(reload.clone(), reporter.clone());
+                let follow = kv.follower().follow(reload.clone(), reporter.clone());
                 async move {
                     tokio::select! {
                         biased;
