@@ -14,6 +14,7 @@ mod consul_kv;
 mod consul_leader;
 mod consul_registration;
 mod consul_scale;
+mod consul_security;
 mod consul_watch;
 mod deadline_grpc;
 mod deadline_http;
