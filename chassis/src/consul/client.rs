@@ -191,10 +191,10 @@ impl Consul {
     /// Waits until what `path` gives has changed since the cursor's last answer, at most `wait`; the first query is answered
     /// at once. Only for paths that Consul can hold (its documentation says which).
     ///
-    /// `None`: the wait is over and nothing has changed, neither the index nor the body. 404 is an answer here, with an index of its own: nothing is there.
-    /// The same cursor is for the same path. It also keeps the pause before the query: a short one when answers come at once,
-    /// a growing one with full jitter after failures (100 ms to 10 s), so a loop around this call needs no other. After a
-    /// failure the next success is never `None`, also when Consul came back empty.
+    /// `None`: the wait is over and nothing has changed, neither the index nor the body. 404 is an answer here, with an index of
+    /// its own: nothing is there. The same cursor is for the same path. It also keeps the pause before the query: a short one
+    /// when answers come at once, a growing one with full jitter after failures (100 ms to 10 s), so a loop around this call
+    /// needs no other. After a failure the next success is never `None`, also when Consul came back empty.
     ///
     /// Cancel safe: the cursor moves with an answer, and with it only.
     ///
