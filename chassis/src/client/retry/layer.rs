@@ -339,8 +339,9 @@ impl<S> Plan<S> {
         };
         let now = Instant::now();
         // Asked only when it matters, for it looks at the endpoints.
-        let elsewhere = matches!(asked, Asked::NotBefore(_))
-            && self.request.extensions().get::<Tried>().is_some_and(Tried::has_untried);
+        let matters =
+            matches!(asked, Asked::NotBefore(_)) || matches!(outcome, Outcome::Unreachable | Outcome::Untouched);
+        let elsewhere = matters && self.request.extensions().get::<Tried>().is_some_and(Tried::has_untried);
         let standing = Standing {
             elsewhere,
             idempotent: self.facts.idempotent,

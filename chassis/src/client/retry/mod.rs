@@ -10,7 +10,8 @@
 //! | was turned away: 429, RESOURCE_EXHAUSTED | when the call is idempotent and the endpoint said after how long |
 //! | was held back on this side: `circuit_open`, `no_endpoints` | never: it is told at once |
 //!
-//! It is not tried again when all its attempts were made, when the wait would end at the call's deadline or after it, when
+//! It is not tried again when all its attempts were made (an attempt that nobody has seen does not count while there is another
+//! endpoint, up to eight), when the wait would end at the call's deadline or after it, when
 //! the request being served is itself a retry ([`UpstreamAttempt`](super::UpstreamAttempt)) and it was sent, when its body is
 //! a stream, or when the budget is spent. The last answer or error is then handed on as it is, its body unread. A retry that
 //! is not sent after all, because its endpoint cannot be reached or is held back, does not count: the answer before it is

@@ -13,6 +13,11 @@ pub(crate) const GRPC_PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry
 /// settings allow. Chosen: a call without a deadline must end all the same.
 const LONGEST_ASKED: Duration = Duration::from_secs(60);
 
+/// How many attempts a call has at most while none of them was seen by an endpoint and another one is available: as many
+/// as the balancer remembers. Such an attempt cost nobody anything (gRFC A6 sends it again without counting it), and half of a
+/// fleet that is gone must not fail the calls under way.
+const UNSEEN_ATTEMPTS: u32 = 8;
+
 /// The numbers, as they are now.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Rules {
@@ -80,7 +85,9 @@ pub(crate) fn decide(rules: Rules, standing: Standing, outcome: Outcome, asked: 
         Outcome::TimedOut => (Reason::TimedOut, 2),
         Outcome::Throttled => (Reason::Throttled, 1),
     };
-    if standing.made >= rules.attempts || !(standing.idempotent || reason == Reason::Unreachable) {
+    let unseen = reason == Reason::Unreachable;
+    let attempts = if unseen && standing.elsewhere { rules.attempts.max(UNSEEN_ATTEMPTS) } else { rules.attempts };
+    if standing.made >= attempts || !(standing.idempotent || unseen) {
         return Verdict::GiveUp;
     }
     let ceiling = backoff_ceiling(rules, standing.step);
@@ -219,6 +226,22 @@ mod tests {
                 decide(Rules { attempts, ..RULES }, Standing { made, ..FIRST }, Outcome::Failed, Asked::Nothing, 0.5);
             assert_eq!(matches!(verdict, Verdict::Again { .. }), more, "{made} of {attempts}");
         }
+    }
+
+    #[test]
+    fn an_attempt_that_nobody_has_seen_does_not_count_while_there_is_another_endpoint() {
+        let elsewhere = Standing { elsewhere: true, ..ONCE };
+        for outcome in [Outcome::Unreachable, Outcome::Untouched] {
+            for (made, elsewhere, more) in
+                [(3, ONCE, false), (3, elsewhere, true), (7, elsewhere, true), (8, elsewhere, false)]
+            {
+                let verdict = decide(RULES, Standing { made, ..elsewhere }, outcome, Asked::Nothing, 0.5);
+                assert_eq!(matches!(verdict, Verdict::Again { .. }), more, "{made} attempts");
+            }
+        }
+        let seen =
+            decide(RULES, Standing { made: 3, idempotent: true, ..elsewhere }, Outcome::Failed, Asked::Nothing, 0.5);
+        assert_eq!(seen, Verdict::GiveUp);
     }
 
     #[test]

@@ -364,7 +364,7 @@ async fn methods_beyond_the_limit_share_one_series() {
     // A reader is in nobody's way: held here, a writer would wait for ever.
     let reading = fixture.observer.methods[METHODS.len()].read().unwrap();
     std::thread::scope(|scope| {
-        let (told, tells) = std::sync::mpsc::channel();
+        let (told, tells) = std::sync::mpsc::sync_channel(1);
         let call = &call;
         scope.spawn(move || told.send(call("http://inventory/a.B/Two".to_owned()).name.clone()));
         let name = tells.recv_timeout(Duration::from_secs(5));
