@@ -12,20 +12,26 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::support::{
-    consul::{Agent, Cluster},
+    consul::{Agent, Cluster, PATIENCE},
     process::Quickstart,
     telemetry::sample,
 };
 
-const HEALTH: &str = "/v1/health/service/service-under-test";
+pub(crate) const HEALTH: &str = "/v1/health/service/service-under-test";
+/// How much longer than its worst case anything may take here. Chosen: two cores run several agents and other tests at once,
+/// and a bound is to tell a wait that was meant from one that was not, which is longer by far.
+const SLACK: u32 = 4;
+/// The worst case between a loss and the new entry: a third of this TTL, and the second in which instances spread.
+const TTL: Duration = Duration::from_secs(3);
+const BACK: Duration = Duration::from_secs(2);
 
-fn registering(agent: &Agent, ttl: &str) -> TestServiceBuilder {
+pub(crate) fn registering(agent: &Agent, ttl: &str) -> TestServiceBuilder {
     let builder = TestService::builder().env("CONSUL_HTTP_ADDR", agent.address());
     builder.set("discovery.register", "consul").set("consul.check.ttl", ttl)
 }
 
 /// A service with a critical check that the test reports.
-async fn start(builder: TestServiceBuilder) -> (TestService, Reporter) {
+pub(crate) async fn start(builder: TestServiceBuilder) -> (TestService, Reporter) {
     let mut store = None;
     let make = |chassis: Chassis<NoSettings>| {
         let reporter = chassis.health().reporter("store", Criticality::Critical);
@@ -38,7 +44,7 @@ async fn start(builder: TestServiceBuilder) -> (TestService, Reporter) {
 }
 
 /// The status of the service's own check.
-fn own<'a>(entries: &'a Value, key: &str) -> &'a str {
+pub(crate) fn own<'a>(entries: &'a Value, key: &str) -> &'a str {
     let checks = entries[0]["Checks"].as_array().map(Vec::as_slice).unwrap_or_default();
     let own = checks.iter().find(|check| check["Name"] == "readiness");
     own.and_then(|check| check[key].as_str()).unwrap_or_default()
@@ -61,7 +67,11 @@ async fn an_independent_reader_sees_the_service_its_readiness_its_metadata_and_i
     assert_eq!((&seen["Weights"]["Passing"], &seen["Weights"]["Warning"]), (&3.into(), &3.into()));
     let meta = |key: &str| seen["Meta"][key].as_str().unwrap_or_default();
     assert_eq!((meta("version"), meta("zone"), meta("protocol"), meta("build")), ("1.2.3", "eu-1", "http", "17"));
-    assert_eq!(seen["ID"], format!("service-under-test-{}", meta("instance")));
+    let id = seen["ID"].as_str().unwrap_or_default();
+    assert!(id.starts_with(&format!("service-under-test-{}-", meta("instance"))), "{id}");
+    let warned =
+        |line: &Value| line["message"].as_str().is_some_and(|said| said.contains("this machine alone reaches"));
+    assert!(log_lines().iter().any(warned), "it listens on loopback, and the agent tells a whole cluster");
     let listed = agent.cli(&["catalog", "services", "-tags"]).await;
     assert!(listed.contains("service-under-test") && listed.contains("blue,v2"), "{listed}");
 
@@ -74,7 +84,7 @@ async fn an_independent_reader_sees_the_service_its_readiness_its_metadata_and_i
         }
         let changed = Instant::now();
         let entries = agent.eventually(HEALTH, |entries| own(entries, "Status") == status).await;
-        assert!(changed.elapsed() < Duration::from_secs(1), "{status} after {:?}", changed.elapsed());
+        assert!(changed.elapsed() < Duration::from_secs(20) / 3, "{status} after {:?}", changed.elapsed());
         assert_eq!(own(&entries, "Output"), output);
     }
     let passing = agent.get(&format!("{HEALTH}?passing")).await;
@@ -87,7 +97,7 @@ async fn an_independent_reader_sees_the_service_its_readiness_its_metadata_and_i
 #[tokio::test]
 async fn a_consul_that_is_away_at_the_start_or_comes_back_empty_stops_nothing_and_gets_the_entry() {
     let mut agent = Agent::reserved();
-    let (service, store) = start(registering(&agent, "3s")).await;
+    let (service, store) = start(registering(&agent, &format!("{}s", TTL.as_secs()))).await;
     store.up();
     assert_eq!(service.get("/readyz").await.unwrap().status, 200, "it serves without Consul");
     let registered = async || sample(&service.metrics().await.unwrap(), "chassis_registration_registered", &[]);
@@ -113,18 +123,22 @@ async fn a_consul_that_is_away_at_the_start_or_comes_back_empty_stops_nothing_an
     agent.eventually(HEALTH, |entries| own(entries, "Status") == "passing").await;
     let took = back.elapsed();
     println!("registered again {took:?} after an empty restart, {:?} after its beginning; TTL 3 s", begun.elapsed());
-    assert!(took < Duration::from_secs(3), "registered again after {took:?}");
+    assert!(took < BACK * SLACK, "registered again after {took:?}");
 
     // Taken out by somebody else.
     let id = agent.get(HEALTH).await[0]["Service"]["ID"].as_str().unwrap().to_owned();
     agent.cli(&["services", "deregister", "-id", &id]).await;
     let gone = Instant::now();
     agent.eventually(HEALTH, |entries| own(entries, "Status") == "passing").await;
-    assert!(gone.elapsed() < Duration::from_secs(3), "registered again after {:?}", gone.elapsed());
+    assert!(gone.elapsed() < BACK * SLACK, "registered again after {:?}", gone.elapsed());
 
     let said: Vec<_> = log_lines().into_iter().filter(|line| line["id"] == id.as_str()).collect();
-    let count = |message: &str| said.iter().filter(|line| line["message"] == message).count();
-    assert!((3..=6).contains(&count("not registered")), "once for each change: {said:#?}");
+    let losses = said.iter().filter(|line| line["message"] == "not registered").count();
+    assert!(losses >= 3, "away, forgotten, taken out: {said:#?}");
+    // How often an agent that begins says something else is its own affair.
+    let twice =
+        said.windows(2).find(|two| (&two[0]["message"], &two[0]["reason"]) == (&two[1]["message"], &two[1]["reason"]));
+    assert_eq!(twice, None, "once for each change");
     service.stop().await.unwrap();
 }
 
@@ -180,7 +194,7 @@ async fn a_lost_leader_costs_neither_the_entry_nor_the_watch() {
     println!("a change got through {:?} after the leader's death", lost.elapsed());
     let seen = watch.until(|now| now.endpoints.iter().any(|e| e.health.as_str() == "critical")).await;
     println!("the watch saw it {:?} after the leader's death", lost.elapsed());
-    assert!(lost.elapsed() < Duration::from_secs(20), "{:?}", lost.elapsed());
+    assert!(lost.elapsed() < PATIENCE, "{:?}", lost.elapsed());
     assert_eq!(seen.endpoints.len(), 1, "never empty in between: {:?}", watch.shortest());
     assert_eq!(watch.shortest(), 1);
     service.stop().await.unwrap();

@@ -1,7 +1,7 @@
 //! Real Consul agents, each on a loopback address of its own, so that no two can want one port.
 
 use std::{
-    net::{Ipv4Addr, SocketAddr},
+    net::{Ipv4Addr, SocketAddr, UdpSocket},
     path::PathBuf,
     process::Stdio,
     sync::atomic::{AtomicU32, Ordering},
@@ -25,8 +25,12 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct Agent {
     host: Ipv4Addr,
+    /// Keeps the address for this test.
+    _claim: UdpSocket,
     folder: Folder,
     config: Value,
+    /// For the test's own calls.
+    token: Option<&'static str>,
     child: Option<Child>,
 }
 
@@ -51,8 +55,31 @@ impl Agent {
     }
 
     fn reserved_with(config: Value) -> Self {
-        let config = merged(json!({ "bootstrap": true }), config);
-        Self { host: next_host(), folder: Folder::new(), config, child: None }
+        Self::at(next_host(), merged(json!({ "bootstrap": true }), config))
+    }
+
+    fn at((host, claim): (Ipv4Addr, UdpSocket), config: Value) -> Self {
+        Self { host, _claim: claim, folder: Folder::new(), config, token: None, child: None }
+    }
+
+    /// A server of its own that lets nobody in without a token. The one given may everything; it is a UUID.
+    pub async fn start_closed(token: &'static str) -> Self {
+        let tokens = json!({ "master": token, "agent": token });
+        let acl = json!({ "enabled": true, "default_policy": "deny", "tokens": tokens });
+        let mut agent = Self::reserved_with(json!({ "acl": acl }));
+        agent.token = Some(token);
+        agent.begin().await;
+        agent
+    }
+
+    /// A token for this alone: `service "orders" { policy = "write" }`.
+    pub async fn token_for(&self, name: &str, rules: &str) -> String {
+        self.put("/v1/acl/policy", &json!({ "Name": name, "Rules": rules }).to_string()).await;
+        let wanted = json!({ "Policies": [{ "Name": name }] }).to_string();
+        let (status, answer) = self.api("PUT", "/v1/acl/token", &wanted).await.expect("an answer");
+        assert_eq!(status, 200, "{answer}");
+        let token: Value = serde_json::from_str(&answer).unwrap();
+        token["SecretID"].as_str().unwrap().to_owned()
     }
 
     /// Starts it, with the data it had when it was killed, and waits until it has a leader and knows itself.
@@ -114,6 +141,11 @@ impl Agent {
         format!("{}:8500", self.host)
     }
 
+    /// Where it answers over TLS, when its configuration gives it port 8501.
+    pub fn secure_address(&self) -> String {
+        format!("https://{}:8501", self.host)
+    }
+
     /// What talks to it in the service.
     pub fn client(&self) -> Consul {
         let config = ConsulConfig { address: self.address(), ..ConsulConfig::default() };
@@ -135,7 +167,9 @@ impl Agent {
         let socket = tokio::net::TcpStream::connect(SocketAddr::from((self.host, 8500))).await.ok()?;
         let mut raw = Raw::on(socket);
         let length = body.len();
-        let head = format!("{method} {path} HTTP/1.1\r\nhost: consul\r\nconnection: close\r\ncontent-length: {length}");
+        let token = self.token.map(|token| format!("x-consul-token: {token}\r\n")).unwrap_or_default();
+        let head =
+            format!("{method} {path} HTTP/1.1\r\nhost: consul\r\nconnection: close\r\n{token}content-length: {length}");
         raw.send(format!("{head}\r\n\r\n{body}")).await;
         let answer = raw.answer().await?;
         Some((answer.status, String::from_utf8(answer.body).unwrap()))
@@ -147,9 +181,11 @@ impl Agent {
         let checks = checks.filter_map(|file| serde_json::from_slice::<Value>(&std::fs::read(file.path()).ok()?).ok());
         let checks: Vec<Value> = checks.collect();
         let own = checks.iter().find(|check| check["Check"]["ServiceID"] == service);
-        let after = own.and_then(|check| check["ChkType"]["DeregisterCriticalServiceAfter"].as_str());
+        let after = own.map(|check| &check["ChkType"]["DeregisterCriticalServiceAfter"]);
+        // Versions differ in how they write it: a number is nanoseconds.
         match after {
-            Some("10m0s") => Duration::from_secs(600),
+            Some(Value::String(text)) if text == "10m0s" => Duration::from_secs(600),
+            Some(Value::Number(nanoseconds)) => Duration::from_nanos(nanoseconds.as_u64().unwrap_or_default()),
             other => panic!("found {other:?} in {checks:#?}"),
         }
     }
@@ -196,10 +232,10 @@ pub struct Cluster {
 
 impl Cluster {
     pub async fn start() -> Self {
-        let hosts: Vec<_> = (0..3).map(|_| next_host()).collect();
+        let claims: Vec<_> = (0..3).map(|_| next_host()).collect();
+        let hosts: Vec<_> = claims.iter().map(|(host, _)| *host).collect();
         let config = json!({ "bootstrap_expect": 3, "retry_join": hosts, "retry_interval": "1s" });
-        let server = |&host| Agent { host, folder: Folder::new(), config: config.clone(), child: None };
-        let mut servers: Vec<Agent> = hosts.iter().map(server).collect();
+        let mut servers: Vec<Agent> = claims.into_iter().map(|claim| Agent::at(claim, config.clone())).collect();
         servers.iter_mut().for_each(Agent::spawn);
         for server in &servers {
             server.ready().await;
@@ -220,12 +256,21 @@ fn program() -> PathBuf {
     PathBuf::from(program.expect("no Consul: run `cargo xtask test`, or set XTASK_CONSUL to the program"))
 }
 
-/// An address of the loopback network (RFC 1122: all of 127/8) that no other agent of this machine has.
-fn next_host() -> Ipv4Addr {
+/// An address of the loopback network (RFC 1122: all of 127/8) that no other agent of this machine has, and what keeps it:
+/// a port that no agent wants. Another process may have come to the same addresses, so the next one is tried then.
+fn next_host() -> (Ipv4Addr, UdpSocket) {
     static NEXT: AtomicU32 = AtomicU32::new(1);
+    const CLAIM: u16 = 8999;
     let [.., high, low] = std::process::id().to_be_bytes();
-    let next = u8::try_from(NEXT.fetch_add(1, Ordering::Relaxed)).expect("few agents");
-    Ipv4Addr::new(127, high | 0x40, low, next)
+    loop {
+        let next = u8::try_from(NEXT.fetch_add(1, Ordering::Relaxed)).expect("few agents");
+        let host = Ipv4Addr::new(127, high | 0x40, low, next);
+        // Nor may somebody be there who claims nothing: the agent of a test that was killed, say.
+        let free = [8300, 8500].iter().all(|port| std::net::TcpListener::bind((host, *port)).is_ok());
+        if let (true, Ok(claim)) = (free, UdpSocket::bind((host, CLAIM))) {
+            return (host, claim);
+        }
+    }
 }
 
 /// The keys of both, the second one's where both have it.
