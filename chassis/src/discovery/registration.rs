@@ -375,8 +375,8 @@ mod tests {
 
     #[test]
     fn others_are_told_an_address_that_they_can_reach() {
-        let v4 = |text: &str| Some(text.parse::<IpAddr>().unwrap());
         use Loopback::{MustBeMeant, Suffices};
+        let v4 = |text: &str| Some(text.parse::<IpAddr>().unwrap());
         for (configured, bound, agent, loopback, expected) in [
             (Some("orders.internal"), v4("0.0.0.0"), "10.0.0.1", MustBeMeant, Some(known("orders.internal"))),
             (Some("127.0.0.1"), v4("0.0.0.0"), "127.0.0.1", MustBeMeant, Some(known("127.0.0.1"))),
