@@ -24,6 +24,7 @@ use crate::{
     client::{
         Outcome, RequestBody,
         body::{Watch, WatchedBody},
+        call::Streamed,
     },
     error::BoxError,
     telemetry::metrics::{code_name, code_of_status},
@@ -84,6 +85,7 @@ where
             version: Version::HTTP_11,
             code: None,
             head: None,
+            streamed: request.extensions().get::<Streamed>().is_some(),
             ended: false,
         };
         CallFuture { inner: self.inner.call(request), record: Some(record) }
@@ -142,6 +144,8 @@ struct Record {
     code: Option<Code>,
     /// What the head or the trailers say that it came to.
     head: Option<Outcome>,
+    /// Its rest may come after the deadline.
+    streamed: bool,
     ended: bool,
 }
 
@@ -206,10 +210,12 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        // An answer whose rest nobody wants is what its head said. Without a head, the one who waited may have had the same
-        // time in mind as the call.
+        // An answer whose rest nobody wants is what its head said, unless the rest did not come in time. Without a head, the
+        // one who waited may have had the same time in mind as the call.
         let late = self.call.deadline.is_some_and(|deadline| deadline <= Instant::now());
-        self.end(self.head.or(late.then_some(Outcome::TimedOut)), None);
+        let owes = |head: &Outcome| *head == Outcome::Success && !self.streamed && !self.call.called.is_grpc();
+        let head = self.head.filter(|head| !(late && owes(head)));
+        self.end(head.or(late.then_some(Outcome::TimedOut)), None);
     }
 }
 

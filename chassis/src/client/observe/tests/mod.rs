@@ -279,6 +279,28 @@ async fn an_answer_dropped_half_read_is_what_its_head_said_and_one_that_broke_of
     assert_eq!(fixture.count("http_client_request_duration_seconds_count", &["status_code=\"200\""]), 2.0);
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_answer_whose_rest_does_not_come_in_time_has_timed_out_unless_it_may_take_its_time() {
+    let fixture = Fixture::unsampled().await;
+    let count = |outcome: &str| {
+        fixture.count("chassis_client_call_duration_seconds_count", &[&format!("outcome=\"{outcome}\"")])
+    };
+    for (streamed, expected) in [(false, (0.0, 1.0)), (true, (1.0, 1.0))] {
+        let part = Some(Ok::<_, BoxError>(Frame::data(Bytes::from_static(b"x"))));
+        let script = Script::of([Ok(Response::new(Body::new(StreamBody::new(tokio_stream_of([part])))))]);
+        let mut request = get("http://inventory/items/7");
+        request.extensions_mut().get_mut::<CallInfo>().unwrap().deadline =
+            Some(Instant::now() + Duration::from_secs(1));
+        if streamed {
+            request.extensions_mut().insert(crate::client::call::Streamed);
+        }
+        let response = fixture.around(script, &nowhere()).call(request).await.unwrap();
+        tokio::time::advance(Duration::from_secs(1)).await;
+        drop(response);
+        assert_eq!((count("success"), count("timed_out")), expected);
+    }
+}
+
 #[tokio::test]
 async fn what_is_held_back_is_counted_by_its_cause_and_no_attempt_is() {
     let fixture = Fixture::unsampled().await;
