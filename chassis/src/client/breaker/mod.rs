@@ -90,6 +90,7 @@
 pub mod config;
 mod layer;
 mod machine;
+mod round;
 mod state;
 #[cfg(test)]
 mod tests;

@@ -15,6 +15,7 @@ use super::{
     BreakerState, Counts, Hook, Open, Transition, TripReason,
     config::{BreakerConfig, BreakerMode},
     machine::{Machine, Phase},
+    round::{Role, Round},
     window::{Sums, Window},
 };
 use crate::client::{DEFAULT_TIMEOUT, Outcome};
@@ -80,16 +81,6 @@ impl Ticket {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Role {
-    /// It counts.
-    Call,
-    /// It holds one of the slots of this round of probes.
-    Probe { round: u32, answered: bool },
-    /// The breaker was disabled.
-    Ignored,
-}
-
 pub(super) struct Core {
     word: AtomicU64,
     /// A call that takes longer is slow; all ones when slow calls are not looked at.
@@ -121,29 +112,6 @@ struct Held {
     wait: Duration,
     forced: Option<BreakerMode>,
     hooks: Vec<Hook>,
-}
-
-/// The probes of a half-open phase. Those that end, or are dropped, free their slots for others; when the slots are
-/// given out again although they were not freed, the next round begins.
-#[derive(Debug, Default)]
-struct Round {
-    number: u32,
-    needed: u32,
-    good: u32,
-    /// Under way.
-    out: u32,
-    /// Of these, the ones whose answer has begun.
-    answered: u32,
-    /// Slots beyond those needed, for an endpoint that is the last.
-    lent: u32,
-    /// When the slots that are taken are given out again, in nanoseconds since the origin.
-    lost_at: u64,
-}
-
-impl Round {
-    fn free(&self) -> u32 {
-        (self.needed + self.lent).saturating_sub(self.good + self.out)
-    }
 }
 
 impl Core {
@@ -545,19 +513,6 @@ impl Core {
     fn left(&self, now: Instant) -> Option<Duration> {
         let left = self.until_nanos.load(Ordering::Acquire).saturating_sub(self.nanos(now));
         (left > 0).then(|| Duration::from_nanos(left))
-    }
-}
-
-impl Round {
-    /// Takes the probe out of the round, if it still belongs to it.
-    fn ended(&mut self, role: Role) -> bool {
-        let Role::Probe { round, answered } = role else { return false };
-        if round != self.number {
-            return false;
-        }
-        self.out = self.out.saturating_sub(1);
-        self.answered = self.answered.saturating_sub(u32::from(answered));
-        true
     }
 }
 
