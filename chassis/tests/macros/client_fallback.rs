@@ -78,7 +78,7 @@ impl<A: Fn(&str) -> (u16, &'static str)> Service<Request<RequestBody>> for Answe
 }
 
 fn answering(answer: impl Fn(&str) -> (u16, &'static str) + Clone + Send + Sync + 'static) -> StockApiClient {
-    StockApiClient::new(Client::with_service("http://stock:8080", Answers(answer)).unwrap())
+    StockApiClient::new(Client::with_service("http://stock:8080", Answers(answer)).expect("an address"))
 }
 
 const PEAR: &str = r#"{"sku":"pear","count":7}"#;
