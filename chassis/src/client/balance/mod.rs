@@ -18,7 +18,7 @@
 //!   endpoint that was bad gets another chance. Before the first answer it is `default_rtt`, and 0 while no call is pending,
 //!   so that one call finds out (Finagle); the first answer takes the place of the default.
 //! - A failed call counts as `failure_penalty`, or as what the endpoint asks for with `retry-after` or
-//!   `grpc-retry-pushback-ms`, at most 300 s, unless it took longer. Otherwise an endpoint that fails fast would look like the
+//!   `grpc-retry-pushback-ms`, at most 300 s, or as long as it took, whichever is longest. Otherwise an endpoint that fails fast would look like the
 //!   fastest of all (Linkerd's load biaser). A call that is given up before the answer counts as having taken at least as long,
 //!   and so do one that ends at its deadline with less than twice the time that the endpoint takes to answer, which says
 //!   nothing of the endpoint, and one that an endpoint that stops has not looked at ([`Outcome::Untouched`](super::Outcome::Untouched)).

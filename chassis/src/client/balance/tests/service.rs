@@ -389,8 +389,8 @@ async fn new_settings_keep_what_is_known() {
 #[test]
 fn what_must_reach_all_waits_for_an_endpoint_that_is_being_made() {
     let (updates, receiver) = Updates::channel();
-    let (began, begins) = std::sync::mpsc::channel();
-    let (looked, looks) = std::sync::mpsc::channel();
+    let (began, begins) = std::sync::mpsc::sync_channel(1);
+    let (looked, looks) = std::sync::mpsc::sync_channel(1);
     let looks = Mutex::new(looks);
     let balance = Balance::new(
         receiver,
