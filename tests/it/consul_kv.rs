@@ -124,6 +124,7 @@ async fn what_says_where_the_store_is_cannot_be_in_it_and_all_mistakes_are_told_
     let agent = Agent::start().await;
     set(&agent, "orders/consul/address", "elsewhere:8500").await;
     set(&agent, "orders/http/adress", "127.0.0.1:0").await;
+    set(&agent, "orders/http/address", "127.0.0.1:0").await;
     set(&agent, "application/config.toml", "[service]\nname = \"all\"\n").await;
     for command in [&["config", "check"][..], &["serve"]] {
         let ended = orders(&agent).env("CHASSIS_LOG__FORMAT", "xml").arguments(command).run().await;
@@ -133,12 +134,13 @@ async fn what_says_where_the_store_is_cannot_be_in_it_and_all_mistakes_are_told_
             "(consul kv config/orders/consul/address)",
             "service.name: cannot be set here: it names the folder that is read here",
             "(consul kv config/application/config.toml:2)",
+            "http.address: cannot be set here: `healthcheck` has to know it without Consul",
             "http.adress: unknown; did you mean http.address? (consul kv config/orders/http/adress)",
         ] {
             assert!(ended.stderr.contains(line), "{line}\n{}", ended.stderr);
         }
     }
-    for key in ["orders/consul/address", "orders/http/adress", "application/config.toml"] {
+    for key in ["orders/consul/address", "orders/http/adress", "orders/http/address", "application/config.toml"] {
         agent.cli(&["kv", "delete", &format!("config/{key}")]).await;
     }
     set(&agent, "orders/admin/token", "hunter2\n").await;
