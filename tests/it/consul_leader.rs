@@ -45,7 +45,7 @@ async fn billing(services: &[&Service], times: usize) -> usize {
 
 fn token(service: &Service) -> u64 {
     let begun = service.process.logged("billing begins");
-    begun.last().expect("it billed")["fencing_token"].as_u64().expect("a number")
+    begun.last().expect("it billed")["term"].as_u64().expect("a number")
 }
 
 /// When its works began and ended, as it logged them: times in UTC of one form, so their order is that of the texts. The end

@@ -77,9 +77,9 @@ pub struct PoolConfig {
     #[schemars(extend("x-minimum" = "1s", "x-maximum" = "1h"))]
     pub idle_timeout: Duration,
     /// How long the other end of an HTTP/2 connection may be silent while calls are under way until it is asked by a PING
-    /// whether it is still there. Default: the shortest that gRPC allows (gRFC A8). A server that takes this for an attack
-    /// closes the connection with `too_many_pings`: gRPC's own do when a stream says nothing for about 40 s; raise it to 5 min
-    /// for those. Idle connections are asked by TCP, HTTP/1.1 too.
+    /// whether it is still there; idle connections are asked by TCP, HTTP/1.1 too. Default: the shortest that gRPC's own
+    /// servers take without closing the connection with `too_many_pings` (gRFC A8). A network that swallows what is sent is
+    /// noticed sooner, by `keep_alive_timeout`.
     #[schemars(extend("x-minimum" = "1s", "x-maximum" = "1h"))]
     pub keep_alive_interval: Duration,
     /// How long the answer to that may take, and TCP's own acknowledgement of what was sent (gRFC A18), before the connection is
@@ -115,7 +115,7 @@ impl Default for PoolConfig {
             connect_timeout: Duration::from_secs(5),
             max_idle: 100,
             idle_timeout: Duration::from_secs(50),
-            keep_alive_interval: Duration::from_secs(10),
+            keep_alive_interval: Duration::from_secs(300),
             keep_alive_timeout: Duration::from_secs(20),
         }
     }

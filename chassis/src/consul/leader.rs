@@ -179,7 +179,7 @@ impl Campaign {
             // A term whose time is over by the clock has lost its work, though the session was renewed since.
             (Some((token, until)), Some(published)) if token == published && self.leader.extend(until) => {}
             (Some((token, until)), _) => {
-                tracing::info!(leader = self.leader.name(), fencing_token = token, "this instance leads");
+                tracing::info!(leader = self.leader.name(), term = token, "this instance leads");
                 self.leader.begin(token, until, now);
             }
             (None, Some(_)) => {

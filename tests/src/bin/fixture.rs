@@ -39,7 +39,7 @@ fn billing(chassis: Chassis<Settings>) -> chassis::Result<Chassis<Settings>> {
         let leader = leader.clone();
         async move {
             let bill = |term: chassis::leader::Term| async move {
-                tracing::info!(fencing_token = term.fencing_token(), "billing begins");
+                tracing::info!(term = term.fencing_token(), "billing begins");
                 let _billing = Billing;
                 std::future::pending::<()>().await;
             };
