@@ -254,12 +254,12 @@ async fn instances_found_in_dns_prove_that_they_have_the_name_that_was_looked_up
     let authority = Authority::new(test, "ours");
     let address = serve(&authority.identity(test, "inventory.test"), None, called_by_name);
     let server = Dns::with("inventory.test. 60 IN A 127.0.0.1").await;
-    let (send, receive) = std::sync::mpsc::channel();
+    let (send, receive) = std::sync::mpsc::sync_channel(16);
     let target = format!("dns://{}/inventory.test:{}", server.address, address.port());
     let _service = TestService::builder()
         .set("clients.inventory.target", &target)
         .set("clients.inventory.tls.enabled", "true")
-        .set("clients.inventory.tls.ca", &authority.file.display().to_string())
+        .set("clients.inventory.tls.ca", authority.file.display().to_string())
         .start(|chassis: Chassis| {
             send.send(chassis.client("inventory").unwrap()).unwrap();
             chassis

@@ -168,8 +168,8 @@ async fn what_was_being_fetched_when_a_value_was_forgotten_is_not_kept() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_value_that_is_put_while_another_is_being_kept_stays() {
-    let (keeping, kept) = std::sync::mpsc::channel();
-    let (done, put) = std::sync::mpsc::channel();
+    let (keeping, kept) = std::sync::mpsc::sync_channel(16);
+    let (done, put) = std::sync::mpsc::sync_channel(16);
     let put = std::sync::Mutex::new(put);
     // The fetched value is weighed just before it is kept: there `put` comes in, or has to wait until it is kept.
     let weigh = move |_: &&str, value: &u32| {
