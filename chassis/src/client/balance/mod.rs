@@ -67,6 +67,7 @@
 
 mod census;
 pub mod config;
+mod flight;
 mod load;
 mod pick;
 mod pool;
@@ -82,8 +83,9 @@ use crate::discovery::Endpoint;
 #[cfg(test)]
 pub(crate) use self::tried::Others;
 pub use self::{
+    flight::Flight,
     load::Load,
-    service::{Balance, Flight, ResponseFuture, Standing},
+    service::{Balance, ResponseFuture, Standing},
     tried::Tried,
 };
 
