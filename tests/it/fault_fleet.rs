@@ -160,7 +160,11 @@ async fn grpc_calls_survive_a_restart_in_order_a_kill_and_a_freeze() {
         .expect("its breaker opens");
     };
     let (answered, failed) = grpc_until(&caller, CALLERS, trouble).await;
-    assert!(failed.is_empty(), "{} of {} calls failed: {:?}", failed.len(), failed.len() + answered, failed.first());
+    // A gRPC answer whose head has come is committed (gRFC A6): the kill may cut one off for each caller, and nothing else may.
+    let cut = |status: &tonic::Status| status.code() == tonic::Code::Unavailable && status.message().contains("reset");
+    let lost: Vec<_> = failed.iter().filter(|status| !cut(status)).collect();
+    assert!(lost.is_empty(), "{} of {} calls failed: {:?}", lost.len(), failed.len() + answered, lost.first());
+    assert!(failed.len() <= CALLERS, "{} answers were cut off", failed.len());
     assert!(answered > 300, "a load that means something: {answered}");
 }
 

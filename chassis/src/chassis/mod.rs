@@ -247,7 +247,7 @@ where
             app,
             settings_in_effect: watch::Sender::new(settings.clone()),
             settings,
-            sources,
+            sources: sources.unpinned(),
             kv: None,
             router: Router::new(),
             routes: Vec::new(),

@@ -32,7 +32,9 @@ pub(crate) enum Need {
 ///
 /// # Errors
 /// The store is required and does not answer: exit code 69, or 78 when other mistakes are seen without it.
-pub(crate) async fn fetch(build: &BuildInfo, mut sources: Sources, need: Need) -> Result<(Sources, Option<Kv>)> {
+pub(crate) async fn fetch(build: &BuildInfo, sources: Sources, need: Need) -> Result<(Sources, Option<Kv>)> {
+    // Looked at here, and then again as a whole.
+    let mut sources = sources.pinned();
     let schema = Schema::of::<Settings>();
     // A mistake in here is told with all others when the whole is loaded.
     let Ok(consul) = schema.peek::<ConsulConfig>(&defaults(), &sources, "consul") else { return Ok((sources, None)) };

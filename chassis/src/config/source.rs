@@ -6,6 +6,7 @@ use std::{
     hash::{DefaultHasher, Hash, Hasher},
     io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use figment::{
@@ -50,6 +51,8 @@ pub struct Sources {
     pub not_keys: Vec<String>,
     /// `key=value` pairs of the command line.
     pub set: Vec<String>,
+    #[doc(hidden)]
+    pub pinned: Pinned,
 }
 
 impl Default for Sources {
@@ -64,6 +67,34 @@ impl Default for Sources {
             standard: Vec::new(),
             not_keys: Vec::new(),
             set: Vec::new(),
+            pinned: Pinned::default(),
+        }
+    }
+}
+
+/// What the files held when they were read, for those who look at them more than once: a pipe gives its contents only once.
+#[doc(hidden)]
+#[derive(Clone, Default)]
+pub struct Pinned(Arc<BTreeMap<PathBuf, Contents>>);
+
+type Contents = (Result<Vec<u8>, (io::ErrorKind, String)>, Watched);
+
+impl fmt::Debug for Pinned {
+    /// Without the contents, which may hold secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+impl Pinned {
+    /// What the file held, and what was noted of it.
+    fn read(&self, path: &Path) -> (io::Result<Vec<u8>>, Watched) {
+        match self.0.get(path) {
+            Some((contents, watched)) => {
+                let contents = contents.clone().map_err(|(kind, text)| io::Error::new(kind, text));
+                (contents, watched.clone())
+            }
+            None => Watched::read(path),
         }
     }
 }
@@ -88,6 +119,22 @@ impl Sources {
         self.env.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
+    /// The same sources, with the files read now and not again.
+    pub(crate) fn pinned(mut self) -> Self {
+        let read = |(path, _): (PathBuf, bool)| {
+            let (contents, watched) = Watched::read(&path);
+            (path, (contents.map_err(|error| (error.kind(), error.to_string())), watched))
+        };
+        self.pinned = Pinned(Arc::new(self.wanted().into_iter().map(read).collect()));
+        self
+    }
+
+    /// The same sources, with the files read each time.
+    pub(crate) fn unpinned(mut self) -> Self {
+        self.pinned = Pinned::default();
+        self
+    }
+
     /// The files to read, and whether each has to be there.
     fn wanted(&self) -> Vec<(PathBuf, bool)> {
         if self.files.is_empty() {
@@ -106,7 +153,7 @@ impl Sources {
             problems.push(ConfigProblem::new(PROFILE_VARIABLE, message, None));
         } else {
             for (path, required) in self.wanted() {
-                layers.extend(file(&path, required, read).unwrap_or_else(|message| {
+                layers.extend(file(&path, required, &self.pinned, read).unwrap_or_else(|message| {
                     problems.push(ConfigProblem::new(path.display().to_string(), message, None));
                     None
                 }));
@@ -239,8 +286,8 @@ impl Watched {
 }
 
 /// One file as a layer; none when it is missing and may be.
-fn file(path: &Path, required: bool, read: &mut Vec<Watched>) -> Result<Option<Layer>, String> {
-    let (contents, watched) = Watched::read(path);
+fn file(path: &Path, required: bool, pinned: &Pinned, read: &mut Vec<Watched>) -> Result<Option<Layer>, String> {
+    let (contents, watched) = pinned.read(path);
     read.push(watched);
     let contents = match contents {
         Ok(contents) => contents,

@@ -17,9 +17,6 @@ const PROBE: Duration = Duration::from_secs(1);
 const PATIENT: u32 = 7;
 /// The longest such wait, in units of the first.
 const MAX_PROBE: u32 = 30;
-/// How much of its bad estimate an endpoint keeps when it works again. Chosen: four good answers bring the penalty of 5 s
-/// down to 20 ms; one that fails every other time stays far above its peers.
-const FORGIVEN: f32 = 0.25;
 const ONE_PENDING: u64 = 1;
 const ONE_WAITING: u64 = 1 << 32;
 
@@ -164,11 +161,12 @@ impl Gauge {
     }
 
     /// A call took this long: it counts at once when that is longer than the estimate, little by little when it is shorter.
-    /// The first one takes the place of the default.
+    /// The first one takes the place of the default, and the first one after a failure that of the penalty: nobody would
+    /// send it a second call to find out.
     pub(super) fn record(&self, now: Instant, rtt: Duration, ewma: &Ewma) {
-        let most = if self.failures.load(Relaxed) == 0 { 1.0 } else { FORGIVEN };
+        let failed = self.failures.load(Relaxed) != 0;
         self.forget_failures();
-        self.learn(now, rtt, |age| ewma.weight(age).min(most));
+        self.learn(now, rtt, |age| if failed { 0.0 } else { ewma.weight(age) });
     }
 
     /// A call failed, and counts as if it had taken this long. The endpoint is left alone for a while: as long as it asks for,

@@ -24,7 +24,7 @@
 //!   nothing of the endpoint, and one that an endpoint that stops has not looked at ([`Outcome::Untouched`](super::Outcome::Untouched)).
 //! - An endpoint whose last call failed is tried again a second later, when it is drawn, although it costs more (go-zero's
 //!   forced pick), and not before the time it asked for. So its breaker comes to know of it, and its recovery is seen: left to
-//!   fading alone, the penalty would hide it for a minute. Once it works, each good answer takes three quarters off.
+//!   fading alone, the penalty would hide it for a minute. Its first good answer takes the penalty's place.
 //! - *silence* is for how long the endpoint has owed answers and begun none. It is never more than the age of the oldest call that
 //!   waits, so it is a lower bound of what that call will take. Thus an endpoint that is frozen gets expensive although nothing
 //!   comes back from it; an average of answers alone would show it as it was before.
