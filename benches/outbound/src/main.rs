@@ -1,9 +1,10 @@
 //! A call through the whole client stack beside one through bare hyper: `cargo xtask bench --outbound`.
 //!
-//! One endpoint, a closed breaker, one kept connection, everything on, no trace sampled. Both sides ask the same server in
-//! another thread, one call at a time, in turns of rounds; the thread's own CPU time is what counts, so that neither the
-//! server nor a neighbour on the machine is in the figure.
+//! One endpoint, a closed breaker, one kept connection, everything on, no trace sampled. All sides ask the same server on the
+//! same thread, one call at a time, in turns of rounds. The thread's own CPU time is what counts, so that a neighbour on the
+//! machine is not in the figure; the server's share is the same for all, and falls out of the differences.
 
+mod parts;
 mod server;
 
 use std::{net::SocketAddr, process::ExitCode, time::Duration};
@@ -47,9 +48,8 @@ fn say(line: &str) {
 }
 
 fn run() -> Outcome<()> {
-    let address = server::start()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let sides = runtime.block_on(async { Sides::new(address) })?;
+    let sides = runtime.block_on(async { Sides::new(server::start().await?) })?;
     let mut times = [const { Vec::new() }; 3];
     // The first round is not counted: it makes the connections and fills the caches.
     for round in 0..=ROUNDS {
@@ -70,7 +70,19 @@ fn run() -> Outcome<()> {
         let count = counted.count_total as f64;
         *allocations = count / f64::from(COUNTED);
     }
-    report(&times, allocations)
+    report(&times, allocations)?;
+    report_parts();
+    Ok(())
+}
+
+/// Prints what two parts cost alone.
+fn report_parts() {
+    say(&format!("a closed breaker: {:.1} ns a call (limit 40)", parts::breaker()));
+    let [few, many] = [10, 1_000].map(parts::balance);
+    say(&format!(
+        "through the balancer: {few:.0} ns with 10 endpoints, {many:.0} ns with 1,000: ratio {:.2} (limit 2)",
+        many / few
+    ));
 }
 
 /// Prints the figures; fails when the stack allocates more than it may.

@@ -1,6 +1,7 @@
-//! The other end: a thread that answers every request on every connection with the same bytes.
+//! The other end: it answers every request on every connection with the same bytes, on the caller's own thread. With two
+//! threads each call would put one to sleep and wake it, which costs more than what is measured, and never the same.
 
-use std::{io, net::SocketAddr, thread};
+use std::{io, net::SocketAddr};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -12,19 +13,14 @@ const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncon
 {\"id\":7,\"customer\":\"customer-7\",\"status\":\"paid\",\"cents\":1820,\"items\":[{\"sku\":\"a-71\",\"count\":1,\"cents\":170},\
 {\"sku\":\"a-72\",\"count\":2,\"cents\":270},{\"sku\":\"a-73\",\"count\":3,\"cents\":370}],\"note\":\"leave it at the door,  \"}";
 
-/// Starts it; it ends with the process.
-pub(crate) fn start() -> io::Result<SocketAddr> {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
-    listener.set_nonblocking(true)?;
+/// Starts it on this thread's runtime; it ends with that.
+pub(crate) async fn start() -> io::Result<SocketAddr> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    thread::spawn(move || {
-        runtime.block_on(async {
-            let Ok(listener) = TcpListener::from_std(listener) else { return };
-            while let Ok((connection, _)) = listener.accept().await {
-                tokio::spawn(answer(connection));
-            }
-        });
+    tokio::spawn(async move {
+        while let Ok((connection, _)) = listener.accept().await {
+            tokio::spawn(answer(connection));
+        }
     });
     Ok(address)
 }
