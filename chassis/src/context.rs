@@ -32,6 +32,14 @@ pub const PREVIOUS_ATTEMPTS_HEADER: HeaderName = HeaderName::from_static("x-prev
 /// How many attempts of the same gRPC call were made before this one; absent on the first (gRFC A6).
 pub const GRPC_PREVIOUS_ATTEMPTS_HEADER: HeaderName = HeaderName::from_static("grpc-previous-rpc-attempts");
 
+/// Where the number of earlier attempts stands: one name for who writes it and who reads it.
+pub(crate) const fn previous_attempts_header(protocol: Protocol) -> HeaderName {
+    match protocol {
+        Protocol::Http => PREVIOUS_ATTEMPTS_HEADER,
+        Protocol::Grpc | Protocol::GrpcWeb => GRPC_PREVIOUS_ATTEMPTS_HEADER,
+    }
+}
+
 /// The longest priority that is taken, in bytes. Chosen: a word, not a text.
 pub const MAX_PRIORITY: usize = 32;
 
@@ -49,14 +57,10 @@ pub(crate) struct Caller {
 impl Caller {
     /// Reads the headers of a request; what is not valid is as good as absent.
     pub(crate) fn read(headers: &HeaderMap, protocol: Protocol) -> Self {
-        let attempts = match protocol {
-            Protocol::Http => &PREVIOUS_ATTEMPTS_HEADER,
-            Protocol::Grpc | Protocol::GrpcWeb => &GRPC_PREVIOUS_ATTEMPTS_HEADER,
-        };
         Self {
             priority: token(headers, &PRIORITY_HEADER, MAX_PRIORITY),
             service: token(headers, &CALLER_HEADER, MAX_CALLER),
-            previous_attempts: headers.get(attempts).map_or(0, number),
+            previous_attempts: headers.get(previous_attempts_header(protocol)).map_or(0, number),
         }
     }
 }

@@ -9,9 +9,10 @@ use super::*;
 use crate::{
     client::{
         Attempt, Outcome, RequestBody, UpstreamAttempt,
-        retry::{Budget, GRPC_PREVIOUS_ATTEMPTS, PREVIOUS_ATTEMPTS_HEADER, Retry, RetryConfig, RetryLayer},
+        retry::{Budget, Retry, RetryConfig, RetryLayer},
         tests::peer::{OK, Peer, Step, after, get, grpc, request, status},
     },
+    context::{GRPC_PREVIOUS_ATTEMPTS_HEADER, PREVIOUS_ATTEMPTS_HEADER},
     error::BoxError,
 };
 
@@ -86,7 +87,7 @@ async fn a_call_that_must_not_be_sent_twice_is_not_hedged() {
     }
     let peer = Peer::of([after(100, OK), OK]);
     let _ = send(&hedge, &peer, grpc(true, None)).await;
-    assert_eq!(peer.seen()[1].headers[&GRPC_PREVIOUS_ATTEMPTS], "1", "a gRPC call that is declared so is");
+    assert_eq!(peer.seen()[1].headers[&GRPC_PREVIOUS_ATTEMPTS_HEADER], "1", "a gRPC call that is declared so is");
 }
 
 #[tokio::test(start_paused = true)]

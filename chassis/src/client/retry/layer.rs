@@ -11,7 +11,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use http::{HeaderName, HeaderValue, Request, Response, StatusCode, response};
+use http::{HeaderValue, Request, Response, StatusCode, response};
 use http_body::Body;
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
@@ -32,15 +32,9 @@ use crate::{
         facts::{Facts, UpstreamAttempt},
         outcome::Outcome,
     },
-    context::Protocol,
+    context::{Protocol, previous_attempts_header},
     error::BoxError,
 };
-
-/// The HTTP header in which an endpoint is told how often the call was tried before: `x-previous-attempts: 1`. No standard
-/// names one; this is gRPC's, for HTTP.
-pub const PREVIOUS_ATTEMPTS_HEADER: HeaderName = HeaderName::from_static("x-previous-attempts");
-/// The same for gRPC (gRFC A6).
-pub const GRPC_PREVIOUS_ATTEMPTS: HeaderName = HeaderName::from_static("grpc-previous-rpc-attempts");
 
 /// The retries of one destination: its numbers and its counts. A clone is the same.
 #[derive(Debug, Clone)]
@@ -176,11 +170,7 @@ impl Made {
 pub(crate) fn mark(request: &mut Request<RequestBody>, previous: u32, hedge: bool, protocol: Protocol) {
     request.extensions_mut().insert(Attempt { previous, hedge });
     if previous > 0 {
-        let name = match protocol {
-            Protocol::Http => PREVIOUS_ATTEMPTS_HEADER,
-            Protocol::Grpc | Protocol::GrpcWeb => GRPC_PREVIOUS_ATTEMPTS,
-        };
-        request.headers_mut().insert(name, HeaderValue::from(previous));
+        request.headers_mut().insert(previous_attempts_header(protocol), HeaderValue::from(previous));
     }
 }
 

@@ -57,9 +57,7 @@ pub use self::{
     budget::{BUDGET_TTL, Budget, BudgetCounts},
     config::RetryConfig,
     drain::RetryBody,
-    layer::{
-        GRPC_PREVIOUS_ATTEMPTS, PREVIOUS_ATTEMPTS_HEADER, Retry, RetryCounts, RetryFuture, RetryLayer, RetryService,
-    },
+    layer::{Retry, RetryCounts, RetryFuture, RetryLayer, RetryService},
 };
 
 #[cfg(test)]

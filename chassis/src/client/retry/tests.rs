@@ -13,6 +13,7 @@ use crate::{
         balance::{Others, Tried},
         tests::peer::{OK, Peer, Step, after, get, grpc, request, status},
     },
+    context::{GRPC_PREVIOUS_ATTEMPTS_HEADER, PREVIOUS_ATTEMPTS_HEADER},
     error::BoxError,
 };
 
@@ -146,8 +147,8 @@ async fn what_was_never_sent_is_tried_again_also_for_a_request_that_is_a_retry()
 #[tokio::test(start_paused = true)]
 async fn endpoint_and_layers_inside_are_told_which_attempt_it_is() {
     for (call, header, other) in [
-        (get(None), PREVIOUS_ATTEMPTS_HEADER, GRPC_PREVIOUS_ATTEMPTS),
-        (grpc(true, None), GRPC_PREVIOUS_ATTEMPTS, PREVIOUS_ATTEMPTS_HEADER),
+        (get(None), PREVIOUS_ATTEMPTS_HEADER, GRPC_PREVIOUS_ATTEMPTS_HEADER),
+        (grpc(true, None), GRPC_PREVIOUS_ATTEMPTS_HEADER, PREVIOUS_ATTEMPTS_HEADER),
     ] {
         let peer = Peer::of([status(503), status(503), OK]);
         let _ = send(&retry(&generous()), &peer, call).await;
