@@ -52,6 +52,7 @@
 
 // Floor 0: the vocabulary.
 pub mod cause;
+mod clock;
 pub mod context;
 pub mod error;
 pub mod identity;

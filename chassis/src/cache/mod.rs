@@ -50,6 +50,7 @@ use self::{
 };
 use crate::{
     client::CallError, // floor: what a fetch usually fails with
+    clock::now,
     problem::{IntoProblem, Problem, ProblemInfo},
 };
 
@@ -396,11 +397,6 @@ where
         };
         self.plain(&key, fetch).await
     }
-}
-
-/// Time is tokio's clock, so that tests can stop it.
-fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
 }
 
 struct Life;

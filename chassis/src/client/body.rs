@@ -206,6 +206,8 @@ pin_project! {
         #[pin]
         inner: B,
         watch: Option<W>,
+        // As the inner body said after its last frame: with several of these in each other, each asks the next one only.
+        ended: bool,
     }
 }
 
@@ -214,14 +216,15 @@ impl<B: Body, W: Watch> WatchedBody<B, W> {
         // Nobody polls a body that says it has ended.
         if inner.is_end_stream() {
             watch.complete();
-            return Self { inner, watch: None };
+            return Self { inner, watch: None, ended: true };
         }
-        Self { inner, watch: Some(watch) }
+        Self { inner, watch: Some(watch), ended: false }
     }
 
     /// A body that nobody waits for.
     pub(crate) fn unwatched(inner: B) -> Self {
-        Self { inner, watch: None }
+        let ended = inner.is_end_stream();
+        Self { inner, watch: None, ended }
     }
 }
 
@@ -241,7 +244,8 @@ impl<B: Body, W: Watch> Body for WatchedBody<B, W> {
                             None => watch.data(),
                         }
                     }
-                    if this.inner.is_end_stream()
+                    *this.ended = this.inner.is_end_stream();
+                    if *this.ended
                         && let Some(watch) = this.watch.take()
                     {
                         watch.complete();
@@ -253,6 +257,7 @@ impl<B: Body, W: Watch> Body for WatchedBody<B, W> {
                     }
                 }
                 None => {
+                    *this.ended = true;
                     if let Some(watch) = this.watch.take() {
                         watch.complete();
                     }
@@ -263,7 +268,7 @@ impl<B: Body, W: Watch> Body for WatchedBody<B, W> {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.ended
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -1,6 +1,13 @@
 //! One call: what is asked, and how it is sent.
 
-use std::{borrow::Cow, sync::Arc, time::Duration};
+use std::{
+    borrow::Cow,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header};
@@ -10,8 +17,11 @@ use tokio::time::{Instant, timeout_at};
 use super::{
     Client,
     answer::{ACCEPT_JSON, Answer, FromAnswer},
+    balance::Tried,
     body::RequestBody,
     error::{CallError, Target, What},
+    facts::Facts,
+    observe::CallNote,
     path, query,
 };
 use crate::{
@@ -38,6 +48,82 @@ pub struct CallInfo {
     pub deadline: Option<Instant>,
     /// How the other end is spoken to.
     pub protocol: Protocol,
+    pub(super) passage: Passage,
+}
+
+/// What the layers of a stack tell each other of a call. In the same place as what is known of it: each entry of a request's
+/// extensions costs two allocations, two more for each copy of the request, and a look-up for each layer that reads it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Passage {
+    /// The answer may outlive the time until its head, so that its service must not be told of that.
+    pub(super) streamed: bool,
+    /// A layer outside wakes the task at the call's deadline.
+    pub(super) timed: bool,
+    /// What the observer's layers share.
+    pub(super) note: Option<CallNote>,
+    /// The endpoints that the attempts of the call were sent to.
+    pub(super) tried: Option<Tried>,
+    pub(super) departure: Departure,
+}
+
+/// Tells when a request has been written to a connection: it is dropped then, and this with it.
+#[derive(Debug, Default)]
+pub(super) struct Departure(Option<Arc<AtomicBool>>);
+
+impl Departure {
+    /// To be put into a request; it tells by this.
+    pub(super) fn telling(gone: &Arc<AtomicBool>) -> Self {
+        Self(Some(Arc::clone(gone)))
+    }
+}
+
+/// A copy of a request goes a way of its own.
+impl Clone for Departure {
+    fn clone(&self) -> Self {
+        Self(None)
+    }
+}
+
+impl Drop for Departure {
+    fn drop(&mut self) {
+        if let Some(gone) = &self.0 {
+            gone.store(true, Relaxed);
+        }
+    }
+}
+
+impl CallInfo {
+    pub(super) fn new(
+        template: impl Into<Cow<'static, str>>,
+        idempotent: bool,
+        deadline: Option<Instant>,
+        protocol: Protocol,
+    ) -> Self {
+        Self { template: template.into(), idempotent, deadline, protocol, passage: Passage::default() }
+    }
+
+    /// Looks at that of the request, which is made from the request itself when nobody has put one there, as when a layer is
+    /// used alone.
+    pub(crate) fn with<B, T>(request: &mut Request<B>, look: impl FnOnce(&mut Self) -> T) -> T {
+        // Out of the request meanwhile, so that one look-up does for both cases.
+        let mut extensions = std::mem::take(request.extensions_mut());
+        let seen = look(extensions.get_or_insert_with(|| {
+            let Facts { idempotent, deadline, protocol, .. } = Facts::of(request);
+            Self::new("", idempotent, deadline, protocol)
+        }));
+        *request.extensions_mut() = extensions;
+        seen
+    }
+
+    /// The endpoints that its attempts were sent to.
+    pub(super) fn tried(&self) -> Option<&Tried> {
+        self.passage.tried.as_ref()
+    }
+
+    /// Its attempts go to different endpoints, as long as there are others.
+    pub(crate) fn remember_tried(&mut self) {
+        self.passage.tried.get_or_insert_with(Tried::new);
+    }
 }
 
 /// Which attempt of its call a request is; in the request's extensions, put there by retries and hedges. Absent, it is the
@@ -50,11 +136,6 @@ pub struct Attempt {
     /// Whether another attempt is still under way.
     pub hedge: bool,
 }
-
-/// In the extensions of a request whose answer may outlive the time until its head, so that its service must not be told of
-/// that.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Streamed;
 
 /// One call, made by [`Client::call`]: its arguments, then [`json`](Self::json) or [`answer`](Self::answer) to send it.
 ///
@@ -220,7 +301,8 @@ impl Call {
         *request.method_mut() = self.method;
         *request.uri_mut() = uri;
         let idempotent = target.idempotent;
-        let info = CallInfo { template: self.template, idempotent, deadline, protocol: Protocol::Http };
+        let mut info = CallInfo::new(self.template, idempotent, deadline, Protocol::Http);
+        info.passage.streamed = streamed && layered;
         request.extensions_mut().insert(info);
         if layered {
             // The layers find the request that is being served by themselves, unless this call belongs to another.
@@ -231,9 +313,6 @@ impl Call {
             };
             if let Some(context) = context.filter(|context| !is_current(context)) {
                 request.extensions_mut().insert(context);
-            }
-            if streamed {
-                request.extensions_mut().insert(Streamed);
             }
         }
 

@@ -1,7 +1,6 @@
 //! gRPC over a destination: what a tonic client is made with.
 
 use std::{
-    borrow::Cow,
     fmt,
     pin::Pin,
     sync::Arc,
@@ -76,13 +75,9 @@ impl Channel {
         let path = request.uri().path();
         let (timeout, idempotent) = self.0.rules_of(path);
         let written = request.headers().get(GRPC_TIMEOUT).and_then(|value| grpc_timeout(value.as_bytes()));
-        CallInfo {
-            template: Cow::Borrowed(""),
-            idempotent: idempotent || request.extensions().get::<Idempotent>().is_some(),
-            // A time beyond what the clock can say is no limit.
-            deadline: Instant::now().checked_add(written.unwrap_or(timeout)),
-            protocol: Protocol::Grpc,
-        }
+        let idempotent = idempotent || request.extensions().get::<Idempotent>().is_some();
+        // A time beyond what the clock can say is no limit.
+        CallInfo::new("", idempotent, Instant::now().checked_add(written.unwrap_or(timeout)), Protocol::Grpc)
     }
 }
 

@@ -20,7 +20,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     task::{Context, Poll},
     time::Duration,
@@ -29,7 +29,6 @@ use std::{
 use bytes::Buf as _;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::{Body, Frame, SizeHint};
-use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep};
 use tower_layer::Layer;
@@ -37,7 +36,7 @@ use tower_service::Service;
 
 use super::{
     body::RequestBody,
-    call::CallInfo,
+    call::{CallInfo, Departure},
     error::NotSent,
     facts::Facts,
     hurry::{Hurried, Hurry, Pace},
@@ -45,6 +44,7 @@ use super::{
 };
 use crate::{
     cause::Cause,
+    clock,
     context::{Protocol, RequestContext},
     deadline::{GRPC_TIMEOUT, TIMEOUT_HEADER, grpc_timeout}, // floor: one name and one grammar for both ends
     error::BoxError,
@@ -157,7 +157,7 @@ where
 
     fn call(&mut self, mut request: Request<RequestBody>) -> Self::Future {
         let facts = Facts::of(&request);
-        let now = Instant::now();
+        let now = clock::tokio_now();
         let inherited = match request.extensions().get::<RequestContext>() {
             Some(context) => context.deadline(),
             None => RequestContext::with_current(|context| context.and_then(RequestContext::deadline)),
@@ -174,21 +174,11 @@ where
         if deadline.is_some_and(|deadline| deadline <= now) {
             return DeadlineFuture::new(None, deadline, facts.protocol);
         }
-        limit(&mut request, facts, deadline);
+        CallInfo::with(&mut request, |info| {
+            info.deadline = deadline;
+            info.passage.timed = true;
+        });
         DeadlineFuture::new(Some(self.inner.call(request)), deadline, facts.protocol)
-    }
-}
-
-/// Lets the layers inside know the deadline.
-fn limit(request: &mut Request<RequestBody>, facts: Facts, deadline: Option<Instant>) {
-    if deadline == facts.deadline {
-        return;
-    }
-    if let Some(info) = request.extensions_mut().get_mut::<CallInfo>() {
-        info.deadline = deadline;
-    } else {
-        let Facts { idempotent, protocol, .. } = facts;
-        request.extensions_mut().insert(CallInfo { template: "".into(), idempotent, deadline, protocol });
     }
 }
 
@@ -226,8 +216,14 @@ where
             let covered = this.deadline.filter(|_| *this.protocol != Protocol::Http);
             return Poll::Ready(result.map(|response| response.map(|body| DeadlineBody::new(body, covered))));
         }
-        if !has_passed(*this.deadline, this.sleep, cx) {
-            return Poll::Pending;
+        let Some(deadline) = *this.deadline else { return Poll::Pending };
+        if clock::tokio_now() < deadline {
+            if this.sleep.is_none() {
+                this.sleep.set(Some(tokio::time::sleep_until(deadline)));
+            }
+            if this.sleep.as_pin_mut().is_some_and(|sleep| sleep.poll(cx).is_pending()) {
+                return Poll::Pending;
+            }
         }
         // What is under way ends here, before the error is looked at.
         this.inner.set(None);
@@ -239,21 +235,6 @@ impl<F> fmt::Debug for DeadlineFuture<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DeadlineFuture").field("deadline", &self.deadline).finish_non_exhaustive()
     }
-}
-
-/// Whether the time is up; if not, the task is woken when it is.
-///
-/// The clock is asked and not the timer alone: of several timers that end together the outermost may be the first to wake
-/// the task, and the inner layers have to see that theirs is up too.
-fn has_passed(deadline: Option<Instant>, mut sleep: Pin<&mut Option<Sleep>>, cx: &mut Context<'_>) -> bool {
-    let Some(deadline) = deadline else { return false };
-    if Instant::now() >= deadline {
-        return true;
-    }
-    if sleep.is_none() {
-        sleep.set(Some(tokio::time::sleep_until(deadline)));
-    }
-    sleep.as_pin_mut().is_some_and(|sleep| sleep.poll(cx).is_ready())
 }
 
 pin_project! {
@@ -289,7 +270,7 @@ impl<B: Body> Body for DeadlineBody<B> {
         if *this.late < LATE_LIMIT
             && let Poll::Ready(polled) = inner.as_mut().poll_frame(cx)
         {
-            let over = Instant::now() >= deadline;
+            let over = clock::tokio_now() >= deadline;
             if over {
                 let size = polled.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref());
                 *this.late += size.map_or(0, |data| data.remaining()).max(LATE_FRAME);
@@ -306,7 +287,7 @@ impl<B: Body> Body for DeadlineBody<B> {
             if !over || matches!(polled, Some(Ok(_))) {
                 return Poll::Ready(polled);
             }
-        } else if Instant::now() < deadline {
+        } else if clock::tokio_now() < deadline {
             let sleep = this.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
             if sleep.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
@@ -384,8 +365,8 @@ impl AttemptTimeoutLayer {
         Self { timeout, connects: false }
     }
 
-    /// The service inside is one of hyper's pools, and tells when it has a connection: an attempt whose time is up before was
-    /// never sent, and its endpoint is unreachable.
+    /// The service inside is one of hyper's pools, which drops a request once it is written to a connection: an attempt whose
+    /// time is up before was never sent, and its endpoint is unreachable.
     #[must_use]
     pub(crate) fn around_a_pool(self) -> Self {
         Self { connects: true, ..self }
@@ -421,11 +402,18 @@ where
     }
 
     fn call(&mut self, mut request: Request<RequestBody>) -> Self::Future {
-        let (facts, started) = (Facts::of(&request), Instant::now());
+        let started = clock::tokio_now();
+        let gone = self.layer.connects.then(Arc::<AtomicBool>::default);
+        let (facts, timed) = CallInfo::with(&mut request, |info| {
+            if let Some(gone) = &gone {
+                info.passage.departure = Departure::telling(gone);
+            }
+            (Facts::told(info), info.passage.timed)
+        });
         let own = self.layer.timeout.get().and_then(|timeout| started.checked_add(timeout));
         let left = facts.deadline.map(|deadline| deadline.saturating_duration_since(started));
         AttemptFuture {
-            connection: self.layer.connects.then(|| capture_connection(&mut request)),
+            gone,
             inner: Some(self.inner.call(request)),
             deadline: own.into_iter().chain(facts.deadline).min(),
             call: facts.deadline,
@@ -433,6 +421,9 @@ where
             started,
             hurried: left.is_some_and(|left| self.pace.hurries(left)),
             pace: Arc::clone(&self.pace),
+            // Of two timers for the same moment one is enough to wake the task, and the outer layer asks this one first. Only
+            // next to a pool, where both are of one stack and in one task.
+            sleeps: !(timed && self.layer.connects) || own.is_some(),
             sleep: None,
         }
     }
@@ -450,10 +441,11 @@ pin_project! {
         started: Instant,
         hurried: bool,
         pace: Arc<Pace>,
-        // Knows whether there is one.
-        connection: Option<CaptureConnection>,
-        #[pin]
-        sleep: Option<Sleep>,
+        // Whether the request is on its way; `None` when nobody can tell.
+        gone: Option<Arc<AtomicBool>>,
+        sleeps: bool,
+        // Boxed, because few attempts have a time of their own.
+        sleep: Option<Pin<Box<Sleep>>>,
     }
 }
 
@@ -470,7 +462,7 @@ where
             Some(Poll::Ready(mut result)) => {
                 if let Ok(response) = &mut result {
                     if matches!(Outcome::of_head(*this.protocol, response), None | Some(Outcome::Success)) {
-                        this.pace.answered(this.started.elapsed());
+                        this.pace.answered(clock::tokio_now().saturating_duration_since(*this.started));
                     }
                     if *this.hurried {
                         response.extensions_mut().insert(Hurry);
@@ -478,16 +470,32 @@ where
                 }
                 return Poll::Ready(result);
             }
-            Some(Poll::Pending) if !has_passed(*this.deadline, this.sleep, cx) => return Poll::Pending,
+            Some(Poll::Pending) if !is_over(*this.deadline, *this.sleeps, this.sleep, cx) => return Poll::Pending,
             _ => {}
         }
+        // Asked before the request is dropped with the rest.
+        let gone = this.gone.as_ref().is_none_or(|gone| gone.load(Relaxed));
         this.inner.set(None);
         // At the attempt's own time it was this side's word that it takes too long.
-        let over = this.call.is_some_and(|deadline| deadline <= Instant::now());
-        let connected = this.connection.as_ref().is_none_or(|connection| connection.connection_metadata().is_some());
-        let error: BoxError = if connected { Box::new(TimedOut) } else { Box::new(Unconnected { over }) };
+        let over = this.call.is_some_and(|deadline| deadline <= clock::tokio_now());
+        let error: BoxError = if gone { Box::new(TimedOut) } else { Box::new(Unconnected { over }) };
         Poll::Ready(Err(if over && *this.hurried { Box::new(Hurried(error)) } else { error }))
     }
+}
+
+/// Whether the time is up; if not, the task is woken when it is, unless another timer does that.
+///
+/// The clock is asked and not the timer alone: of several timers that end together the outermost may be the first to wake
+/// the task, and the inner layers have to see that theirs is up too.
+fn is_over(deadline: Option<Instant>, sleeps: bool, sleep: &mut Option<Pin<Box<Sleep>>>, cx: &mut Context<'_>) -> bool {
+    let Some(deadline) = deadline else { return false };
+    if clock::tokio_now() >= deadline {
+        return true;
+    }
+    if !sleeps {
+        return false;
+    }
+    sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline))).as_mut().poll(cx).is_ready()
 }
 
 impl<F> fmt::Debug for AttemptFuture<F> {

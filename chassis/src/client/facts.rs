@@ -14,17 +14,24 @@ pub(crate) struct Facts {
     /// When the call is given up.
     pub(crate) deadline: Option<Instant>,
     pub(crate) protocol: Protocol,
+    /// Whether its answer may outlive the deadline.
+    pub(crate) streamed: bool,
 }
 
 impl Facts {
+    pub(crate) fn told(info: &CallInfo) -> Self {
+        let CallInfo { idempotent, deadline, protocol, .. } = *info;
+        Self { idempotent, deadline, protocol, streamed: info.passage.streamed }
+    }
+
     /// From [`CallInfo`]; without one, as when a layer is used alone, from the request itself: its method, its content type.
     pub(crate) fn of<B>(request: &Request<B>) -> Self {
         if let Some(info) = request.extensions().get::<CallInfo>() {
-            return Self { idempotent: info.idempotent, deadline: info.deadline, protocol: info.protocol };
+            return Self::told(info);
         }
         let protocol = protocol(request.headers());
         // Every gRPC call is a POST; only a declaration says more.
-        Self { idempotent: request.method().is_idempotent(), deadline: None, protocol }
+        Self { idempotent: request.method().is_idempotent(), deadline: None, protocol, streamed: false }
     }
 }
 

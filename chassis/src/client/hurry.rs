@@ -20,13 +20,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::{HeaderMap, Request, Response, StatusCode};
+use http::{HeaderMap, Response, StatusCode};
 use tonic::Code;
 
-use super::{
-    call::{CallInfo, Streamed},
-    outcome::code_in,
-};
+use super::{facts::Facts, outcome::code_in};
 use crate::{context::Protocol, error::BoxError};
 
 /// How much time an endpoint is to have that has not answered yet. Chosen: a service that is near answers most calls in less,
@@ -111,15 +108,10 @@ pub(super) enum Dropped {
 }
 
 impl Rest {
-    /// Of the answer to this request.
-    pub(super) fn of<B>(request: &Request<B>, protocol: Protocol) -> Self {
-        let extensions = request.extensions();
-        let deadline = extensions.get::<CallInfo>().and_then(|info| info.deadline).map(tokio::time::Instant::into_std);
-        Self {
-            deadline: deadline.filter(|_| extensions.get::<Streamed>().is_none()),
-            grpc: protocol != Protocol::Http,
-            hurried: false,
-        }
+    /// Of the answer to this call.
+    pub(super) fn of(call: &Facts) -> Self {
+        let deadline = call.deadline.filter(|_| !call.streamed).map(tokio::time::Instant::into_std);
+        Self { deadline, grpc: call.protocol != Protocol::Http, hurried: false }
     }
 
     /// The head is there. Whether the endpoint is not to blame when it tells a failure.

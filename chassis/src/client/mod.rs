@@ -75,6 +75,7 @@ mod path;
 pub(crate) mod pool;
 mod problem;
 mod query;
+mod replay;
 pub mod retry;
 pub(crate) mod select;
 

@@ -22,19 +22,19 @@ use hyper_util::{
     rt::TokioTimer,
 };
 use pin_project_lite::pin_project;
-use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tower_service::Service;
 
 use super::{
     body::RequestBody,
-    call::{CallInfo, Streamed},
     config::{HttpProtocol, PoolConfig},
     deadline::announce,
     error::NotSent,
+    facts::Facts,
     observe::{Phase, Timed},
 };
 use crate::{
+    clock,
     context::Protocol,
     discovery::Endpoint,
     error::{BoxError, Error, Result},
@@ -242,12 +242,10 @@ impl Inner {
     ///
     /// No time is left.
     fn send(&self, mut request: Request<RequestBody>) -> Result<legacy::ResponseFuture, NotSent> {
-        let info = request.extensions().get::<CallInfo>();
-        let protocol = info.map_or(Protocol::Http, |info| info.protocol);
+        let Facts { protocol, deadline, streamed, .. } = Facts::of(&request);
         // The last moment: what earlier attempts and waits took is gone.
-        let deadline = info.and_then(|info| info.deadline).filter(|_| request.extensions().get::<Streamed>().is_none());
-        if let Some(deadline) = deadline {
-            let left = deadline.saturating_duration_since(Instant::now());
+        if let Some(deadline) = deadline.filter(|_| !streamed) {
+            let left = deadline.saturating_duration_since(clock::tokio_now());
             announce(request.headers_mut(), protocol, left)?;
         }
         if let Some(named) = &self.named {

@@ -1,10 +1,6 @@
 //! One call of Consul's HTTP API.
 
-use std::{
-    fmt,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, StatusCode, header};
@@ -19,6 +15,7 @@ use super::{
     cursor::{Cursor, News},
 };
 use crate::{
+    clock::now,
     error::{BoxError, Error, Result},
     tls::{self, Connector, TlsConfig},
 };
@@ -301,11 +298,6 @@ fn connector(config: &ConsulConfig, at: &At) -> Result<Connector, (String, Strin
             _ => ("consul.tls".to_owned(), text),
         }
     })
-}
-
-/// The monotonic clock; tokio's, so that a paused clock in a test moves it.
-fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
 }
 
 impl ConsulAnswer {

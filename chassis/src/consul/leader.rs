@@ -16,6 +16,7 @@ use super::{
     session::{self, Locked, Scope, SessionSpec},
 };
 use crate::{
+    clock::now,
     health::Reporter,
     leader::{
         Leader,
@@ -314,11 +315,6 @@ async fn sleep_until(wake: Option<Instant>) {
         Some(wake) => tokio::time::sleep_until(wake.into()).await,
         None => std::future::pending().await,
     }
-}
-
-/// The monotonic clock; tokio's, so that a paused clock in a test moves it.
-fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
 }
 
 #[cfg(test)]

@@ -1,10 +1,6 @@
 //! Follows the instances of a service by blocking queries.
 
-use std::{
-    fmt,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{fmt, sync::Arc, time::Duration};
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
@@ -16,6 +12,8 @@ use super::{
     memory::{Answer, Recollection},
 };
 use crate::discovery::{Resolver, Task, Updates};
+
+use crate::clock::now;
 
 /// How long Consul holds a query in which nothing changes. Default as Kratos'. A dead connection that nobody closed is noticed
 /// after this, a sixteenth of it and 2 s.
@@ -165,9 +163,4 @@ impl Resolver for ConsulResolver {
     fn follow(&self, updates: Updates) -> Task {
         Box::pin(self.clone().run(updates))
     }
-}
-
-/// The monotonic clock; tokio's, so that a paused clock in a test moves it.
-fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
 }

@@ -20,6 +20,8 @@ use super::{
     state::Outcome,
 };
 
+use crate::clock::now;
+
 /// The name of the built-in check that panics degrade.
 pub(crate) const PANICS: &str = "panics";
 
@@ -312,11 +314,6 @@ fn tell(change: &Change) {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The monotonic clock; tokio's, so that a paused clock in a test moves it.
-fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
 }
 
 #[cfg(test)]

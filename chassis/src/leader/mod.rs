@@ -47,6 +47,8 @@ use std::{
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use crate::clock::now;
+
 /// A candidate for one kind of work; see [`Chassis::leader`](crate::Chassis::leader). Cheap to clone; all clones are the
 /// same candidate.
 #[derive(Clone)]
@@ -263,11 +265,6 @@ impl Lease {
         }
         false
     }
-}
-
-/// The monotonic clock; tokio's, so that a paused clock in a test moves it.
-fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
 }
 
 impl fmt::Debug for Leader {

@@ -4,10 +4,12 @@ use std::{
     fmt,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll, ready},
 };
 
 use axum::body::Body;
 use http::{Request, Response};
+use pin_project_lite::pin_project;
 use tokio::sync::{Notify, watch};
 use tower::ServiceBuilder;
 use tower_service::Service;
@@ -15,8 +17,8 @@ use tower_service::Service;
 use super::inbound::LayerInfo;
 use crate::{
     client::{
-        ClientConfig, RequestBody, UpstreamAttempt,
-        balance::{Balance, MakeEndpoint, Tried},
+        CallInfo, ClientConfig, RequestBody, UpstreamAttempt,
+        balance::{Balance, MakeEndpoint},
         breaker::{Breaker, BreakerConfig, BreakerLayer, BreakerMode, BreakerService, BreakerState, Transition},
         channel::answer_body,
         deadline::{AttemptTimeout, AttemptTimeoutLayer, AttemptTimeoutService, Deadline, DeadlineLayer},
@@ -28,6 +30,7 @@ use crate::{
         pool::{Pool, Pools},
         retry::{Budget, Retry, RetryLayer, RetryService},
     },
+    clock::{self, Moments},
     context::RequestContext,
     discovery::{Endpoint, Resolution},
     error::{BoxError, Result},
@@ -122,7 +125,7 @@ pub(crate) fn outbound(
     let pools = Pools::new(&config.pool, config.protocol, &config.tls, name)?;
     let (config, zone) = (config.clone(), zone.map(Into::into));
     Ok(move |resolution, changed| {
-        let now = tokio::time::Instant::now().into_std();
+        let now = clock::now();
         let budget = Budget::new(&config.retry, now);
         let limit = Limit::new(&config.limit);
         let hedge = Hedge::new(&config.hedge, budget.clone(), now);
@@ -183,10 +186,36 @@ impl Parts {
         }
         // What a single attempt was sent to nobody asks.
         if self.retry.attempts() > 1 || self.hedge.is_enabled() {
-            request.extensions_mut().insert(Tried::new());
+            CallInfo::with(&mut request, CallInfo::remember_tried);
         }
         // Every layer is ready at any time; what it holds back it tells in `call`.
         self.service.clone().call(request)
+    }
+}
+
+pin_project! {
+    /// A call under way. Each poll of it, and of its answer's body, is one moment.
+    struct Answering<F, W> {
+        #[pin]
+        call: F,
+        wrap: Option<W>,
+    }
+}
+
+impl<F, W, A, B> Future for Answering<F, W>
+where
+    F: Future<Output = Result<Response<A>, BoxError>>,
+    W: FnOnce(A) -> B,
+{
+    type Output = Result<Response<B>, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let response = ready!(clock::hold(|| this.call.poll(cx)))?;
+        Poll::Ready(match this.wrap.take() {
+            Some(wrap) => Ok(response.map(wrap)),
+            None => Err("polled after the answer".into()),
+        })
     }
 }
 
@@ -195,17 +224,18 @@ impl Stack for Parts {
         &self,
         request: Request<RequestBody>,
     ) -> Pin<Box<dyn Future<Output = Result<Response<Body>, BoxError>> + Send>> {
-        let answered = self.call(request);
-        Box::pin(async move { Ok(answered.await?.map(Body::new)) })
+        clock::hold(|| {
+            Box::pin(Answering { call: self.call(request), wrap: Some(|body| Body::new(Moments::new(body))) })
+        })
     }
 
     fn send_grpc(
         &self,
         request: Request<RequestBody>,
     ) -> Pin<Box<dyn Future<Output = Result<Response<tonic::body::Body>, BoxError>> + Send>> {
-        let answered = self.call(request);
         let name = Arc::clone(&self.name);
-        Box::pin(async move { Ok(answered.await?.map(|body| answer_body(body, name))) })
+        let wrap = move |body| answer_body(Moments::new(body), name);
+        clock::hold(|| Box::pin(Answering { call: self.call(request), wrap: Some(wrap) }))
     }
 
     fn configure(&self, config: &ClientConfig) {
@@ -220,7 +250,7 @@ impl Stack for Parts {
     }
 
     fn report(&self) -> StackReport {
-        let now = tokio::time::Instant::now().into_std();
+        let now = clock::now();
         let mut endpoints = Vec::new();
         self.balance.for_each(|endpoint, service, load| {
             let (breaker, stats) = (service.breaker(), service.get_ref().endpoint());
@@ -249,7 +279,7 @@ impl Stack for Parts {
     }
 
     fn levels(&self) -> ClientLevels {
-        let now = tokio::time::Instant::now().into_std();
+        let now = clock::now();
         let (limit, retry, hedge) = (self.limit.counts(), self.retry.counts(), self.hedge.counts(now));
         let mut states: Vec<(&'static str, u64)> = Vec::new();
         self.balance.for_each(|_, service, _| {
@@ -383,7 +413,7 @@ mod tests {
             let (breaker, told) = (Breaker::new(&config), Arc::new(Mutex::new(Vec::new())));
             let hears = Arc::clone(&told);
             breaker.on_transition(Arc::new(move |transition| hears.lock().unwrap().extend(word(transition))));
-            let now = tokio::time::Instant::now().into_std();
+            let now = clock::now();
             for _ in 0..4 {
                 if let Ok(permit) = breaker.admit(now) {
                     permit.record(Outcome::Failed, Duration::ZERO, now);

@@ -59,6 +59,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("tls", 1),
     // 0: the vocabulary.
     ("cause", VOCABULARY),
+    ("clock", VOCABULARY),
     ("config", VOCABULARY),
     ("context", VOCABULARY),
     ("endpoint", VOCABULARY),

@@ -10,16 +10,16 @@ use http::{HeaderMap, Request, Response};
 
 use super::{
     super::{
-        CallInfo, Outcome, RequestBody,
+        Outcome, RequestBody,
         body::{Watch, WatchedBody},
+        facts::Facts,
         hurry::{Dropped, Rest, excuses_error},
         problem::retry_after,
     },
     load::Ewma,
-    service::now,
     set::{Gauged, Node},
 };
-use crate::{context::Protocol, error::BoxError};
+use crate::{clock::now, context::Protocol, error::BoxError};
 
 /// The longest penalty that an endpoint's own word is taken for: 300 s, as Linkerd's.
 const MAX_PENALTY: Duration = Duration::from_secs(300);
@@ -46,8 +46,8 @@ impl Flight {
         S: Send + Sync + 'static,
     {
         node.gauge.start(now);
-        let protocol = protocol(request);
-        let rest = Rest::of(request, protocol);
+        let call = Facts::of(request);
+        let (protocol, rest) = (call.protocol, Rest::of(&call));
         Self { node, started: now, ewma, protocol, waiting: true, owed: false, done: false, rest }
     }
 
@@ -181,17 +181,5 @@ impl Drop for Flight {
 impl fmt::Debug for Flight {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Flight").field("started", &self.started).field("waiting", &self.waiting).finish_non_exhaustive()
-    }
-}
-
-/// How the other end is spoken to: what the call says, else what the body is.
-fn protocol(request: &Request<RequestBody>) -> Protocol {
-    if let Some(info) = request.extensions().get::<CallInfo>() {
-        return info.protocol;
-    }
-    let content_type = request.headers().get(http::header::CONTENT_TYPE);
-    match content_type {
-        Some(value) if value.as_bytes().starts_with(b"application/grpc") => Protocol::Grpc,
-        _ => Protocol::Http,
     }
 }

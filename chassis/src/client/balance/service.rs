@@ -4,7 +4,7 @@ use std::{
     fmt,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError, TryLockError},
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
     time::Instant,
 };
 
@@ -30,6 +30,7 @@ use super::{
 };
 use crate::{
     cause::Cause,
+    clock::now,
     discovery::{Endpoint, Freshness, Resolution},
     error::BoxError,
 };
@@ -192,7 +193,7 @@ where
         let mut rng = Rng::with_seed(fastrand::u64(..));
         let mut left = PICKS;
         let (picked, service) = loop {
-            let picked = match set.pick(now, &mut rng, request.extensions().get::<Tried>()) {
+            let picked = match set.pick(now, &mut rng, Tried::of(request.extensions())) {
                 Ok(picked) => picked,
                 Err(Nobody::Empty) if set.is_pending() && !set.ended => return None,
                 Err(nobody) => return Some(Err(not_sent(nobody, &set.resolution.freshness))),
@@ -206,7 +207,7 @@ where
                 Err(_) => {}
             }
         };
-        if let Some(tried) = request.extensions().get::<Tried>() {
+        if let Some(tried) = Tried::of(request.extensions()) {
             tried.ask(|| Arc::clone(&self.0) as Arc<dyn Others>);
             tried.add(picked.node.number);
         }
@@ -254,10 +255,6 @@ where
 struct Routed<S> {
     service: S,
     flight: Flight,
-}
-
-pub(super) fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
 }
 
 fn not_sent(nobody: Nobody, freshness: &Freshness) -> NotSent {
@@ -349,17 +346,36 @@ pin_project! {
             first: Pin<Box<dyn Future<Output = Result<(), NotSent>> + Send>>,
             request: Option<Request<RequestBody>>,
         },
-        Ready { service: S, flight: Option<Flight>, request: Option<Request<RequestBody>> },
+        // Boxed, because most services are ready at once.
+        Ready { waiting: Option<Box<Waiting<S>>> },
         Calling { #[pin] answer: F, flight: Option<Flight> },
-        Held { not_sent: Option<NotSent> },
+        Held { error: Option<BoxError> },
     }
 }
 
-impl<M: MakeEndpoint, S, F> State<M, S, F> {
+/// A call whose endpoint takes its time to be ready.
+struct Waiting<S> {
+    service: S,
+    flight: Flight,
+    request: Request<RequestBody>,
+}
+
+impl<M, S> State<M, S, S::Future>
+where
+    M: MakeEndpoint,
+    S: Service<Request<RequestBody>, Error = BoxError>,
+{
     fn routed(routed: Result<Routed<S>, NotSent>, request: Request<RequestBody>) -> Self {
         match routed {
-            Ok(Routed { service, flight }) => Self::Ready { service, flight: Some(flight), request: Some(request) },
-            Err(not_sent) => Self::Held { not_sent: Some(not_sent) },
+            Ok(Routed { mut service, flight }) => {
+                // Who has to wait asks again, and with a waker.
+                match service.poll_ready(&mut Context::from_waker(Waker::noop())) {
+                    Poll::Ready(Ok(())) => Self::Calling { answer: service.call(request), flight: Some(flight) },
+                    Poll::Ready(Err(error)) => Self::Held { error: Some(failed(error, Some(flight))) },
+                    Poll::Pending => Self::Ready { waiting: Some(Box::new(Waiting { service, flight, request })) },
+                }
+            }
+            Err(not_sent) => Self::Held { error: Some(not_sent.into()) },
         }
     }
 }
@@ -386,15 +402,18 @@ where
                     let Some(mut request) = request.take() else { return polled_again() };
                     match balance.route(&mut request) {
                         Some(routed) => State::routed(routed, request),
-                        None => State::Held { not_sent: Some(NotSent::new(Cause::NoEndpoints)) },
+                        None => State::Held { error: Some(NotSent::new(Cause::NoEndpoints).into()) },
                     }
                 }
-                StateProj::Ready { service, flight, request } => {
-                    if let Err(error) = ready!(service.poll_ready(cx)) {
-                        return Poll::Ready(Err(failed(error, flight.take())));
+                StateProj::Ready { waiting } => {
+                    let Some(held) = waiting.as_mut() else { return polled_again() };
+                    let ready = ready!(held.service.poll_ready(cx));
+                    let Some(held) = waiting.take() else { return polled_again() };
+                    let Waiting { mut service, flight, request } = *held;
+                    if let Err(error) = ready {
+                        return Poll::Ready(Err(failed(error, Some(flight))));
                     }
-                    let Some(request) = request.take() else { return polled_again() };
-                    State::Calling { answer: service.call(request), flight: flight.take() }
+                    State::Calling { answer: service.call(request), flight: Some(flight) }
                 }
                 StateProj::Calling { answer, flight } => {
                     let answer = ready!(answer.poll(cx));
@@ -404,11 +423,8 @@ where
                         Err(error) => Err(failed(error, Some(flight))),
                     });
                 }
-                StateProj::Held { not_sent } => {
-                    return match not_sent.take() {
-                        Some(not_sent) => Poll::Ready(Err(not_sent.into())),
-                        None => polled_again(),
-                    };
+                StateProj::Held { error } => {
+                    return error.take().map_or_else(polled_again, |error| Poll::Ready(Err(error)));
                 }
             };
             state.set(next);

@@ -8,6 +8,10 @@ use std::{
     },
 };
 
+use http::Extensions;
+
+use super::super::CallInfo;
+
 /// How many are remembered; more attempts than that are no sensible setting.
 const REMEMBERED: usize = 8;
 
@@ -36,6 +40,12 @@ impl Tried {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Those of the call whose request has these extensions.
+    pub(in crate::client) fn of(extensions: &Extensions) -> Option<&Self> {
+        let of_call = extensions.get::<CallInfo>().and_then(CallInfo::tried);
+        of_call.or_else(|| extensions.get::<Self>())
     }
 
     /// Who is to be asked for other endpoints. Only the first to say it is.

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::{HeaderMap, Request, Response, header::CONTENT_TYPE};
+use http::{HeaderMap, Request, Response};
 use http_body::Body;
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
@@ -14,11 +14,13 @@ use tower_service::Service;
 use super::{Breaker, NotSent, Permit};
 use crate::{
     client::{
-        CallInfo, Outcome, RequestBody,
+        Outcome, RequestBody,
         balance::{Available, Bypass},
         body::{Watch, WatchedBody},
+        facts::Facts,
         hurry::{Dropped, Rest, excuses_error},
     },
+    clock::now,
     context::Protocol,
     error::BoxError,
 };
@@ -128,17 +130,16 @@ where
 
     fn call(&mut self, request: Request<RequestBody>) -> Self::Future {
         let started = now();
-        let admitted = match (self.admitted.take(), request.extensions().get::<Bypass>()) {
-            (Some(permit), _) => Ok(permit),
-            (None, None) => self.breaker.admit(started),
-            (None, Some(Bypass)) => self.breaker.admit_anyway(started),
+        let admitted = match self.admitted.take() {
+            Some(permit) => Ok(permit),
+            None if request.extensions().get::<Bypass>().is_some() => self.breaker.admit_anyway(started),
+            None => self.breaker.admit(started),
         };
         match admitted {
             Err(open) => ResponseFuture { inner: Inner::Refused { error: Some(open.into()) } },
             Ok(permit) => {
-                let protocol = protocol(&request);
-                let rest = Rest::of(&request, protocol);
-                let call = Some(Call { permit, protocol, started, rest });
+                let facts = Facts::of(&request);
+                let call = Some(Call { permit, protocol: facts.protocol, started, rest: Rest::of(&facts) });
                 ResponseFuture { inner: Inner::Sent { future: self.inner.call(request), call } }
             }
         }
@@ -327,20 +328,4 @@ impl Drop for Ending {
             (Dropped::Hurried, _) | (Dropped::InTime, None) => {}
         }
     }
-}
-
-/// How the other end is spoken to: as the call says, or else as the request looks.
-fn protocol<B>(request: &Request<B>) -> Protocol {
-    if let Some(info) = request.extensions().get::<CallInfo>() {
-        return info.protocol;
-    }
-    match request.headers().get(CONTENT_TYPE) {
-        Some(value) if value.as_bytes().starts_with(b"application/grpc") => Protocol::Grpc,
-        _ => Protocol::Http,
-    }
-}
-
-/// Tests may stop this clock.
-fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
 }

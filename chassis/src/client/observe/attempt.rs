@@ -29,6 +29,7 @@ use crate::{
         body::{Watch, WatchedBody},
         call::{Attempt, CallInfo},
     },
+    clock,
     error::BoxError,
     telemetry::{
         metrics::{code_name, code_of_status},
@@ -96,17 +97,18 @@ where
 
     fn call(&mut self, mut request: Request<RequestBody>) -> Self::Future {
         // Without a call's layer around it, an attempt is all there is of the call.
-        let note = request.extensions().get::<CallNote>().cloned();
+        let info = request.extensions().get::<CallInfo>();
+        let note = info.and_then(|info| info.passage.note.clone());
+        // The layers between may have shortened what the call began with.
+        let deadline = info.and_then(|info| info.deadline);
         let call = note.unwrap_or_else(|| CallNote::alone(&self.observer, &request));
         let count = call.next_attempt();
         let number = request.extensions().get::<Attempt>().map_or(count, |attempt| attempt.previous);
         let span_id = if call.recorded { new_span_id() } else { call.parent.parent_id };
         self.observer.write_headers(request.headers_mut(), &call, span_id);
         self.endpoint.begin();
-        let started = Instant::now();
-        // The layers between may have shortened what the call began with.
-        let info = request.extensions().get::<CallInfo>();
-        let deadline = info.and_then(|info| info.deadline).into_iter().chain(call.deadline).min();
+        let started = clock::tokio_now();
+        let deadline = deadline.into_iter().chain(call.deadline).min();
         let recorded = call.recorded.then(|| {
             let sent = Sent::new(request.uri(), &self.endpoint, span_id, number);
             Box::new(Recorded { sent, peer: None, times: Arc::new(Times::new(started)) })
@@ -241,7 +243,7 @@ impl Record {
         if std::mem::replace(&mut self.ended, true) {
             return;
         }
-        let elapsed = self.started.elapsed();
+        let elapsed = clock::tokio_now().saturating_duration_since(self.started);
         self.endpoint.end(outcome, elapsed);
         // What was held back on this side says nothing of the endpoint.
         if let Some(outcome) = outcome.filter(|outcome| !matches!(outcome, Outcome::Success | Outcome::Refused(_))) {
@@ -292,7 +294,7 @@ impl Drop for Record {
             return;
         }
         // Given up when its time was up, it is the endpoint that was too slow.
-        let late = self.deadline.is_some_and(|deadline| deadline <= Instant::now());
+        let late = self.deadline.is_some_and(|deadline| deadline <= clock::tokio_now());
         self.code = Some(if late { Code::DeadlineExceeded } else { Code::Cancelled });
         let word = if late { Outcome::TimedOut.as_str() } else { CANCELLED };
         self.end(late.then_some(Outcome::TimedOut), Some(word), None);

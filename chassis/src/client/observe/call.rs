@@ -24,8 +24,9 @@ use crate::{
     client::{
         Outcome, RequestBody,
         body::{Watch, WatchedBody},
-        call::Streamed,
+        call::CallInfo,
     },
+    clock,
     error::BoxError,
     telemetry::metrics::{code_name, code_of_status},
 };
@@ -73,9 +74,12 @@ where
     }
 
     fn call(&mut self, mut request: Request<RequestBody>) -> Self::Future {
-        let started = Instant::now();
+        let started = clock::tokio_now();
         let call = CallNote::begin(&self.observer, &request);
-        request.extensions_mut().insert(call.clone());
+        let streamed = CallInfo::with(&mut request, |info| {
+            info.passage.note = Some(call.clone());
+            info.passage.streamed
+        });
         let observer = Arc::clone(&self.observer);
         let record = Record {
             observer,
@@ -85,7 +89,7 @@ where
             version: Version::HTTP_11,
             code: None,
             head: None,
-            streamed: request.extensions().get::<Streamed>().is_some(),
+            streamed,
             ended: false,
         };
         CallFuture { inner: self.inner.call(request), record: Some(record) }
@@ -165,7 +169,7 @@ impl Record {
         if std::mem::replace(&mut self.ended, true) {
             return;
         }
-        let (call, elapsed) = (&self.call, self.started.elapsed());
+        let (call, elapsed) = (&self.call, clock::tokio_now().saturating_duration_since(self.started));
         let word = outcome.map_or(CANCELLED, Outcome::as_str);
         let failed = outcome != Some(Outcome::Success);
         let own = call.recorded.then_some((call.parent.trace_id, call.parent.parent_id));
@@ -212,7 +216,7 @@ impl Drop for Record {
     fn drop(&mut self) {
         // An answer whose rest nobody wants is what its head said, unless the rest did not come in time. Without a head, the
         // one who waited may have had the same time in mind as the call.
-        let late = self.call.deadline.is_some_and(|deadline| deadline <= Instant::now());
+        let late = self.call.deadline.is_some_and(|deadline| deadline <= clock::tokio_now());
         let owes = |head: &Outcome| *head == Outcome::Success && !self.streamed && !self.call.called.is_grpc();
         let head = self.head.filter(|head| !(late && owes(head)));
         self.end(head.or(late.then_some(Outcome::TimedOut)), None);

@@ -69,7 +69,7 @@ use crate::{
         sampling::Sampler,
     },
 };
-use note::CallNote;
+pub(super) use note::CallNote;
 
 /// How many methods of one kind have series of their own. Chosen: far above what a client has; the rest shares `_OTHER`.
 const MAX_METHODS: usize = 1000;
@@ -176,8 +176,7 @@ impl ClientObserver {
     }
 
     /// What is known of the method that a request calls.
-    fn called<B>(&self, request: &Request<B>) -> Arc<Called> {
-        let info = request.extensions().get::<CallInfo>();
+    fn called<B>(&self, request: &Request<B>, info: Option<&CallInfo>) -> Arc<Called> {
         let grpc = info.map_or_else(|| is_grpc(request.headers()), |info| info.protocol != Protocol::Http);
         let (place, key) = if grpc {
             (METHODS.len(), request.uri().path().trim_start_matches('/'))

@@ -24,10 +24,10 @@ use crate::{
 
 /// One call under way: in its request's extensions, so that every attempt has it.
 #[derive(Debug, Clone)]
-pub(super) struct CallNote(Arc<Inner>);
+pub(in crate::client) struct CallNote(Arc<Inner>);
 
 #[derive(Debug)]
-pub(super) struct Inner {
+pub(in crate::client) struct Inner {
     pub(super) called: Arc<Called>,
     /// What the attempts are children of: the call's own span when it is recorded, else the one around the call.
     pub(super) parent: TraceParent,
@@ -69,6 +69,7 @@ impl CallNote {
                 (around, state)
             }),
         };
+        let info = request.extensions().get::<CallInfo>();
         let start = around.unwrap_or_else(|| observer.sampler.start(None));
         let recorded = start.flags.is_sampled() && observer.spans.is_enabled();
         let parent_id = match (recorded, own_span, around) {
@@ -78,13 +79,13 @@ impl CallNote {
             _ => start.parent_id,
         };
         Self(Arc::new(Inner {
-            called: observer.called(request),
+            called: observer.called(request, info),
             parent: TraceParent { parent_id, ..start },
             above: around.map(|around| around.parent_id),
             recorded,
             state,
             context,
-            deadline: request.extensions().get::<CallInfo>().and_then(|info| info.deadline),
+            deadline: info.and_then(|info| info.deadline),
             attempts: AtomicU32::new(0),
             failed_at: Mutex::new(None),
         }))

@@ -28,10 +28,12 @@ use crate::{
     client::{
         Attempt,
         balance::Tried,
-        body::{RequestBody, clone_request},
+        body::RequestBody,
         facts::{Facts, UpstreamAttempt},
         outcome::Outcome,
+        replay::Replay,
     },
+    clock::now,
     context::{Protocol, previous_attempts_header},
     error::BoxError,
 };
@@ -221,25 +223,20 @@ where
         let leg = request.extensions().get::<Attempt>().copied();
         if leg.is_none() {
             // The hedge has paid in for its legs.
-            self.retry.0.budget.deposit(Instant::now().into_std());
+            self.retry.0.budget.deposit(now());
         }
-        let shared = request.extensions().get::<Made>().cloned();
+        let shared = leg.and_then(|_| request.extensions().get::<Made>().cloned());
         let made = shared.as_ref().map_or(1, |made| made.add() + 1);
         // For a request that is a retry itself nothing is sent twice; what was never sent is another matter.
         facts.idempotent &= !UpstreamAttempt::is_retry(&request);
         // Without another attempt in sight nothing is copied.
-        let copy = if self.retry.rules().attempts > 1 { clone_request(&request) } else { None };
+        let replay = if self.retry.attempts() > 1 { Replay::of(&request) } else { None };
         // The service that was waited for makes the first attempt, its clones the others.
         let inner = self.inner.call(request);
-        let plan = copy.map(|request| Plan {
-            service: self.inner.clone(),
-            retry: self.retry.clone(),
-            request,
-            facts,
-            hedge: leg.is_some_and(|leg| leg.hedge),
-            shared,
-            made,
-            step: 0,
+        let plan = replay.map(|replay| {
+            let (service, retry) = (self.inner.clone(), self.retry.clone());
+            let hedge = leg.is_some_and(|leg| leg.hedge);
+            Box::new(Plan { service, retry, replay, facts, hedge, shared, made, step: 0 })
         });
         RetryFuture { state: State::First { inner, plan } }
     }
@@ -258,7 +255,7 @@ pin_project! {
 pin_project! {
     #[project = StateProjection]
     enum State<S, F, B: Body> {
-        First { #[pin] inner: F, plan: Option<Plan<S>> },
+        First { #[pin] inner: F, plan: Option<Box<Plan<S>>> },
         // Boxed, because most calls never get here.
         Later { future: Boxed<B> },
     }
@@ -303,7 +300,7 @@ impl<S, F, B: Body> fmt::Debug for RetryFuture<S, F, B> {
 struct Plan<S> {
     service: S,
     retry: Retry,
-    request: Request<RequestBody>,
+    replay: Replay,
     facts: Facts,
     hedge: bool,
     shared: Option<Made>,
@@ -331,7 +328,7 @@ impl<S> Plan<S> {
         // Asked only when it matters, for it looks at the endpoints.
         let matters =
             matches!(asked, Asked::NotBefore(_)) || matches!(outcome, Outcome::Unreachable | Outcome::Untouched);
-        let elsewhere = matters && self.request.extensions().get::<Tried>().is_some_and(Tried::has_untried);
+        let elsewhere = matters && self.replay.tried().is_some_and(Tried::has_untried);
         let standing = Standing {
             elsewhere,
             idempotent: self.facts.idempotent,
@@ -382,7 +379,7 @@ impl<S> Plan<S> {
         let mut before = Before::NotSent;
         loop {
             before = before.and(last, Instant::now() + wait).await;
-            let Some(mut request) = clone_request(&self.request) else {
+            let Some(mut request) = self.replay.request() else {
                 // What was copied once can be copied again; still an error and not a panic.
                 return Err("the request cannot be sent again".into());
             };

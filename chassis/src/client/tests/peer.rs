@@ -193,12 +193,8 @@ pub(crate) fn request(method: Method, idempotent: bool, millis: Option<u64>) -> 
     let mut request = Request::new(RequestBody::from(Bytes::from_static(b"body")));
     *request.method_mut() = method;
     *request.uri_mut() = "http://orders/orders/7".parse().unwrap();
-    request.extensions_mut().insert(CallInfo {
-        template: "/orders/{id}".into(),
-        idempotent,
-        deadline: millis.map(|millis| tokio::time::Instant::now() + Duration::from_millis(millis)),
-        protocol: Protocol::Http,
-    });
+    let deadline = millis.map(|millis| tokio::time::Instant::now() + Duration::from_millis(millis));
+    request.extensions_mut().insert(CallInfo::new("/orders/{id}", idempotent, deadline, Protocol::Http));
     request
 }
 

@@ -14,6 +14,8 @@ use tokio::sync::Notify;
 use tracing::dispatcher::{self, WeakDispatch};
 use tracing_subscriber::{EnvFilter, Registry, filter::Directive, reload};
 
+use crate::clock::now;
+
 /// State changes are logged at info, single requests at debug. The SDK's information is for those who work on it.
 pub(crate) const DEFAULT_FILTER: &str = "info,opentelemetry=warn";
 
@@ -250,11 +252,6 @@ impl fmt::Display for FilterStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.filter)
     }
-}
-
-/// Tokio's clock, so that a paused test clock moves it.
-fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
 }
 
 #[cfg(test)]

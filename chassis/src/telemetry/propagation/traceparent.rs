@@ -62,9 +62,12 @@ impl TraceParent {
     #[must_use]
     pub fn to_bytes(&self) -> [u8; LENGTH] {
         let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
-        write_hex(&mut text[3..35], &self.trace_id.to_bytes());
-        write_hex(&mut text[36..52], &self.parent_id.to_bytes());
-        write_hex(&mut text[53..], &[(self.flags & KNOWN_FLAGS).to_u8()]);
+        let (trace, span) = (self.trace_id.to_bytes(), self.parent_id.to_bytes());
+        let ids = trace.as_chunks::<4>().0.iter().chain(span.as_chunks::<4>().0);
+        for (place, word) in [3, 11, 19, 27, 36, 44].into_iter().zip(ids) {
+            text[place..place + 8].copy_from_slice(&digits(u32::from_be_bytes(*word)));
+        }
+        text[53..].copy_from_slice(&digits((self.flags & KNOWN_FLAGS).to_u8().into())[6..]);
         text
     }
 
@@ -162,12 +165,15 @@ fn hex_byte(digits: [u8; 2]) -> Option<u8> {
     Some(byte)
 }
 
-fn write_hex(text: &mut [u8], bytes: &[u8]) {
-    const DIGITS: [u8; 16] = *b"0123456789abcdef";
-    for (pair, byte) in text.chunks_exact_mut(2).zip(bytes) {
-        pair[0] = DIGITS[usize::from(byte >> 4)];
-        pair[1] = DIGITS[usize::from(byte & 0x0f)];
-    }
+/// Eight lower-case hex digits, made in one word.
+#[inline]
+fn digits(value: u32) -> [u8; 8] {
+    // One nibble in each byte.
+    let spread = u64::from(value);
+    let spread = ((spread << 16) | spread) & 0x0000_ffff_0000_ffff;
+    let spread = ((spread << 8) | spread) & 0x00ff_00ff_00ff_00ff;
+    let spread = ((spread << 4) | spread) & (0x0f * ONES);
+    encode(spread).to_be_bytes()
 }
 
 #[cfg(test)]

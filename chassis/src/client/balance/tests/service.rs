@@ -133,8 +133,7 @@ fn request() -> Request<RequestBody> {
 }
 
 fn info(deadline: Duration, protocol: Protocol) -> CallInfo {
-    let template = "/items/{id}".into();
-    CallInfo { template, idempotent: true, deadline: Some(Instant::now() + deadline), protocol }
+    CallInfo::new("/items/{id}", true, Some(Instant::now() + deadline), protocol)
 }
 
 fn refusal(error: &BoxError) -> (Cause, String, Option<Duration>) {

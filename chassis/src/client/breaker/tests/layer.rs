@@ -11,9 +11,8 @@ use tower::{Layer as _, ServiceExt as _, service_fn};
 use super::*;
 use crate::{
     client::{
-        NotSent, RequestBody, TimedOut,
+        CallInfo, NotSent, RequestBody, TimedOut,
         balance::{Available as _, Bypass},
-        call::Streamed,
         deadline::{AttemptTimeout, AttemptTimeoutLayer},
         tests::peer::{self, OK, Peer, Step, after},
     },
@@ -306,7 +305,7 @@ async fn an_answer_whose_rest_does_not_come_in_time_is_a_time_out() {
     let grpc: fn() -> Request<RequestBody> = || peer::grpc(true, 1000);
     let streamed: fn() -> Request<RequestBody> = || {
         let mut request = peer::get(1000);
-        request.extensions_mut().insert(Streamed);
+        CallInfo::with(&mut request, |info| info.passage.streamed = true);
         request
     };
     let nothing: fn() -> Answer = || frames(Vec::new(), false);

@@ -289,11 +289,10 @@ async fn an_answer_whose_rest_does_not_come_in_time_has_timed_out_unless_it_may_
         let part = Some(Ok::<_, BoxError>(Frame::data(Bytes::from_static(b"x"))));
         let script = Script::of([Ok(Response::new(Body::new(StreamBody::new(tokio_stream_of([part])))))]);
         let mut request = get("http://inventory/items/7");
-        request.extensions_mut().get_mut::<CallInfo>().unwrap().deadline =
-            Some(Instant::now() + Duration::from_secs(1));
-        if streamed {
-            request.extensions_mut().insert(crate::client::call::Streamed);
-        }
+        CallInfo::with(&mut request, |info| {
+            info.deadline = Some(Instant::now() + Duration::from_secs(1));
+            info.passage.streamed = streamed;
+        });
         let response = fixture.around(script, &nowhere()).call(request).await.unwrap();
         tokio::time::advance(Duration::from_secs(1)).await;
         drop(response);
@@ -377,7 +376,7 @@ async fn methods_beyond_the_limit_share_one_series() {
     let call = |path: String| {
         let uri: Uri = path.parse().unwrap();
         let request = Request::builder().method(Method::POST).uri(uri).header("content-type", "application/grpc");
-        fixture.observer.called(&request.body(()).unwrap())
+        fixture.observer.called(&request.body(()).unwrap(), None)
     };
     for method in 0..MAX_METHODS {
         assert_eq!(&*call(format!("http://inventory/a.B/M{method}")).name, format!("a.B/M{method}"));

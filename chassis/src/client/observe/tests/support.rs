@@ -203,12 +203,7 @@ pub(super) fn nowhere() -> Arc<EndpointStats> {
 
 pub(super) fn get(uri: &str) -> Request<RequestBody> {
     let mut request = Request::get(uri).body(RequestBody::default()).unwrap();
-    request.extensions_mut().insert(CallInfo {
-        template: "/items/{id}".into(),
-        idempotent: true,
-        deadline: None,
-        protocol: Protocol::Http,
-    });
+    request.extensions_mut().insert(CallInfo::new("/items/{id}", true, None, Protocol::Http));
     request
 }
 
