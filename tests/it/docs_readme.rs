@@ -214,13 +214,13 @@ fn curl_lines_of_the_readme_print_what_it_shows() {
 #[test]
 fn lines_of_the_guides_print_what_they_show() {
     for (page, least) in [
-        ("docs/operating.md", 4),
-        ("docs/configuration.md", 4),
-        ("docs/health.md", 2),
-        ("docs/telemetry.md", 1),
-        ("docs/request-path.md", 1),
-        ("docs/openapi.md", 2),
-        ("docs/handlers.md", 1),
+        ("docs/how-to/operating.md", 4),
+        ("docs/how-to/configuration.md", 4),
+        ("docs/explanation/health.md", 2),
+        ("docs/how-to/telemetry.md", 1),
+        ("docs/explanation/request-path.md", 1),
+        ("docs/how-to/openapi.md", 2),
+        ("docs/how-to/handlers.md", 1),
     ] {
         assert!(check(page) >= least, "{page} has fewer lines than it had");
     }
@@ -234,7 +234,7 @@ fn curl_lines_of_the_orders_example_print_what_its_page_shows() {
 #[test]
 fn code_that_names_its_file_is_in_that_file() {
     let mut quoted = 0;
-    for page in ["README.md", "docs/handlers.md"] {
+    for page in ["README.md", "docs/how-to/handlers.md"] {
         let text = std::fs::read_to_string(Path::new(ROOT).join(page)).expect("the page is there");
         for block in blocks(&text).iter().filter(|block| block.language.starts_with("rust,ignore")) {
             let (name, code) = block.text.split_once('\n').unwrap_or_default();

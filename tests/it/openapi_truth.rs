@@ -304,7 +304,7 @@ async fn what_is_listed_can_be_provoked_and_what_is_answered_is_listed() {
     assert_eq!((wrong.code, wrong.stdout.as_str()), (Some(0), ""), "{}", wrong.stderr);
 }
 
-/// What docs/handlers.md says of paths.
+/// What docs/how-to/handlers.md says of paths.
 #[tokio::test]
 async fn the_rest_of_a_path_is_not_empty_and_a_slash_at_the_end_makes_another_path() {
     let mount = |chassis: Chassis| chassis.mount(Catalogue::default()).mount(Depot::default());

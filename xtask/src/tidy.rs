@@ -1,5 +1,6 @@
 //! `cargo xtask tidy`: reads the tree and says where it is not as ARCHITECTURE.md and CONTRIBUTING.md promise.
 
+mod book;
 mod floors;
 mod prose;
 
@@ -63,6 +64,8 @@ fn findings(sources: &[Source], exists: &dyn Fn(&str) -> bool) -> Vec<Finding> {
         all.extend(prose::dead_paths(source, sources, exists));
         all.extend(lints_inherited(source));
     }
+    all.extend(book::pages_not_in_the_summary(sources));
+    all.extend(book::dead_anchors(sources));
     all.extend(prose::decisions(sources));
     all.extend(prose::changelog(sources));
     all

@@ -25,7 +25,7 @@ fn config(schema: &Schema) -> String {
     let mut page = String::from(
         "# Configuration keys\n\n\
          Every key has a default or may stay unset. Where values come from, and which source wins: \
-         [configuration](../configuration.md).\nThe same as a file to start from: [default.toml](default.toml); for editors: \
+         [configuration](../how-to/configuration.md).\nThe same as a file to start from: [default.toml](default.toml); for editors: \
          [config.schema.json](config.schema.json).\n\n\
          Some keys have a variable of the ecosystem too; the `CHASSIS_` variable wins.\n\n| variable | key |\n| --- | --- |\n",
     );

@@ -29,7 +29,7 @@
 //!
 //! Leadership is a lease: the instance that holds it steps down by its own monotonic clock before anybody else can be
 //! elected, so no two believe that they lead. What cannot be ruled out is a write that was sent while leading and arrives
-//! later; [`Term::fencing_token`] is for that. What is left of this when Consul loses its data says `docs/leader.md`.
+//! later; [`Term::fencing_token`] is for that. What is left of this when Consul loses its data says `docs/how-to/leader.md`.
 
 pub(crate) mod state;
 

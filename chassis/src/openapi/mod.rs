@@ -1,7 +1,7 @@
 //! The OpenAPI document of a service, made from the descriptions of its routes alone, and how it is served.
 //!
 //! The same routes give the same bytes, whatever the configuration: a document that is committed differs when the service
-//! does. `docs/openapi.md` says what is in it and what is not.
+//! does. `docs/how-to/openapi.md` says what is in it and what is not.
 
 mod answers;
 mod compare;

@@ -74,7 +74,7 @@ pub(super) fn dead_paths(source: &Source, all: &[Source], exists: &dyn Fn(&str) 
 }
 
 /// Pieces of a line that stand between two marks, each pair used once.
-fn between<'a>(line: &'a str, open: &'static str, close: &'static str) -> impl Iterator<Item = &'a str> {
+pub(super) fn between<'a>(line: &'a str, open: &'static str, close: &'static str) -> impl Iterator<Item = &'a str> {
     let mut rest = line;
     std::iter::from_fn(move || {
         let start = rest.find(open)? + open.len();
@@ -99,7 +99,7 @@ fn looks_like_path(text: &str) -> bool {
 }
 
 /// `folder/link` with `..` resolved.
-fn join(folder: &str, link: &str) -> String {
+pub(super) fn join(folder: &str, link: &str) -> String {
     let mut parts: Vec<&str> = folder.split('/').filter(|part| !part.is_empty()).collect();
     for part in link.split('/') {
         match part {
@@ -165,7 +165,7 @@ mod tests {
 
     #[test]
     fn paths_are_told_from_routes_types_and_commands() {
-        for path in ["chassis/src/stack/", "error.rs", "docs/operating.md", ".ci/run", ".cargo/config.toml"] {
+        for path in ["chassis/src/stack/", "error.rs", "docs/how-to/operating.md", ".ci/run", ".cargo/config.toml"] {
             assert!(looks_like_path(path), "{path}");
         }
         let others = [
@@ -185,13 +185,16 @@ mod tests {
 
     #[test]
     fn dead_paths_of_a_map_are_found() {
-        let exists = |path: &str| ["chassis/src/error.rs", "docs/operating.md"].contains(&path);
+        let exists = |path: &str| ["chassis/src/error.rs", "docs/how-to/operating.md"].contains(&path);
         let all = [source("chassis/src/observe/layer.rs", "")];
         let check = |path: &str, text: &str| dead_paths(&source(path, text), &all, &exists).len();
         assert_eq!(check("ARCHITECTURE.md", "`error.rs`, `layer.rs` and `chassis/src/error.rs`"), 0);
-        assert_eq!(check("ARCHITECTURE.md", "`gone.rs` [guide](docs/operating.md#top) [gone](docs/gone.md)"), 2);
-        assert_eq!(check("docs/a.md", "`gone.rs` [guide](operating.md) [up](../docs/operating.md) [web](x:y)"), 0);
-        assert_eq!(check("docs/a.md", "[guide](docs/operating.md)"), 1);
+        assert_eq!(check("ARCHITECTURE.md", "`gone.rs` [guide](docs/how-to/operating.md#top) [gone](docs/gone.md)"), 2);
+        assert_eq!(
+            check("docs/how-to/a.md", "`gone.rs` [guide](operating.md) [up](../how-to/operating.md) [web](x:y)"),
+            0
+        );
+        assert_eq!(check("docs/a.md", "[guide](docs/how-to/operating.md)"), 1);
     }
 
     #[test]
@@ -214,6 +217,6 @@ mod tests {
     #[test]
     fn pieces_and_joins() {
         assert_eq!(between("a `b` c `d`", "`", "`").collect::<Vec<_>>(), ["b", "d"]);
-        assert_eq!(join("docs/decisions", "../operating.md"), "docs/operating.md");
+        assert_eq!(join("docs/decisions", "../operating.md"), "docs/how-to/operating.md");
     }
 }
