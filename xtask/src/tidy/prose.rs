@@ -217,6 +217,6 @@ mod tests {
     #[test]
     fn pieces_and_joins() {
         assert_eq!(between("a `b` c `d`", "`", "`").collect::<Vec<_>>(), ["b", "d"]);
-        assert_eq!(join("docs/decisions", "../operating.md"), "docs/how-to/operating.md");
+        assert_eq!(join("docs/decisions", "../how-to/operating.md"), "docs/how-to/operating.md");
     }
 }
