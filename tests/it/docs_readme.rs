@@ -13,7 +13,7 @@ use std::{
 
 use crate::support::process::example;
 
-const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+pub const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 /// Far above what a start takes, for machines that build beside the test.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -67,7 +67,7 @@ fn binary() -> PathBuf {
 }
 
 /// The documented commands see no settings of the machine they run on.
-fn without_settings(command: &mut Command) -> &mut Command {
+pub fn without_settings(command: &mut Command) -> &mut Command {
     for (name, _) in std::env::vars()
         .filter(|(name, _)| name == "RUST_LOG" || ["CHASSIS_", "OTEL_"].iter().any(|prefix| name.starts_with(prefix)))
     {
@@ -77,13 +77,13 @@ fn without_settings(command: &mut Command) -> &mut Command {
 }
 
 /// A fenced block of a page.
-struct Block {
-    line: usize,
-    language: String,
-    text: String,
+pub struct Block {
+    pub line: usize,
+    pub language: String,
+    pub text: String,
 }
 
-fn blocks(page: &str) -> Vec<Block> {
+pub fn blocks(page: &str) -> Vec<Block> {
     let mut blocks: Vec<Block> = Vec::new();
     let mut open = false;
     for (index, line) in page.lines().enumerate() {
@@ -105,7 +105,7 @@ fn blocks(page: &str) -> Vec<Block> {
 }
 
 /// The `$` lines of a block, each with what it prints.
-fn commands(block: &str) -> Vec<(String, String)> {
+pub fn commands(block: &str) -> Vec<(String, String)> {
     let mut commands: Vec<(String, String)> = Vec::new();
     for line in block.lines() {
         match (line.strip_prefix("$ "), commands.last_mut()) {
@@ -121,7 +121,7 @@ fn commands(block: &str) -> Vec<(String, String)> {
 }
 
 /// Whether `found` is what `shown` says, `…` standing for anything on its line, and alone on a line for any lines.
-fn fits(shown: &str, found: &str) -> bool {
+pub fn fits(shown: &str, found: &str) -> bool {
     let any_lines = shown.lines().any(|line| line == "…");
     let shown: Vec<&str> = shown.lines().filter(|line| *line != "…").collect();
     let mut found = found.lines().map(str::trim_end);
@@ -217,6 +217,7 @@ fn lines_of_the_guides_print_what_they_show() {
         ("docs/how-to/operating.md", 4),
         ("docs/how-to/configuration.md", 4),
         ("docs/explanation/health.md", 2),
+        ("docs/explanation/drain.md", 3),
         ("docs/how-to/telemetry.md", 1),
         ("docs/explanation/request-path.md", 1),
         ("docs/how-to/openapi.md", 2),
@@ -234,7 +235,7 @@ fn curl_lines_of_the_orders_example_print_what_its_page_shows() {
 #[test]
 fn code_that_names_its_file_is_in_that_file() {
     let mut quoted = 0;
-    for page in ["README.md", "docs/how-to/handlers.md"] {
+    for page in ["README.md", "docs/how-to/handlers.md", "docs/tutorials/two-services.md"] {
         let text = std::fs::read_to_string(Path::new(ROOT).join(page)).expect("the page is there");
         for block in blocks(&text).iter().filter(|block| block.language.starts_with("rust,ignore")) {
             let (name, code) = block.text.split_once('\n').unwrap_or_default();
@@ -262,7 +263,7 @@ fn python_of_the_readme_prints_what_it_shows() {
 }
 
 #[test]
-fn commands_that_print_a_list_print_nothing_else() {
+pub fn commands_that_print_a_list_print_nothing_else() {
     for command in ["routes", "layers"] {
         let mut process = Command::new(binary());
         let output = without_settings(&mut process).args([command, "--json"]).env("RUST_LOG", "trace").output();

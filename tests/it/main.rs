@@ -20,6 +20,7 @@ mod deadline_grpc;
 mod deadline_http;
 mod discovery_dns;
 mod docs_readme;
+mod docs_tutorials;
 mod example_storefront;
 mod fault_endpoints;
 mod fault_fleet;

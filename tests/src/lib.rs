@@ -19,6 +19,8 @@ pages! {
     leader "docs/how-to/leader.md"
     openapi "docs/how-to/openapi.md"
     operating "docs/how-to/operating.md"
+    breaker_and_retry "docs/explanation/breaker-and-retry.md"
+    drain "docs/explanation/drain.md"
     request_path "docs/explanation/request-path.md"
     resilience "docs/explanation/resilience.md"
     telemetry "docs/how-to/telemetry.md"

@@ -15,6 +15,7 @@ pub mod python;
 pub mod raw;
 pub mod replica;
 pub mod scrape;
+pub mod session;
 pub mod shop;
 pub(crate) mod telemetry;
 pub(crate) mod telemetry_grpc;
