@@ -1,5 +1,7 @@
 //! `cargo xtask docs`: the reference pages, written by the service that they describe.
 
+mod events;
+
 use std::fs;
 use std::path::Path;
 
@@ -34,6 +36,7 @@ const PAGES: &[Page] = &[
     page("docs/generated/config.md", &["__docs", "config"], MARKDOWN),
     page("docs/generated/metrics.md", &["__docs", "metrics"], MARKDOWN),
     page("docs/generated/causes.md", &["__docs", "causes"], MARKDOWN),
+    page("docs/generated/logs.md", &["__docs", "logs"], MARKDOWN),
     page("docs/generated/cli.md", &["__docs", "cli"], MARKDOWN),
     page("docs/generated/default.toml", &["config", "print", "--default"], Some(("# ", ""))),
     // JSON has no comments.
@@ -51,6 +54,9 @@ pub(crate) fn run(mode: Mode) -> Result<()> {
         let mut text = comment.map_or_else(String::new, |(open, close)| format!("{open}{MARK}{close}\n\n"));
         text.push_str(String::from_utf8(printed)?.trim_end());
         text.push('\n');
+        if path.ends_with("/logs.md") {
+            text.push_str(&events::reference_markdown()?);
+        }
         stale.extend(settle(path, text.as_bytes(), mode)?);
     }
     verdict(&stale, "docs")

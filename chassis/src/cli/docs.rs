@@ -8,7 +8,7 @@ use crate::{
     config::Schema,
     error::Exit,
     settings::{STANDARD_VARIABLES, defaults},
-    telemetry::metrics,
+    telemetry::{log, metrics},
 };
 
 pub(super) fn page(name: &str, schema: &Schema, command: Command) -> Result<String> {
@@ -16,8 +16,11 @@ pub(super) fn page(name: &str, schema: &Schema, command: Command) -> Result<Stri
         "config" => Ok(config(schema)),
         "metrics" => Ok(metrics::reference_markdown()),
         "causes" => Ok(causes()),
+        "logs" => Ok(log::fields::reference_markdown()),
         "cli" => Ok(cli(command)),
-        _ => Err(Error::new(Exit::Usage, format!("found page {name:?}, expected config, metrics, causes or cli"))),
+        _ => {
+            Err(Error::new(Exit::Usage, format!("found page {name:?}, expected config, metrics, causes, logs or cli")))
+        }
     }
 }
 

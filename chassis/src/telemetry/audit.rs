@@ -247,7 +247,7 @@ mod tests {
     use crate::{
         context::Entered,
         telemetry::log::{
-            LogConfig,
+            LogConfig, fields,
             tests::{Writes, request, silent, style},
         },
     };
@@ -279,6 +279,7 @@ mod tests {
         assert!(log.flush(Duration::from_secs(30)));
         let mut lines = lines(&writes.text());
         assert_eq!(lines[1]["sequence"], 1);
+        fields::tests::compare(fields::Kind::Audit, &lines[..1], &[]);
         lines[0].as_object_mut().unwrap().remove("timestamp").unwrap();
         let expected = json!({
             "level": "INFO", "target": "chassis::audit", "stream": "audit", "sequence": 0,

@@ -260,7 +260,7 @@ mod tests {
 
     use super::{
         super::{
-            LogConfig,
+            LogConfig, fields,
             sink::tests::{Writes, silent},
             tests::style,
         },
@@ -338,6 +338,21 @@ mod tests {
         assert!(!line.contains("page=2") && !line.contains("hunter2"), "{line}");
         let line = line_of(&AccessLogConfig { query: true, ..AccessLogConfig::default() }, &record());
         assert!(line.contains(r#""url.query":"page=2&token=***&user%5Bpassword%5D=***""#), "{line}");
+    }
+
+    #[test]
+    fn the_reference_tells_every_field_of_an_access_line() {
+        let all = AccessLogConfig { query: true, ..AccessLogConfig::default() };
+        let style = || style(&LogConfig { resource: true, ..LogConfig::default() });
+        let line = |record: &AccessRecord<'_>| -> Value {
+            let writes = Writes::default();
+            let sink = LineSink::new(writes.clone(), 1 << 20, silent()).unwrap();
+            AccessLog::new(&all, style(), sink).write(record);
+            serde_json::from_str(&writes.text()).unwrap()
+        };
+        let failed = AccessRecord { error_type: Some("draining"), ..record() };
+        let call = AccessRecord { protocol: Protocol::Grpc, status: AccessStatus::Grpc(Code::Ok), ..record() };
+        fields::tests::compare(fields::Kind::Access, &[line(&failed), line(&call)], &[]);
     }
 
     fn log(config: &AccessLogConfig) -> AccessLog {

@@ -284,7 +284,7 @@ mod tests {
 
     use super::{
         super::{
-            LogConfig,
+            LogConfig, fields,
             line::Format,
             tests::{Writes, request, silent, style},
         },
@@ -424,6 +424,24 @@ mod tests {
         assert_eq!(ids(&lines[0]), (None, None));
         assert_eq!(ids(&lines[1]), (Some(trace_id.to_string()), Some(span_id.to_string())));
         assert_eq!(ids(&lines[2]), (None, None));
+    }
+
+    #[test]
+    fn the_reference_tells_every_field_that_an_event_has_by_itself() {
+        let writes = Writes::default();
+        let sink = LineSink::new(writes.clone(), 1 << 20, silent()).unwrap();
+        let style = style(&LogConfig { resource: true, ..LogConfig::default() });
+        let subscriber = tracing_subscriber::registry().with(LogLayer::new(style, sink));
+        tracing::subscriber::with_default(subscriber, || {
+            let _entered = crate::context::Entered::enter(request().0);
+            info_span!("outer").in_scope(|| info!(order = 7, "placed"));
+        });
+        let line = serde_json::from_str(&writes.text()).unwrap();
+        fields::tests::compare(fields::Kind::Event, &[line], &["order"]);
+        for field in fields::FIELDS {
+            let own = field.on.contains(&fields::Kind::Event) && field.name != "message";
+            assert_eq!(is_own_key(field.name), own || field.name == "stream", "{}", field.name);
+        }
     }
 
     #[test]

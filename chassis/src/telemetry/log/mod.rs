@@ -9,6 +9,7 @@
 
 mod access;
 mod config;
+pub(crate) mod fields;
 mod filter;
 mod json;
 mod layer;
