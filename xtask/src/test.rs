@@ -1,5 +1,6 @@
 //! `cargo xtask test`: everything CI checks, in one order, with the time of each step.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -170,16 +171,28 @@ fn python_client() -> Result<PathBuf> {
     Ok(python)
 }
 
-/// The integration tests start these programs as users do: built alone, without the features that tests add.
+/// The integration tests start these programs as users do: without the features that tests add, and without those that
+/// another example asks for. In one build a crate gets the features that anybody asks for, so there is one for each choice.
 fn build_examples() -> Result<()> {
-    let mut packages: Vec<String> = fs::read_dir(shell::root().join("examples"))?
-        .flatten()
-        .filter(|entry| entry.path().join("Cargo.toml").exists())
-        .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        .collect();
-    packages.sort();
-    let selection = packages.iter().flat_map(|package| ["--package", package]);
-    shell::run(&mut cargo(["build", "--locked"].into_iter().chain(selection)))
+    let mut packages: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for entry in fs::read_dir(shell::root().join("examples"))?.flatten() {
+        if let Ok(manifest) = fs::read_to_string(entry.path().join("Cargo.toml")) {
+            let choice = features_of_chassis(&manifest).to_owned();
+            packages.entry(choice).or_default().push(entry.file_name().to_string_lossy().into_owned());
+        }
+    }
+    for packages in packages.values_mut() {
+        packages.sort();
+        let selection = packages.iter().flat_map(|package| ["--package", package]);
+        shell::run(&mut cargo(["build", "--locked"].into_iter().chain(selection)))?;
+    }
+    Ok(())
+}
+
+/// The line by which a program depends on the chassis; not that of its tests.
+fn features_of_chassis(manifest: &str) -> &str {
+    let program = manifest.split_once("[dev-dependencies]").map_or(manifest, |(program, _)| program);
+    program.lines().find(|line| line.starts_with("chassis")).unwrap_or_default()
 }
 
 /// What downloads leave between runs; git ignores it.
@@ -200,4 +213,19 @@ fn apt_install(packages: &[&str]) -> bool {
 /// A new machine has no package lists at all.
 fn apt_update() -> bool {
     is_root() && succeeds(command("apt-get").arg("update"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::features_of_chassis;
+
+    #[test]
+    fn features_of_the_program_count_and_those_of_its_tests_do_not() {
+        let plain = "[dependencies]\naxum.workspace = true\nchassis.workspace = true\n";
+        let tested =
+            format!("{plain}\n[dev-dependencies]\nchassis = {{ workspace = true, features = [\"testing\"] }}\n");
+        let cached = "[dependencies]\nchassis = { workspace = true, features = [\"cache\"] }\n";
+        assert_eq!(features_of_chassis(&tested), features_of_chassis(plain));
+        assert_ne!(features_of_chassis(cached), features_of_chassis(plain));
+    }
 }
