@@ -24,6 +24,7 @@ mod docs_tutorials;
 mod example_storefront;
 mod examples_calls;
 mod examples_first;
+mod examples_index;
 mod examples_insight;
 mod examples_life;
 mod fault_endpoints;

@@ -1,4 +1,7 @@
-//! What is in stock, over HTTP and gRPC on one port. `examples/README.md` walks through it.
+//! What is in stock, over HTTP and gRPC on one port:
+//! `cargo run -p inventory -- --config examples/inventory/config/default.toml --config examples/inventory/config/alone.toml`.
+//!
+//! `examples/README.md` walks through it, with Consul and without.
 
 use chassis::Chassis;
 use inventory::{Inventory, Mood};

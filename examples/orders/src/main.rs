@@ -1,4 +1,6 @@
-//! Orders in a database, over HTTP and gRPC on port 8080, operators on 8081. `README.md` shows it.
+//! Orders in a database: `cargo run -p orders`. `README.md` shows it.
+//!
+//! HTTP and gRPC are on port 8080, operators on 8081.
 
 mod api;
 mod domain;

@@ -1,6 +1,6 @@
-//! An orders service: HTTP and gRPC on port 8080, operators on 8081, nothing else running.
+//! An orders service: `cargo run -p quickstart`, then `curl localhost:8080/orders/7`.
 //!
-//! `cargo run -p quickstart`, then `curl localhost:8080/orders/7`.
+//! HTTP and gRPC are on port 8080, operators on 8081; nothing else has to run.
 
 mod grpc;
 mod orders;

@@ -1,4 +1,7 @@
-//! A shop that asks the inventory, over HTTP and gRPC. `examples/README.md` walks through it.
+//! A shop that asks the inventory, over HTTP and gRPC:
+//! `cargo run -p storefront -- --config examples/storefront/config/default.toml --config examples/storefront/config/one-process.toml`.
+//!
+//! `examples/README.md` walks through it, with Consul and without.
 
 mod shop;
 mod stock;
