@@ -86,10 +86,10 @@ async fn custom_health_check_only_the_critical_one_takes_the_service_out_of_traf
     assert_eq!(service.get("/readyz").await.status, 200);
 
     away("discounts.txt");
-    until(&service, "/readyz?verbose", |answer| answer.body.contains("discounts: degraded")).await;
+    until(&service, "/readyz?verbose", |answer| answer.body.contains("discounts: down")).await;
     assert_eq!(service.get("/readyz").await.status, 200, "it is not critical");
     let told = service.operator("/health").await.json()["checks"]["discounts"]["message"].take();
-    assert!(told.as_str().unwrap().starts_with("customers pay the full price: "), "{told}");
+    assert!(told.as_str().unwrap().starts_with("No such file"), "{told}");
     back("discounts.txt");
 
     away("prices.txt");
@@ -98,6 +98,9 @@ async fn custom_health_check_only_the_critical_one_takes_the_service_out_of_traf
     assert_eq!(service.get("/livez").await.status, 200, "a restart would bring nothing back");
     back("prices.txt");
     until(&service, "/readyz", |answer| answer.status == 200).await;
+    service.process.folder().write("prices.txt", "");
+    let degraded = until(&service, "/readyz?verbose", |answer| answer.body.contains("prices: degraded")).await;
+    assert_eq!(degraded.status, 200, "it works");
     assert_eq!(service.terminate().await, 0);
 }
 

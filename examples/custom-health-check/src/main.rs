@@ -2,14 +2,16 @@
 //! `curl 'localhost:8080/readyz?verbose'`.
 //!
 //! The service reads two files. Without `prices.txt` it can do nothing, so that check is critical: when it is down,
-//! `/readyz` is 503 and traffic goes elsewhere. Without `discounts.txt` customers pay the full price; that check is shown, and
-//! changes nothing. `/livez` looks at no check: a restart would bring no file back.
+//! `/readyz` is 503 and traffic goes elsewhere. Without `discounts.txt` customers pay the full price: that check is shown as
+//! down, and the service stays ready. An empty `prices.txt` is degraded: it works, and somebody should look. `/livez` looks at
+//! no check, as a restart would bring no file back.
 //!
-//! `mv discounts.txt away`, look at `/readyz?verbose`; `mv prices.txt away`, look again; and bring them back. The messages are
-//! for operators: `curl localhost:8081/health`.
+//! `mv discounts.txt away`, and look at `/readyz?verbose`; `mv prices.txt gone`, and look again; bring them back. The messages
+//! are for operators: `curl localhost:8081/health`.
 //!
-//! Try next: start the service while `prices.txt` is away, and `curl localhost:8080/startupz`. Leave out `failures_to_fall`:
-//! by default a check falls at its third failure in a row. Somebody who knows reports by `chassis.health().reporter(…)`.
+//! Try next: start the service without `prices.txt`: it has started (`/startupz`), and is not ready. Leave out
+//! `failures_to_fall(1)`: by default a check falls at its third failure in a row. Code that knows how things are, such as a
+//! consumer of a queue, reports by itself: `chassis.health().reporter("queue", Criticality::Critical)`.
 
 use std::time::Duration;
 
@@ -22,17 +24,15 @@ use tokio::fs::read_to_string;
 const PRICES: &str = "prices.txt";
 const DISCOUNTS: &str = "discounts.txt";
 
-/// It does not work: down.
-async fn prices() -> Result<(), CheckError> {
-    read_to_string(PRICES).await?;
-    Ok(())
+/// Any error is down.
+async fn discounts() -> std::io::Result<()> {
+    read_to_string(DISCOUNTS).await.map(drop)
 }
 
-/// It works, but somebody should look: degraded.
-async fn discounts() -> Result<(), CheckError> {
-    match read_to_string(DISCOUNTS).await {
-        Ok(_) => Ok(()),
-        Err(error) => Err(CheckError::degraded(format!("customers pay the full price: {error}"))),
+async fn prices() -> Result<(), CheckError> {
+    match read_to_string(PRICES).await?.trim() {
+        "" => Err(CheckError::degraded("there are no prices")),
+        _ => Ok(()),
     }
 }
 

@@ -8,8 +8,8 @@
 //! - `curl localhost:8080/books -H 'content-type: application/json' -d '{"isbn":"1","title":"","year":99}'`: 422, with every
 //!   broken rule and its place.
 //!
-//! Try next: send `"year":"long ago"` or leave `isbn` out, `curl localhost:8080/books -d 'no json'`, and look at the document at
-//! <http://localhost:8080/docs>: the errors and the rules are in it.
+//! Try next: send `"year":"long ago"`, or leave `isbn` out. Look at the document at <http://localhost:8080/docs>: the errors and
+//! the rules are in it.
 
 use chassis::prelude::*;
 use garde::Validate;

@@ -5,8 +5,8 @@
 //! of the domain: the fields of the request's message are its arguments, and `From` makes the answer's message. Reflection,
 //! gRPC-Web and `grpc.health.v1` are on the same port.
 //!
-//! Try next: give the method a route as well, `#[get("/hello/{name}")]` above `#[rpc(SayHello)]`: then `Greeting` has to derive
-//! `serde::Serialize` and `schemars::JsonSchema`, as the types of `quickstart` do.
+//! Try next: start it with `routes` behind `cargo run -p hello-grpc --`. `quickstart` has one method over both: a route,
+//! `#[get("/orders/{id}")]`, above its `#[rpc(GetOrder)]`, and an answer that serializes.
 
 use chassis::prelude::*;
 
