@@ -1,0 +1,24 @@
+//! `cargo run`, then `curl localhost:8080/hello/ada` or `cargo run --example call -- ada`.
+//! `cargo run -- --help` tells what else the program does.
+
+mod api;
+mod domain;
+mod grpc;
+mod settings;
+#[cfg(test)]
+mod tests;
+
+use chassis::Chassis;
+
+use crate::{api::Greeter, settings::Settings};
+
+#[chassis::main]
+async fn main(chassis: Chassis<Settings>) -> chassis::Result<()> {
+    service(chassis).serve().await
+}
+
+/// All that the service is made of; the tests start the same.
+fn service(chassis: Chassis<Settings>) -> Chassis<Settings> {
+    let greeter = Greeter::new(chassis.settings_watch());
+    chassis.mount(greeter).grpc_reflection(grpc::FILE_DESCRIPTOR_SET)
+}
