@@ -6,6 +6,7 @@ mod consul;
 mod docs;
 mod generate;
 mod shell;
+mod templates;
 mod test;
 mod tidy;
 
@@ -21,6 +22,7 @@ usage: cargo xtask COMMAND
   tidy                 read the tree: floors, dead paths, file sizes, words that must not be there
   docs [--check]       write docs/generated/ from the quickstart binary, or say which page is stale
   generate [--check]   write the gRPC health code from its .proto, or say that it is stale
+  templates [--fast]   generate projects from the templates, build, test and run them; `--help` lists the options
   bench [OPTIONS]      quickstart against bare axum; `cargo xtask bench --help` lists the options";
 
 fn main() -> ExitCode {
@@ -34,6 +36,7 @@ fn main() -> ExitCode {
         ("docs", [flag]) if flag == "--check" => docs::run(docs::Mode::Check),
         ("generate", []) => generate::run(docs::Mode::Write),
         ("generate", [flag]) if flag == "--check" => generate::run(docs::Mode::Check),
+        ("templates", _) => templates::run(&rest),
         ("bench", _) => bench::run(&rest),
         _ => {
             eprintln!("{USAGE}");

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::docs::{self, Mode};
 use crate::shell::{self, cargo, command, is_root, succeeds};
-use crate::{Result, consul, generate, tidy};
+use crate::{Result, consul, generate, templates, tidy};
 
 /// The Python with grpcio that the tests of foreign clients start. Without the prefix of the service's own settings:
 /// a service under test would refuse a `CHASSIS_` variable that it does not know.
@@ -50,6 +50,7 @@ const STEPS: &[Step] = &[
     ("tidy", |_| tidy::run()),
     ("generated pages", |_| docs::run(Mode::Check)),
     ("generated code", |_| generate::run(Mode::Check)),
+    ("templates", |_| templates::fast()),
 ];
 
 pub(crate) fn run() -> Result<()> {

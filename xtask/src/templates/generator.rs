@@ -1,0 +1,118 @@
+//! The real cargo-generate, and what it makes.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use super::playground;
+use crate::{Result, shell};
+
+/// The version that the templates are tested with; newer ones may do.
+const VERSION: &str = "0.23.14";
+
+pub(super) struct Generator {
+    program: PathBuf,
+    /// A copy of what git has of this checkout: as after `git clone`.
+    pub(super) checkout: PathBuf,
+}
+
+/// What one run of cargo-generate left.
+pub(super) struct Outcome {
+    pub(super) done: bool,
+    /// Both streams.
+    pub(super) said: String,
+}
+
+impl Generator {
+    /// Installs cargo-generate when it is not there yet, and brings the bare checkout up to date.
+    pub(super) fn find() -> Result<Self> {
+        let folder = shell::root().join(".cache/cargo-generate");
+        let program = folder.join("bin/cargo-generate");
+        let current = || {
+            let said = shell::command(&program).arg("--version").stderr(Stdio::null()).output();
+            said.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).trim_end().ends_with(VERSION))
+        };
+        if !current() {
+            println!("installing cargo-generate {VERSION}; this takes some minutes, once");
+            let mut install = shell::cargo(["install", "--locked", "--quiet", "--version", VERSION, "--root"]);
+            // Beside the workspace's own output, of which none can be reused.
+            let target = shell::target()?.join("cargo-generate");
+            shell::run(install.arg(&folder).arg("--target-dir").arg(&target).arg("cargo-generate"))?;
+            let _ = fs::remove_dir_all(target);
+        }
+        let checkout = playground().join("chassis");
+        mirror(&checkout)?;
+        Ok(Self { program, checkout })
+    }
+
+    /// `cargo generate ARGUMENTS --name NAME --silent` in this folder.
+    pub(super) fn run<A: AsRef<OsStr>>(&self, folder: &Path, name: &str, arguments: &[A]) -> Result<Outcome> {
+        let mut generate = shell::command(&self.program);
+        for (variable, _) in std::env::vars_os() {
+            if variable.to_str().is_some_and(|variable| variable.starts_with("CARGO_GENERATE_")) {
+                generate.env_remove(variable);
+            }
+        }
+        // Who has no name in git gets one: cargo-generate wants it for the authors, which the templates do not name.
+        generate.env("CARGO_NAME", "nobody").current_dir(folder);
+        // A favourite or a value of the user must not change what is tested.
+        let config = playground().join("no-config.toml");
+        fs::write(&config, "")?;
+        generate.arg("generate").args(arguments).args(["--name", name, "--silent", "--config"]).arg(config);
+        let output = generate.output().map_err(|error| format!("cannot start cargo-generate: {error}"))?;
+        let said = [output.stdout, output.stderr].map(|stream| String::from_utf8_lossy(&stream).into_owned()).concat();
+        Ok(Outcome { done: output.status.success(), said })
+    }
+
+    /// As [`run`](Self::run), for what has to work; gives the project's folder.
+    pub(super) fn make<A: AsRef<OsStr>>(&self, folder: &Path, name: &str, arguments: &[A]) -> Result<PathBuf> {
+        let outcome = self.run(folder, name, arguments)?;
+        if !outcome.done {
+            return Err(format!("cargo generate --name {name} failed:\n{}", outcome.said).into());
+        }
+        Ok(folder.join(name))
+    }
+}
+
+/// Copies what git tracks or would track. Files that are the same stay as they are, so that cargo does not build anew.
+fn mirror(to: &Path) -> Result<()> {
+    let list = ["ls-files", "-z", "--cached", "--others", "--exclude-standard"];
+    let listed = String::from_utf8(shell::output(shell::command("git").args(list))?)?;
+    let mut wanted = Vec::new();
+    for path in listed.split_terminator('\0') {
+        // Deleted but not yet committed, or a link.
+        let Ok(content) = fs::read(shell::root().join(path)) else { continue };
+        let copy = to.join(path);
+        if fs::read(&copy).ok().as_ref() != Some(&content) {
+            fs::create_dir_all(copy.parent().unwrap_or(to))?;
+            fs::write(&copy, content)?;
+        }
+        wanted.push(copy);
+    }
+    wanted.sort();
+    for file in files(to)? {
+        if wanted.binary_search(&file).is_err() {
+            fs::remove_file(file)?;
+        }
+    }
+    Ok(())
+}
+
+/// Every file below a folder, in order; what git keeps for itself is left out.
+pub(super) fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder)? {
+            let entry = entry?;
+            match entry.file_type()?.is_dir() {
+                true if entry.file_name() == ".git" => {}
+                true => folders.push(entry.path()),
+                false => found.push(entry.path()),
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
