@@ -9,7 +9,7 @@ mod proto {
     tonic::include_proto!("greetings.v1");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn the_program_serves_and_stops_in_order() {
     let service = Service::start();
     assert_eq!(service.get("/readyz").0, 200);
