@@ -46,8 +46,8 @@ impl Generator {
         Ok(Self { program, checkout })
     }
 
-    /// `cargo generate ARGUMENTS --name NAME --silent` in this folder.
-    pub(super) fn run<A: AsRef<OsStr>>(&self, folder: &Path, name: &str, arguments: &[A]) -> Result<Outcome> {
+    /// `cargo generate ARGUMENTS` in this folder.
+    pub(super) fn run<A: AsRef<OsStr>>(&self, folder: &Path, arguments: &[A]) -> Result<Outcome> {
         let mut generate = shell::command(&self.program);
         for (variable, _) in std::env::vars_os() {
             if variable.to_str().is_some_and(|variable| variable.starts_with("CARGO_GENERATE_")) {
@@ -59,17 +59,20 @@ impl Generator {
         // A favourite or a value of the user must not change what is tested.
         let config = playground().join("no-config.toml");
         fs::write(&config, "")?;
-        generate.arg("generate").args(arguments).args(["--name", name, "--silent", "--config"]).arg(config);
+        generate.arg("generate").args(arguments).arg("--config").arg(config);
         let output = generate.output().map_err(|error| format!("cannot start cargo-generate: {error}"))?;
         let said = [output.stdout, output.stderr].map(|stream| String::from_utf8_lossy(&stream).into_owned()).concat();
         Ok(Outcome { done: output.status.success(), said })
     }
 
-    /// As [`run`](Self::run), for what has to work; gives the project's folder.
-    pub(super) fn make<A: AsRef<OsStr>>(&self, folder: &Path, name: &str, arguments: &[A]) -> Result<PathBuf> {
-        let outcome = self.run(folder, name, arguments)?;
+    /// With a name and no questions, without a repository of its own; has to work. Gives the project's folder.
+    pub(super) fn make(&self, folder: &Path, name: &str, arguments: &[&str]) -> Result<PathBuf> {
+        let quiet = ["--name", name, "--silent", "--vcs=none"];
+        let outcome = self.run(folder, &[arguments, &quiet].concat())?;
         if !outcome.done {
-            return Err(format!("cargo generate --name {name} failed:\n{}", outcome.said).into());
+            return Err(
+                format!("cargo generate {} --name {name} failed:\n{}", arguments.join(" "), outcome.said).into()
+            );
         }
         Ok(folder.join(name))
     }

@@ -11,8 +11,7 @@ const NAME: &str = "the-name-of-the-project";
 
 pub(super) fn derive(generator: &Generator, template: &str) -> Result<String> {
     let folder = empty("lock")?;
-    let path = generator.checkout.join("templates").join(template);
-    let project = generator.make(&folder, NAME, &["--path".as_ref(), path.as_os_str(), "--vcs=none".as_ref()])?;
+    let project = generator.make(&folder, NAME, &["--path", &format!("../chassis/templates/{template}")])?;
     fs::copy(shell::root().join("Cargo.lock"), project.join("Cargo.lock"))?;
     // Whatever asks for the graph leaves a lock file of what is needed; the versions of the one that it finds stay.
     let mut metadata = shell::cargo(["metadata", "--quiet", "--format-version=1"]);

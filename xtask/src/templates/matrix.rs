@@ -9,6 +9,12 @@ use super::project::{Project, target};
 use super::{TEMPLATES, agent, empty, note};
 use crate::{Result, shell};
 
+/// Tells how to use the templates.
+const PAGE: &str = "docs/how-to/templates.md";
+
+/// The default, as it is seen from a folder of the playground.
+const HTTP: &str = "../chassis/templates/http-service";
+
 /// Names that work: the shortest, both separators, and crates that the project has, but not as its own dependencies.
 const NAMES: &[&str] = &["a", "my-svc", "svc_2", "bytes", "http"];
 
@@ -45,11 +51,31 @@ pub(super) fn defaults(generator: &Generator) -> Result<()> {
             project.serve()
         })?;
     }
+    documented(generator)?;
     // Without a template's name it is the first.
     let folder = empty("no-template-named")?;
     let named = made(generator, &folder, "service", TEMPLATES[0], &["--path", "../chassis"])?;
     let manifest = fs::read_to_string(named.folder.join("Cargo.toml"))?;
     expect(&manifest, &format!("template = \"{}\"", TEMPLATES[0]))
+}
+
+/// The commands of the page that need no network, as they stand there.
+fn documented(generator: &Generator) -> Result<()> {
+    let page = fs::read_to_string(shell::root().join(PAGE))?;
+    let lines = page.lines().filter(|line| line.starts_with("cargo generate --path ../chassis"));
+    let lines: Vec<_> = lines.filter(|line| !line.contains("chassis-old")).collect();
+    for line in &lines {
+        let folder = empty("documented")?;
+        // The page makes it for its diff.
+        fs::create_dir(folder.join("new"))?;
+        let line = line.replace("$PWD", &folder.display().to_string());
+        let words: Vec<_> = line.split_whitespace().skip(2).collect();
+        let outcome = generator.run(&folder, &words)?;
+        if !outcome.done {
+            return Err(format!("{PAGE}: `{line}` failed:\n{}", outcome.said).into());
+        }
+    }
+    if lines.is_empty() { Err(format!("{PAGE} has no command").into()) } else { Ok(()) }
 }
 
 pub(super) fn answers(generator: &Generator) -> Result<()> {
@@ -83,7 +109,7 @@ pub(super) fn answers(generator: &Generator) -> Result<()> {
 fn refusals(generator: &Generator) -> Result<()> {
     let folder = empty("refused")?;
     for name in REFUSED {
-        let outcome = generator.run(&folder, name, &["--path", "../chassis/templates/http-service"])?;
+        let outcome = generator.run(&folder, &["--path", HTTP, "--silent", "--name", name])?;
         if outcome.done || !outcome.said.contains("type ") {
             return Err(format!("the name {name} is not refused with what to type:\n{}", outcome.said).into());
         }
@@ -93,8 +119,8 @@ fn refusals(generator: &Generator) -> Result<()> {
     }
     // The folder is made before the answers are known; the message says how to get rid of it.
     for (source, why) in [("no/such/folder", "there is no checkout"), (".", "there is no checkout")] {
-        let arguments = ["--path", "../chassis/templates/http-service", "-d", &format!("chassis={source}")];
-        let outcome = generator.run(&folder, "lost", &arguments)?;
+        let answer = format!("chassis={source}");
+        let outcome = generator.run(&folder, &["--path", HTTP, "--silent", "--name", "lost", "-d", &answer])?;
         expect(&outcome.said, why)?;
         expect(&outcome.said, &format!("type rmdir {}", folder.join("lost").display()))?;
         fs::remove_dir(folder.join("lost"))?;
@@ -106,14 +132,13 @@ fn refusals(generator: &Generator) -> Result<()> {
 /// The chassis as a path, from the note of a checkout that lies elsewhere, from git, and as a version.
 fn sources(generator: &Generator) -> Result<()> {
     let folder = empty("sources")?;
-    let http = "../chassis/templates/http-service";
     let absolute = generator.checkout.display().to_string();
     for (name, value, expected) in [
         ("relative", "../chassis", "path = \"../../chassis/chassis\"".to_owned()),
         ("absolute", &absolute, format!("path = \"{absolute}/chassis\"")),
     ] {
         let project =
-            made(generator, &folder, name, "http-service", &["--path", http, "-d", &format!("chassis={value}")])?;
+            made(generator, &folder, name, "http-service", &["--path", HTTP, "-d", &format!("chassis={value}")])?;
         expect(&manifest(&project)?, &expected)?;
         shell::output(&mut project.cargo(&["metadata", "--locked", "--format-version=1"])?)?;
     }
@@ -128,12 +153,16 @@ fn sources(generator: &Generator) -> Result<()> {
 
     let (url, tag) = tagged(generator)?;
     let answer = format!("chassis={url}#{tag}");
-    let git = made(generator, &folder, "from-git", "http-service", &["--path", http, "-d", &answer])?;
+    let git = made(generator, &folder, "from-git", "http-service", &["--path", HTTP, "-d", &answer])?;
     expect(&manifest(&git)?, &format!("git = \"{url}\", tag = \"{tag}\""))?;
+    let from_tag = ["--git", &url, "--tag", &tag, "templates/http-service", "-d", &answer];
+    let cloned = made(generator, &folder, "cloned", "http-service", &from_tag)?;
+    expect(&manifest(&cloned)?, &format!("git = \"{url}\", tag = \"{tag}\""))?;
+    cloned.rendered()?;
     timed("the chassis from git", || shell::run(&mut git.cargo(&["check", "--quiet"])?))?;
 
     // Not published yet: the patch stands in for the registry, and refuses a version that this is not.
-    let version = made(generator, &folder, "from-registry", "http-service", &["--path", http, "-d", "chassis=0.1.0"])?;
+    let version = made(generator, &folder, "from-registry", "http-service", &["--path", HTTP, "-d", "chassis=0.1.0"])?;
     expect(&manifest(&version)?, "chassis = { package = \"chassis-rs\", version = \"0.1.0\" }")?;
     let patch = format!("patch.crates-io.chassis-rs.path='{absolute}/chassis'");
     timed("the chassis as a version", || shell::run(&mut version.cargo(&["check", "--quiet", "--config", &patch])?))
@@ -167,9 +196,7 @@ fn made(
     template: &'static str,
     arguments: &[&str],
 ) -> Result<Project> {
-    // Without a repository of its own, as a folder of one that is there.
-    let arguments: Vec<&str> = arguments.iter().copied().chain(["--vcs=none"]).collect();
-    Ok(Project::new(generator.make(folder, name, &arguments)?, name, template))
+    Ok(Project::new(generator.make(folder, name, arguments)?, name, template))
 }
 
 fn manifest(project: &Project) -> Result<String> {
