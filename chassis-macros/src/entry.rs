@@ -1,4 +1,5 @@
-//! `#[chassis::main]`: the user's `main`, as it was written, inside a `main` that the process can start.
+//! `#[chassis::main]`: the user's `main`, as it was written, inside a `main` that the process can start. And
+//! `build_info!()`, what it says of the build, for a `main` that stays the user's.
 
 use std::{
     env,
@@ -80,6 +81,17 @@ pub(crate) fn main(keys: &TokenStream, item: TokenStream, build: &Build) -> Toke
             #call
         }
     }
+}
+
+/// `chassis::build_info!()`.
+pub(crate) fn build_info(input: &TokenStream, build: &Build) -> TokenStream {
+    if !input.is_empty() {
+        let mut mistakes = Mistakes::default();
+        mistakes.on(input, "`build_info!()` takes nothing: name and version are those of the package");
+        return mistakes.into_tokens();
+    }
+    let (facts, watched) = (facts(build), watched(build));
+    quote!({ #watched #facts })
 }
 
 /// The function as it was written, and what is wrong with it. It is put into another `main`, so that the compiler does not
@@ -222,6 +234,14 @@ mod tests {
             }
         };
         golden("entry", &main(&TokenStream::new(), item, &build()));
+    }
+
+    #[test]
+    fn the_build_is_told_where_a_value_is_wanted_and_takes_nothing() {
+        let value = build_info(&TokenStream::new(), &build());
+        golden("build_info", &quote!(const BUILD: BuildInfo = #value;));
+        let mistakes = mistakes_in(&build_info(&quote!("orders"), &build()));
+        assert_eq!(mistakes, ["`build_info!()` takes nothing: name and version are those of the package"]);
     }
 
     #[test]

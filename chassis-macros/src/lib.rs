@@ -46,6 +46,12 @@ pub fn main(keys: TokenStream, item: TokenStream) -> TokenStream {
 }
 
 #[allow(missing_docs, reason = "documented where `chassis` exports it, so that its examples are tested")]
+#[proc_macro]
+pub fn build_info(input: TokenStream) -> TokenStream {
+    entry::build_info(&input.into(), &entry::Build::from_environment()).into()
+}
+
+#[allow(missing_docs, reason = "documented where `chassis` exports it, so that its examples are tested")]
 #[proc_macro_derive(Problem, attributes(problem))]
 pub fn problem(item: TokenStream) -> TokenStream {
     problem::derive(item.into()).into()

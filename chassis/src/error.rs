@@ -98,6 +98,42 @@ impl<E: std::error::Error + Send + Sync + 'static> From<E> for Error {
     }
 }
 
+/// The error inside of a box that `?` makes of it.
+struct Boxed(Error);
+
+/// The whole of it, as a `main` that returns it prints it.
+impl fmt::Debug for Boxed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl std::error::Error for Boxed {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source.as_deref().map(|source| source as _)
+    }
+}
+
+impl fmt::Display for Boxed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.message)
+    }
+}
+
+/// For a `main` of one's own whose `?` gathers boxed errors. The exit code stays behind.
+impl From<Error> for BoxError {
+    fn from(error: Error) -> Self {
+        Box::new(Boxed(error))
+    }
+}
+
+/// As above, for a box that does not leave its thread.
+impl From<Error> for Box<dyn std::error::Error> {
+    fn from(error: Error) -> Self {
+        Box::new(Boxed(error))
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)?;
@@ -113,5 +149,24 @@ impl fmt::Display for Error {
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_main_that_gathers_boxed_errors_takes_it_with_its_causes() {
+        fn main() -> Result<(), BoxError> {
+            Err(Error::config("http.address: none").caused_by("no such host"))?;
+            Ok(())
+        }
+        let boxed = main().expect_err("an error");
+        assert_eq!(format!("{boxed:?}"), "http.address: none: no such host");
+        assert_eq!(
+            (boxed.to_string(), boxed.source().map(ToString::to_string)),
+            ("http.address: none".into(), Some("no such host".into()))
+        );
     }
 }

@@ -1,6 +1,7 @@
 //! Who this instance is: one source for the telemetry resource, the logs, `/info` and the discovery registration.
 
-/// What the service's own build says of it, filled in by `#[chassis::main]` in the service's crate.
+/// What the service's own build says of it, filled in by `#[chassis::main]`, or by [`build_info!`](crate::build_info), in the
+/// service's crate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct BuildInfo {
     /// The service's package name.

@@ -104,6 +104,20 @@ pub use self::{
     context::RequestContext,
     error::{BoxError, Error, Result},
 };
+/// The [`BuildInfo`](identity::BuildInfo) of the crate that is being compiled, for [`Chassis::new`]: what `#[chassis::main]`
+/// says of the build by itself.
+///
+/// Name and version are the package's. The commit is that of the git repository around it, or the variable
+/// `CHASSIS_GIT_COMMIT` at build time, or `None`. The time is that of the build, or the moment that `SOURCE_DATE_EPOCH` claims.
+/// A constant may hold it.
+///
+/// ```
+/// use chassis::identity::BuildInfo;
+///
+/// const BUILD: BuildInfo = chassis::build_info!();
+/// assert_eq!(BUILD.name, env!("CARGO_PKG_NAME"));
+/// ```
+pub use chassis_rs_macros::build_info;
 /// Makes `async fn main(chassis: Chassis) -> chassis::Result<()>` the whole process: command line, configuration, runtime,
 /// signals, telemetry, exit code.
 ///

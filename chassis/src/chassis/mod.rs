@@ -5,6 +5,7 @@
 
 mod clients;
 mod lead;
+mod own;
 mod process;
 mod reload;
 mod remote;
@@ -147,6 +148,8 @@ pub struct Chassis<S = NoSettings> {
     hooks: Vec<(String, Hook)>,
     command: Command,
     ready_file: Option<std::path::PathBuf>,
+    /// What serves the main port, when the chassis does not.
+    own_server: Option<own::OwnServer>,
 }
 
 impl<S> Chassis<S>
@@ -155,27 +158,27 @@ where
 {
     /// A service for those who own their `main`: call it inside a tokio runtime, with [`Sources::of_process`] for example.
     ///
-    /// Signals are not listened to; end the service through [`Handle::stop`], and then call [`Handle::flush`]. The command
-    /// line is not read either. The variables of the ecosystem (`RUST_LOG`, `OTEL_…`) count as they do in `#[chassis::main]`.
+    /// [`run`](Chassis::run) then serves, obeys signals and flushes; [`run_until`](Chassis::run_until) leaves the signals to
+    /// you, [`serve`](Chassis::serve) the flush as well. The command line is not read. Files, the `CHASSIS_` variables and
+    /// those of the ecosystem (`RUST_LOG`, `OTEL_…`) count as they do in `#[chassis::main]`, as far as `sources` has them;
+    /// what is configured otherwise goes into [`Sources::set`], above them all.
+    ///
+    /// A `tracing` subscriber that is installed before stays, and so does the `main` of the process: see
+    /// [`telemetry::tracing_layer`](crate::telemetry::tracing_layer). One that is installed behind this call is refused by
+    /// `tracing`, which makes `tracing_subscriber`'s `init` panic. The providers of metrics and traces become
+    /// OpenTelemetry's global ones; whoever keeps providers of his own sets them behind this call.
     ///
     /// ```no_run
-    /// use chassis::{Chassis, config::Sources, identity::BuildInfo};
+    /// use chassis::{Chassis, config::Sources};
     ///
     /// #[tokio::main]
     /// async fn main() -> chassis::Result<()> {
-    ///     let (name, version) = (env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
-    ///     let build = BuildInfo { name, version, git_commit: None, built_at: "unknown" };
-    ///     let chassis: Chassis = Chassis::new(build, Sources::of_process())?;
-    ///     let handle = chassis.handle();
-    ///     let stop = handle.clone();
-    ///     tokio::spawn(async move {
-    ///         if tokio::signal::ctrl_c().await.is_ok() {
-    ///             stop.stop(false);
-    ///         }
-    ///     });
-    ///     let ended = chassis.serve().await;
-    ///     handle.flush(std::time::Duration::from_secs(3)).await;
-    ///     ended
+    ///     let mut sources = Sources::of_process();
+    ///     if let Ok(port) = std::env::var("PORT") {
+    ///         sources.set.push(format!("http.address=127.0.0.1:{port}"));
+    ///     }
+    ///     let chassis: Chassis = Chassis::new(chassis::build_info!(), sources)?;
+    ///     chassis.mount(axum::Router::new()).run().await
     /// }
     /// ```
     ///
@@ -261,6 +264,7 @@ where
             hooks: Vec::new(),
             command: Command::Serve,
             ready_file: None,
+            own_server: None,
         })
     }
 

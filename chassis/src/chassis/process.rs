@@ -139,7 +139,7 @@ fn no_runtime(error: std::io::Error) -> Error {
 }
 
 /// Runs the service's `main` under the signals, then flushes.
-async fn live<S, F, Fut>(chassis: Chassis<S>, mut signals: Signals, body: F) -> Result<()>
+pub(super) async fn live<S, F, Fut>(chassis: Chassis<S>, mut signals: Signals, body: F) -> Result<()>
 where
     S: DeserializeOwned + JsonSchema + Send + Sync + 'static,
     F: FnOnce(Chassis<S>) -> Fut,
@@ -174,7 +174,7 @@ where
 }
 
 /// The signals that a service obeys.
-struct Signals {
+pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
@@ -183,7 +183,7 @@ struct Signals {
 }
 
 impl Signals {
-    fn install() -> Result<Self> {
+    pub(super) fn install() -> Result<Self> {
         let install =
             |kind| signal(kind).map_err(|error| Error::internal("cannot listen for signals").caused_by(error));
         Ok(Self {

@@ -13,7 +13,7 @@ use tokio::{sync::watch, task::JoinSet};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::service::Routes as GrpcRoutes;
 
-use super::{Bound, Chassis, Core, Listening, reload::apply_reloads};
+use super::{Bound, Chassis, Core, Listening, own::OwnServer, reload::apply_reloads};
 use crate::{
     cli::{self, Command},
     coherence::{self, Conflict, Facts, GrpcSource},
@@ -30,7 +30,7 @@ use crate::{
     observe::GrpcWebStatusLayer,
     openapi,
     route::{Policies, state::Bulkhead},
-    server::{HttpConfig, Listener, ReadyFile, Server, admin},
+    server::{BoundAddress, HttpConfig, Listener, ReadyFile, Server, admin},
     service::{
         GrpcRoutes as Rpcs,
         descriptors::{GapKind, gaps},
@@ -57,10 +57,28 @@ pub(super) fn last_steps(hooks: usize) -> std::time::Duration {
     LAST_STEPS.saturating_mul(u32::try_from(hooks).unwrap_or(u32::MAX).saturating_add(2))
 }
 
-type Listeners = (Listener, Option<Listener>, Bound);
+/// Who serves the main port.
+enum MainPort {
+    Chassis(Listener),
+    Own(OwnServer),
+}
 
-async fn listen(config: &Settings) -> Result<Listeners> {
-    let http = Listener::bind(&config.http.address, "http.address").await?;
+impl MainPort {
+    fn address(&self) -> Result<BoundAddress> {
+        match self {
+            Self::Chassis(listener) => Ok(listener.address()?),
+            Self::Own(server) => Ok(BoundAddress::Tcp(server.address)),
+        }
+    }
+}
+
+type Listeners = (MainPort, Option<Listener>, Bound);
+
+async fn listen(config: &Settings, own: Option<OwnServer>) -> Result<Listeners> {
+    let http = match own {
+        Some(server) => MainPort::Own(server),
+        None => MainPort::Chassis(Listener::bind(&config.http.address, "http.address").await?),
+    };
     let admin = match config.admin.enabled {
         true => Some(Listener::bind(&config.admin.address, "admin.address").await?),
         false => None,
@@ -130,7 +148,7 @@ where
             self.end_work(Instant::now() + LAST_STEPS).await;
             return Ok(());
         }
-        let (http, admin, bound) = match listen(&config).await {
+        let (http, admin, bound) = match listen(&config, self.own_server.take()).await {
             Ok(listening) => listening,
             Err(error) => {
                 self.end_work(Instant::now() + LAST_STEPS).await;
@@ -159,14 +177,22 @@ where
         let observer = Arc::new(observer.with_panics(move || on_panic.record_panic()));
         let service = stack::inbound(routes, &config.http, &observer, &policies, core.shutdown.clone());
         let connections = TaskTracker::new();
-        let server = Server {
-            listener: http,
-            config: config.http.clone(),
-            shutdown: core.shutdown.clone(),
-            counts: core.telemetry.metrics.connections("http"),
-            tasks: connections.clone(),
+        let accepting = match http {
+            MainPort::Chassis(listener) => {
+                let server = Server {
+                    listener,
+                    config: config.http.clone(),
+                    shutdown: core.shutdown.clone(),
+                    counts: core.telemetry.metrics.connections("http"),
+                    tasks: connections.clone(),
+                };
+                connections.spawn(async move {
+                    server.run(service).await;
+                    Ok(())
+                })
+            }
+            MainPort::Own(server) => connections.spawn(server.run(stack::router(service), core.shutdown.clone())),
         };
-        let accepting = connections.spawn(server.run(service));
 
         // The operators' port is the last to go: it shows how the stop is going.
         let (admin_phase, admin_shutdown) = PhaseOwner::new();
@@ -222,8 +248,9 @@ where
                 _ = stop.wait_for(Option::is_some) => None,
                 // It accepts until the stop; an earlier end leaves a service that looks alive and serves nobody.
                 ended = accepting => Some(Error::internal("the main port stopped accepting").caused_by(match ended {
-                    Ok(()) => "it ended by itself".to_owned(),
-                    Err(error) => error.to_string(),
+                    Ok(Ok(())) => "it ended by itself".into(),
+                    Ok(Err(error)) => error,
+                    Err(error) => error.into(),
                 })),
             },
         };

@@ -1,9 +1,13 @@
 //! What a request passes on its way in, outermost first.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, net::SocketAddr, sync::Arc};
 
-use axum::Router;
+use axum::{
+    Router,
+    extract::{ConnectInfo, Request},
+};
 use tower::ServiceBuilder;
+use tower_service::Service;
 
 use crate::{
     body_limit::{BodyLimit, BodyLimitLayer},
@@ -12,7 +16,7 @@ use crate::{
     drain::{Drain, DrainLayer},
     fallback::{Fallback, FallbackLayer},
     host::{Host, HostLayer},
-    observe::{Observe, ObserveLayer, Observer},
+    observe::{Observe, ObserveLayer, Observer, connection::Connection},
     route::{Policies, RouteLayer},
     server::config::HttpConfig,
     shutdown::Shutdown,
@@ -48,6 +52,18 @@ pub(crate) fn inbound(
         // Next to the router, whose bare answers it fills.
         .layer(FallbackLayer)
         .service(routes)
+}
+
+/// The stack as a router, for a server that is not the chassis's. Of the connection it knows what axum's `ConnectInfo` says.
+pub(crate) fn router(inbound: Inbound) -> Router {
+    Router::new().fallback_service(tower::service_fn(move |request: Request| {
+        let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0);
+        let mut inbound = inbound.clone();
+        if peer.is_some() {
+            inbound = inbound.of(Arc::new(Connection::new(peer)));
+        }
+        inbound.call(request)
+    }))
 }
 
 /// One line of the `layers` command: the layer's name, what it does, and its numbers.

@@ -3,7 +3,7 @@
 mod inbound;
 mod outbound;
 
-pub(crate) use inbound::{LayerInfo, inbound};
+pub(crate) use inbound::{LayerInfo, inbound, router};
 pub(crate) use outbound::outbound;
 
 use std::collections::BTreeMap;

@@ -19,6 +19,7 @@ use opentelemetry::KeyValue;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use self::provider::tracing_layer;
 use self::{
     log::{LogConfig, Logs},
     metrics::{Metrics, MetricsConfig, Scheme},
@@ -91,7 +92,12 @@ impl Telemetry {
             Some(_) => Some(Box::new(provider::shared::tracing_layer()) as log::ExtraLayer),
             _ => providers.tracing_layer().map(|layer| Box::new(layer) as log::ExtraLayer),
         };
+        let in_tests = output.is_some();
         let logs = Logs::start(log, identity, bridge, output)?;
+        // In the chassis's own subscriber the same spans come through the bridge.
+        if !in_tests && !logs.control.is_installed() {
+            providers.adopt_spans(&sampler);
+        }
         let reader = providers.metric_reader()?;
         let metrics =
             Metrics::new(config.metrics.clone(), providers.resource().clone(), identity, |builder| match reader {

@@ -17,6 +17,7 @@
 //! Without an endpoint there is no queue, no thread and no layer. A span that reaches [`SpanSink::export`] costs two
 //! atomic additions and a move into the queue.
 
+mod adopted;
 #[cfg(feature = "testing")]
 pub(crate) mod shared;
 
@@ -47,10 +48,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Metadata, Subscriber, level_filters::LevelFilter, subscriber::Interest};
 use tracing_subscriber::{Layer, filter::dynamic_filter_fn, registry::LookupSpan};
 
+pub use self::adopted::tracing_layer;
 use super::otlp::{
     BatchSettings, MetricSettings, OtlpSettings, Target,
     export::{Exporter, Exporting, SpanCounts},
 };
+use super::sampling::Sampler;
 use crate::{context::RequestContext, error::Error, identity::Identity};
 
 /// The least important spans that are exported. Chosen: `#[tracing::instrument]` makes spans of this level; the
@@ -121,6 +124,11 @@ impl Providers {
     /// Where finished spans of requests go.
     pub(crate) fn sink(&self) -> &SpanSink {
         &self.sink
+    }
+
+    /// Spans of a subscriber that was installed before go out here from now on.
+    pub(crate) fn adopt_spans(&self, sampler: &Sampler) {
+        adopted::export_to(&self.sink, sampler);
     }
 
     /// For code that makes spans by OpenTelemetry's own interface; `None` when spans go nowhere.

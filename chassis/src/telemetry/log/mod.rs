@@ -168,7 +168,8 @@ pub(crate) fn init(
         return Ok(control);
     }
     tracing::warn!(
-        "a tracing subscriber was installed before the chassis and stays; log.format, log.filter and log.redact do not apply"
+        "a tracing subscriber was installed before the chassis and stays; log.format, log.filter and log.redact do not apply, \
+         and spans of handlers are exported only with chassis::telemetry::tracing_layer() in it"
     );
     Ok(LogControl::new(&config.filter, None))
 }

@@ -1,0 +1,155 @@
+//! For services whose `main`, signals or server stay their own.
+
+use std::{net::SocketAddr, pin::Pin, pin::pin};
+
+use axum::Router;
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+
+use super::{
+    Chassis,
+    process::{Signals, live},
+};
+use crate::{
+    error::{BoxError, Result},
+    shutdown::{Phase, Shutdown},
+};
+
+type Serving = Pin<Box<dyn Future<Output = Result<(), BoxError>> + Send>>;
+
+/// A server that is not the chassis's, for the main port.
+pub(super) struct OwnServer {
+    /// Where it listens.
+    pub(super) address: SocketAddr,
+    serve: Box<dyn FnOnce(Router, Shutdown) -> Serving + Send>,
+}
+
+impl OwnServer {
+    /// Serves until it ends or the grace period is over.
+    pub(super) async fn run(self, routes: Router, shutdown: Shutdown) -> Result<(), BoxError> {
+        let ended = tokio::select! {
+            ended = (self.serve)(routes, shutdown.clone()) => ended,
+            // Dropped. Connections that it has spawned end with the runtime.
+            () = shutdown.reached(Phase::Cutting) => return Ok(()),
+        };
+        match shutdown.phase() {
+            // Whoever waits for it tells of it.
+            Phase::Running => {}
+            Phase::Draining => tracing::warn!(
+                "the service's own server has ended before the drain delay: callers that do not know of the stop yet are \
+                 refused; let it listen until Phase::Stopping"
+            ),
+            Phase::Stopping | Phase::Cutting => {
+                if let Err(error) = &ended {
+                    tracing::warn!(%error, "the service's own server failed while it stopped");
+                }
+            }
+        }
+        ended
+    }
+}
+
+impl<S> Chassis<S>
+where
+    S: DeserializeOwned + JsonSchema + Send + Sync + 'static,
+{
+    /// The whole life of the service in a `main` of one's own: [`serve`](Chassis::serve) under the signals that
+    /// `#[chassis::main]` obeys, then the flush of what is logged, counted and traced, within `shutdown.flush`.
+    ///
+    /// SIGTERM and SIGINT begin the stop, a second signal skips the drain delay, a third ends the process at once; SIGHUP
+    /// reads the configuration again. They are heard from here on: one that comes before has its usual effect.
+    ///
+    /// # Errors
+    /// As [`serve`](Chassis::serve). A `main` that returns the error ends with exit code 1; the one that `#[chassis::main]`
+    /// would end with is in [`Error::exit`](crate::Error::exit).
+    pub async fn run(self) -> Result<()> {
+        let signals = Signals::install()?;
+        live(self, signals, Self::serve).await
+    }
+
+    /// As [`run`](Chassis::run), and the stop begins when `signal` is ready, as in axum's `with_graceful_shutdown`. Signals
+    /// of the process are not listened to.
+    ///
+    /// # Errors
+    /// As [`run`](Chassis::run).
+    pub async fn run_until(self, signal: impl Future<Output = ()>) -> Result<()> {
+        let handle = self.handle();
+        // Lives as long as the service, so that the configuration it ends with counts.
+        let settings = self.settings_in_effect.subscribe();
+        let ended = {
+            let mut signal = pin!(signal);
+            let mut serving = pin!(self.serve());
+            tokio::select! {
+                biased;
+                ended = &mut serving => ended,
+                () = &mut signal => {
+                    handle.stop(false);
+                    serving.await
+                }
+            }
+        };
+        if let Err(error) = &ended {
+            tracing::error!(%error, exit_code = error.exit().code(), "the service failed");
+        }
+        let flush = settings.borrow().value().shutdown.flush.get();
+        handle.flush(flush).await;
+        ended
+    }
+
+    /// Serves the main port with a server of one's own: a TLS acceptor, `axum::serve` on a listener that came from
+    /// elsewhere, tonic's server. The chassis gives it the routes with the whole stack around them, and runs the rest: the
+    /// checks, the operators' port, registration, telemetry, background tasks, and the stop.
+    ///
+    /// `address` is where it listens: what is told to the registry, in the log and by [`Handle::bound`](super::Handle::bound).
+    /// Bind before: `serve` is called when the checks have run once, and from then on the instance says that it is ready.
+    ///
+    /// ```no_run
+    /// use axum::Router;
+    /// use chassis::{Chassis, config::Sources, shutdown::Phase};
+    ///
+    /// #[tokio::main]
+    /// async fn main() -> chassis::Result<()> {
+    ///     let chassis: Chassis = Chassis::new(chassis::build_info!(), Sources::of_process())?;
+    ///     let listener = tokio::net::TcpListener::bind("127.0.0.1:8080").await?;
+    ///     let address = listener.local_addr()?;
+    ///     let serve = move |routes: Router, shutdown: chassis::shutdown::Shutdown| async move {
+    ///         let stopping = async move { shutdown.reached(Phase::Stopping).await };
+    ///         axum::serve(listener, routes).with_graceful_shutdown(stopping).await
+    ///     };
+    ///     chassis.mount(Router::new()).own_server(address, serve).run().await
+    /// }
+    /// ```
+    ///
+    /// # The stop
+    ///
+    /// The server listens until [`Phase::Stopping`], and ends when its last request has: `shutdown.grace` waits for it, and
+    /// behind that it is dropped. What is lost depends on it:
+    ///
+    /// - It stops listening earlier, at a signal of its own for example: callers that have not heard of the stop yet are
+    ///   refused, for as long as `shutdown.drain_delay` was to last. Ended before the stop, it ends the service with an error.
+    /// - It closes its listener while callers wait in the kernel's queue, or a kept-alive connection while a request is on its
+    ///   way: these are reset. `axum::serve` does both, within milliseconds of [`Phase::Stopping`]. A caller that was answered
+    ///   during the drain delay was told to close its connection, so with a delay that callers notice nobody is left there;
+    ///   with `shutdown.drain_delay = "0s"`, the default of the dev profile, such requests are lost. The chassis's own server
+    ///   serves them.
+    ///
+    /// # What does not count
+    ///
+    /// The keys under `http` about listening and connections: `address`, `max_connections`, the time-outs of connections,
+    /// `http1` and `http2`; limits of that kind are the server's. `request_timeout` and `body_limit` do count. The address of
+    /// a caller is known, in the access line for example, where the server tells it as axum's `ConnectInfo<SocketAddr>`.
+    #[must_use]
+    pub fn own_server<F, R, E>(mut self, address: SocketAddr, serve: F) -> Self
+    where
+        F: FnOnce(Router, Shutdown) -> R + Send + 'static,
+        R: Future<Output = Result<(), E>> + Send + 'static,
+        E: Into<BoxError>,
+    {
+        let serve = move |routes: Router, shutdown: Shutdown| -> Serving {
+            let serving = serve(routes, shutdown);
+            Box::pin(async move { serving.await.map_err(Into::into) })
+        };
+        self.own_server = Some(OwnServer { address, serve: Box::new(serve) });
+        self
+    }
+}

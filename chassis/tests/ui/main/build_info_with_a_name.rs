@@ -1,0 +1,6 @@
+use chassis::identity::BuildInfo;
+
+fn main() {
+    let build: BuildInfo = chassis::build_info!("orders");
+    drop(build);
+}
