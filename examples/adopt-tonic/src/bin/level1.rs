@@ -1,0 +1,42 @@
+//! Level 1, health and drain are handed over: `cargo run -p adopt-tonic --bin adopt-tonic-level1`, then
+//! `curl 'localhost:8080/readyz?verbose'` and `grpcurl -plaintext localhost:8080 grpc.health.v1.Health/Check`.
+
+use std::{convert::Infallible, sync::Arc};
+
+use adopt_tonic::{
+    BoxError, Catalogue, FILE_DESCRIPTOR_SET, GrpcStock, Settings, Shop, inventory::inventory_client::InventoryClient,
+    plain_channel, proto::catalogue_server::CatalogueServer,
+};
+use chassis::{Chassis, config::Sources, tasks::Restart};
+
+#[tokio::main]
+async fn main() -> Result<(), BoxError> {
+    tracing_subscriber::fmt().init();
+    let settings = Settings::from_env();
+    let inventory = InventoryClient::new(plain_channel(&settings.stock)?);
+    let shop = Arc::new(Shop::new(GrpcStock(inventory)));
+    let catalogue = CatalogueServer::new(Catalogue(shop.clone()));
+
+    let mut sources = Sources::of_process();
+    sources.set.push(format!("http.address={}", settings.listen));
+    let chassis: Chassis = Chassis::new(chassis::build_info!(), sources)?;
+    let (pinged, reporting, closed) = (shop.clone(), shop.clone(), shop);
+    chassis
+        .grpc(catalogue)
+        .grpc_reflection(FILE_DESCRIPTOR_SET)
+        .check("shop", move || {
+            let shop = pinged.clone();
+            async move { shop.ping().await }
+        })
+        .background("report", Restart::OnFailure, move |stop| {
+            let shop = reporting.clone();
+            async move {
+                stop.run_until_cancelled(shop.report()).await;
+                Ok::<_, Infallible>(())
+            }
+        })
+        .on_shutdown("shop", move || async move { closed.close().await })
+        .run()
+        .await?;
+    Ok(())
+}
