@@ -24,8 +24,8 @@ impl<T> Connector<T> {
     pub(super) fn new(tcp: T, config: &TlsConfig, _alpn: Alpn) -> Result<Self> {
         if config.enabled || config.says_anything() {
             return Err(Error::config(
-                "found TLS, and this program was built without it; add the cargo feature \"tls\" of chassis-rs, which is one of its \
-                 defaults, or take the tls keys and https:// out",
+                "found TLS, and this program was built without it; add the cargo feature \"tls\" of chassis-rs, or take the tls \
+                 keys and https:// out",
             ));
         }
         Ok(Self { tcp, limit: None })
