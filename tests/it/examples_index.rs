@@ -16,19 +16,18 @@ fn examples() -> Vec<String> {
     names
 }
 
-/// The doc comment at the top of the example's program. With several, that of its library, or the first one's.
-fn top(example: &str) -> String {
+/// The doc comment at the top of each program of the example.
+fn tops(example: &str) -> Vec<String> {
     let source = folder().join(example).join("src");
-    let several = || {
-        let mut binaries: Vec<_> = std::fs::read_dir(source.join("bin")).into_iter().flatten().flatten().collect();
-        binaries.sort_by_key(std::fs::DirEntry::file_name);
-        binaries.first().map(std::fs::DirEntry::path)
+    let several = std::fs::read_dir(source.join("bin")).into_iter().flatten().map(|entry| entry.unwrap().path());
+    let programs: Vec<_> = several.chain([source.join("main.rs")]).filter(|path| path.exists()).collect();
+    assert!(!programs.is_empty(), "{example} has no program");
+    let top = |path: &PathBuf| {
+        let text = std::fs::read_to_string(path).unwrap();
+        let doc = text.lines().map_while(|line| line.strip_prefix("//!")).map(str::trim);
+        doc.collect::<Vec<_>>().join("\n")
     };
-    let candidates = [source.join("main.rs"), source.join("lib.rs")].into_iter().chain(several());
-    let path = candidates.into_iter().find(|path| path.exists()).unwrap_or_else(|| panic!("{example} has no program"));
-    let text = std::fs::read_to_string(path).unwrap();
-    let doc = text.lines().map_while(|line| line.strip_prefix("//!")).map(str::trim);
-    doc.collect::<Vec<_>>().join("\n")
+    programs.iter().map(top).collect()
 }
 
 #[test]
@@ -46,10 +45,11 @@ fn every_example_is_in_the_table_of_questions_with_its_folder_and_a_page() {
 #[test]
 fn every_example_says_in_its_first_paragraph_how_it_is_run() {
     for example in examples() {
-        let top = top(&example);
-        let first = top.split("\n\n").next().unwrap();
-        let said = ["run", "test"].iter().any(|verb| first.contains(&format!("cargo {verb} -p {example}")));
-        assert!(said, "{example} begins with {first:?}; say `cargo run -p {example}` there");
+        for top in tops(&example) {
+            let first = top.split("\n\n").next().unwrap();
+            let said = ["run", "test"].iter().any(|verb| first.contains(&format!("cargo {verb} -p {example}")));
+            assert!(said, "{example} begins with {first:?}; say `cargo run -p {example}` there");
+        }
     }
 }
 
@@ -58,7 +58,7 @@ fn an_example_that_answers_one_question_asks_it_first_and_ends_with_what_to_try_
     let larger = ["inventory", "no-macros", "orders", "quickstart", "storefront"];
     let adoption = |name: &str| name.starts_with("adopt-") || name == "own-tracing-subscriber";
     for example in examples().iter().filter(|name| !larger.contains(&name.as_str()) && !adoption(name)) {
-        let top = top(example);
+        let top = tops(example).remove(0);
         let question = top.find('?').zip(top.find('`')).is_some_and(|(question, command)| question < command);
         assert!(question, "{example} begins with no question: {top}");
         let last = top.rsplit("\n\n").next().unwrap();

@@ -4,11 +4,13 @@
 //!
 //! `Picnic` asks `Weather`, which feels as it is told. `asked` in the answers is how many requests have come to it.
 //!
-//! - `curl -X PUT localhost:8080/weather/flaky`: every third request fails, and no caller of `/picnic` hears of it. A call that
-//!   failed is tried again, since a GET does no harm, within a budget: at most a fifth of the calls, or ten in a second.
+//! - `curl -X PUT localhost:8080/weather/flaky`: every third request fails, and no caller of `/picnic` hears of it. A call
+//!   that failed is tried again, since a GET does no harm, within a budget: at most a fifth of the calls, or ten in a
+//!   second.
 //! - `curl -X PUT localhost:8080/weather/down`: ask a few times. At first each call is tried and fails: 502,
-//!   `dependency_failed`. After seven failures in a row, or when half of what it saw in ten seconds failed, the breaker opens:
-//!   503, `circuit_open`, at once, and nothing is sent. After a second it lets a call through, to see; then it waits longer.
+//!   `dependency_failed`. After seven failures in a row, or when half of what it saw in ten seconds failed, the breaker
+//!   opens: 503, `circuit_open`, at once, and nothing is sent. After a second it lets a call through, to see; then it waits
+//!   longer.
 //! - `curl -X PUT localhost:8080/weather/fine`: it closes by itself.
 //!
 //! Look at `curl localhost:8081/admin/dependencies` in between; `curl localhost:8080/readyz` stays `ok`, as all instances

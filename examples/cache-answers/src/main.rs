@@ -1,18 +1,18 @@
-//! What do I answer when I cannot ask? `cargo run -p cache-answers -- --config examples/cache-answers/config/default.toml`, then
-//! `curl localhost:8080/articles/pear`.
+//! What do I answer when I cannot ask? `cargo run -p cache-answers -- --config examples/cache-answers/config/default.toml`,
+//! then `curl localhost:8080/articles/pear`.
 //!
-//! The shop asks a supplier for the price and the stock of an article. An old price is still a good answer, so prices are kept:
-//! for five seconds nobody asks again, and while the supplier fails the old price is told for five minutes, marked as old. An
-//! old stock is a wrong answer, so it is not kept: its fallback is to say that it is not known.
+//! The shop asks a supplier for the price and the stock of an article. An old price is still a good answer, so prices are
+//! kept: for five seconds nobody asks again, and while the supplier fails the old price is told for five minutes, marked as
+//! old. An old stock is a wrong answer, so it is not kept: its fallback is to say that it is not known.
 //!
 //! `curl -X PUT localhost:8080/supplier/down`, and ask for the pear again, at once and after five seconds; then for a fig,
 //! whose price nobody has asked for before: that is an error. `curl -X PUT localhost:8080/supplier/up` mends it.
 //!
-//! The cache is the cargo feature `cache` of `chassis`. A method with `#[fallback]` is not one to keep: the cache could not tell
-//! the stand-in from an answer.
+//! The cache is the cargo feature `cache` of `chassis`. A method with `#[fallback]` is not one to keep: the cache could not
+//! tell the stand-in from an answer.
 //!
-//! Try next: ask for an article a thousand times at once, and look at `asked`: one call was made. Set `app.prices.stale_if_error`
-//! to `0s`, and old prices are not told.
+//! Try next: ask for an article a thousand times at once, and look at `asked`: one call was made. Set
+//! `app.prices.stale_if_error` to `0s`, and old prices are not told.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 
@@ -88,6 +88,17 @@ struct Article {
     stock: Option<u32>,
 }
 
+/// Both are told as what came of the call.
+#[derive(Debug, thiserror::Error, Problem)]
+enum ArticleError {
+    #[error(transparent)]
+    #[problem(transparent)]
+    Price(#[from] Failure<CallError>),
+    #[error(transparent)]
+    #[problem(transparent)]
+    Stock(#[from] CallError),
+}
+
 struct Shop {
     supplier: SupplierApiClient,
     prices: Cache<String, Price>,
@@ -97,9 +108,9 @@ struct Shop {
 impl Shop {
     /// Look an article up.
     #[get("/articles/{sku}")]
-    async fn article(&self, sku: String) -> Result<Article, Failure<CallError>> {
+    async fn article(&self, sku: String) -> Result<Article, ArticleError> {
         let price = self.prices.get(sku.clone(), || self.supplier.price(&sku)).await?;
-        let stock = self.supplier.stock(&sku).await.unwrap_or_default();
+        let stock = self.supplier.stock(&sku).await?;
         Ok(Article { price: (*price).clone(), old_price: price.is_stale(), stock })
     }
 }

@@ -9,8 +9,8 @@
 //! 4. `CHASSIS_APP__GREETING=hey`;
 //! 5. `--set app.greeting=ahoy`.
 //!
-//! `cargo run -p config-layers -- config explain app.greeting` says which one it was, and `config print` says it of every key.
-//! While the service runs, `curl localhost:8081/admin/config` does; the secret stays hidden in all of them.
+//! `cargo run -p config-layers -- config explain app.greeting` says which one it was, and `config print` says it of every
+//! key. While the service runs, `curl localhost:8081/admin/config` does; the secret stays hidden in all of them.
 //!
 //! Try next: edit `config/default.toml` while the service runs, and ask again after two seconds. Then write
 //! `greting = "hello"` there: the service goes on with the last good values, and `curl localhost:8081/health` says why.

@@ -3,11 +3,11 @@
 //!
 //! The service reads two files. Without `prices.txt` it can do nothing, so that check is critical: when it is down,
 //! `/readyz` is 503 and traffic goes elsewhere. Without `discounts.txt` customers pay the full price: that check is shown as
-//! down, and the service stays ready. An empty `prices.txt` is degraded: it works, and somebody should look. `/livez` looks at
-//! no check, as a restart would bring no file back.
+//! down, and the service stays ready. An empty `prices.txt` is degraded: it works, and somebody should look. `/livez` looks
+//! at no check, as a restart would bring no file back.
 //!
-//! `mv discounts.txt away`, and look at `/readyz?verbose`; `mv prices.txt gone`, and look again; bring them back. The messages
-//! are for operators: `curl localhost:8081/health`.
+//! `mv discounts.txt away`, and look at `/readyz?verbose`; `mv prices.txt gone`, and look again; bring them back. The
+//! messages are for operators: `curl localhost:8081/health`.
 //!
 //! Try next: start the service without `prices.txt`: it has started (`/startupz`), and is not ready. Leave out
 //! `failures_to_fall(1)`: by default a check falls at its third failure in a row. Code that knows how things are, such as a

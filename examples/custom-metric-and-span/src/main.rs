@@ -1,12 +1,12 @@
-//! How do I measure what my service does? `cargo run -p custom-metric-and-span`, then `curl -i localhost:8080/postage/700` and
-//! `curl -s localhost:8081/metrics | grep parcels`.
+//! How do I measure what my service does? `cargo run -p custom-metric-and-span`, then `curl -i localhost:8080/postage/700`
+//! and `curl -s localhost:8081/metrics | grep parcels`.
 //!
-//! Instruments are OpenTelemetry's, made once from `chassis.meter`. Spans are those of `tracing`: one that a handler makes is a
-//! child of the request's own. With `OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4317` both go to a collector; without one the
-//! metrics are at `/metrics`, and the log line below has the `trace_id` that the caller got as `x-trace-id`.
+//! Instruments are OpenTelemetry's, made once from `chassis.meter`. Spans are those of `tracing`: one that a handler makes
+//! is a child of the request's own. With `OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4317` both go to a collector; without
+//! one the metrics are at `/metrics`, and the log line below has the `trace_id` that the caller got as `x-trace-id`.
 //!
-//! Try next: send `-H 'traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01'` along: the service is then part
-//! of the caller's trace.
+//! Try next: send `-H 'traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01'` along: the service is then
+//! part of the caller's trace.
 
 use chassis::prelude::*;
 use opentelemetry::{

@@ -2,11 +2,11 @@
 //! `cargo run -p deadline-propagation -- --config examples/deadline-propagation/config/default.toml`, then
 //! `curl localhost:8080/front -H 'x-request-timeout-ms: 1000'`.
 //!
-//! `Front` works for 300 ms and then asks `Back`. Nobody hands a time-out on, and `Back` knows how long the caller of `Front`
-//! still waits: what the header said, less what `Front` took. Without a header it is the time-out of the route, 2 s.
+//! `Front` works for 300 ms and then asks `Back`. Nobody hands a time-out on, and `Back` knows how long the caller of
+//! `Front` still waits: what the header said, less what `Front` took. Without a header it is the time-out of the route, 2 s.
 //!
-//! `curl localhost:8080/front -H 'x-request-timeout-ms: 200'` is a 504 after 200 ms, and `Back` is never asked: no service works
-//! on what nobody waits for any more.
+//! `curl localhost:8080/front -H 'x-request-timeout-ms: 200'` is a 504 after 200 ms, and `Back` is never asked: no service
+//! works on what nobody waits for any more.
 //!
 //! Try next: move the call into `tokio::spawn`. The task does not know the request, so the time is that of `[clients.back]`;
 //! with `RequestContext::scope` around it, it does. Over gRPC the header is `grpc-timeout`, and all else is the same.

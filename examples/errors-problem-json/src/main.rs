@@ -1,15 +1,15 @@
 //! How do my errors look to callers? `cargo run -p errors-problem-json`, then `curl -i localhost:8080/books/2`.
 //!
-//! An error is a type of the domain. `#[derive(Problem)]` says what callers are told of it: problem details (RFC 9457) with a
-//! code for programs and the trace id that is also in the log.
+//! An error is a type of the domain. `#[derive(Problem)]` says what callers are told of it: problem details (RFC 9457) with
+//! a code for programs and the trace id that is also in the log.
 //!
 //! - `curl localhost:8080/books/2`: 404, with the `public` field as a member;
 //! - `curl localhost:8080/hours`: 503 with `retry-after`; that the file is missing stands in the log only;
 //! - `curl localhost:8080/books -H 'content-type: application/json' -d '{"isbn":"1","title":"","year":99}'`: 422, with every
 //!   broken rule and its place.
 //!
-//! Try next: send `"year":"long ago"`, or leave `isbn` out. Look at the document at <http://localhost:8080/docs>: the errors and
-//! the rules are in it.
+//! Try next: send `"year":"long ago"`, or leave `isbn` out. Look at the document at <http://localhost:8080/docs>: the errors
+//! and the rules are in it.
 
 use chassis::prelude::*;
 use garde::Validate;

@@ -1,9 +1,9 @@
 //! How do I serve gRPC? `cargo run -p hello-grpc`, then
 //! `grpcurl -plaintext -d '{"name": "ada"}' localhost:8080 hello.v1.Greeter/SayHello`.
 //!
-//! The `.proto` file is in `proto`, and `build.rs` makes the stubs of it, without `protoc`. The method takes and returns types
-//! of the domain: the fields of the request's message are its arguments, and `From` makes the answer's message. Reflection,
-//! gRPC-Web and `grpc.health.v1` are on the same port.
+//! The `.proto` file is in `proto`, and `build.rs` makes the stubs of it, without `protoc`. The method takes and returns
+//! types of the domain: the fields of the request's message are its arguments, and `From` makes the answer's message.
+//! Reflection, gRPC-Web and `grpc.health.v1` are on the same port.
 //!
 //! Try next: start it with `routes` behind `cargo run -p hello-grpc --`. `quickstart` has one method over both: a route,
 //! `#[get("/orders/{id}")]`, above its `#[rpc(GetOrder)]`, and an answer that serializes.

@@ -1,8 +1,8 @@
 //! How do I test it? `cargo test -p test-a-service`, and read `tests.rs`: the tests are the example.
 //!
-//! The service tells prices in other currencies and asks another service for the rates. From the cheapest test to the dearest:
-//! a plain function; a method with a stand-in for the other service; the whole service in the test's process, with its
-//! settings, metrics, log lines and spans; and the other service failing for real, over a socket.
+//! The service tells prices in other currencies and asks another service for the rates. From the cheapest test to the
+//! dearest: a plain function; a method with a stand-in for the other service; the whole service in the test's process, with
+//! its settings, metrics, log lines and spans; and the other service failing for real, over a socket.
 //!
 //! Try next: break something here, such as the `* rate`, and see which tests find it. To run the service itself it needs the
 //! other one: `cargo run -p test-a-service -- --set clients.rates.target=http://localhost:9000`.
