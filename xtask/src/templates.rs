@@ -35,6 +35,10 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         ["--lint"] => lint::run(),
         ["--write"] => locks(&Generator::find()?, Mode::Write),
         ["--here"] => here(),
+        ["--help"] => {
+            println!("{USAGE}");
+            Ok(())
+        }
         _ => Err(USAGE.into()),
     }
 }
