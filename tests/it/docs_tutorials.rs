@@ -77,3 +77,38 @@ fn two_services_and_a_broken_dependency_go_as_the_page_says() {
     session.line(&ports, PATIENCE);
     assert!(follow("docs/tutorials/two-services.md", &mut session, &["cargo "]) >= 25);
 }
+
+/// Generates a project with the real cargo-generate and builds it, which takes minutes when nothing was built before: a
+/// step of `cargo xtask test`, behind the one that has tried the templates and built what their projects need.
+#[test]
+#[ignore = "builds a generated project; cargo xtask test runs it after the templates"]
+fn the_first_service_goes_as_the_page_says() {
+    // Outside of the workspace, and the same folder at each run, so that cargo knows the chassis again.
+    let place = ROOT
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    let folder = std::env::temp_dir().join(format!("chassis-tutorial-{place:016x}"));
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let root = std::fs::canonicalize(std::env::var_os("XTASK_CHECKOUT").map_or(ROOT.into(), PathBuf::from));
+    std::os::unix::fs::symlink(root.expect("a checkout"), folder.join("chassis")).expect("a link");
+
+    let programs = example("quickstart");
+    let target = programs.ancestors().nth(2).expect("target/debug/quickstart").join("templates");
+    let generator = Path::new(ROOT).join(".cache/cargo-generate/bin");
+    let path = format!("{}:{}", generator.display(), std::env::var("PATH").unwrap_or_default());
+    let mut session = Session::start(
+        &folder,
+        &[
+            ("PATH", path),
+            ("CARGO_TARGET_DIR", target.display().to_string()),
+            // It wants the name of an author, whom the templates do not name.
+            ("CARGO_NAME", "nobody".to_owned()),
+            ("CARGO_TERM_COLOR", "never".to_owned()),
+        ],
+    );
+    let ports = session.here("export CHASSIS_HTTP__ADDRESS=127.0.0.1:8080 CHASSIS_ADMIN__ADDRESS=127.0.0.1:8081");
+    session.line(&ports, PATIENCE);
+    assert!(follow("docs/tutorials/first-service.md", &mut session, &["cargo install ", "git clone "]) >= 25);
+    let _ = std::fs::remove_dir_all(&folder);
+}

@@ -51,6 +51,12 @@ const STEPS: &[Step] = &[
     ("generated pages", |_| docs::run(Mode::Check)),
     ("generated code", |_| generate::run(Mode::Check)),
     ("templates", |_| templates::fast()),
+    // Behind the templates: it generates from one, and finds their dependencies built.
+    ("tutorial", |_| {
+        let follow =
+            ["test", "--locked", "--package", "chassis-tests", "--test", "it", "--", "--ignored", "docs_tutorials"];
+        shell::run(&mut cargo(follow))
+    }),
 ];
 
 pub(crate) fn run() -> Result<()> {

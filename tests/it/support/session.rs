@@ -18,7 +18,6 @@ pub struct Session {
     shell: Child,
     input: Option<ChildStdin>,
     lines: Receiver<String>,
-    folder: PathBuf,
     /// Stands for the loopback address of the page, so that its ports are nobody else's.
     address: String,
 }
@@ -46,7 +45,7 @@ impl Session {
                 }
             }
         });
-        Self { input: shell.stdin.take(), shell, lines, folder: folder.to_owned(), address }
+        Self { input: shell.stdin.take(), shell, lines, address }
     }
 
     /// The page's text, for this session.
@@ -73,17 +72,22 @@ impl Session {
         printed
     }
 
+    /// A file, seen from where the shell is.
+    fn file(&mut self, name: &str) -> PathBuf {
+        Path::new(self.line("pwd", Duration::from_secs(10)).trim_end()).join(name)
+    }
+
     /// Writes a file of the page.
-    pub fn write(&self, name: &str, text: &str) {
-        let file = self.folder.join(name);
+    pub fn write(&mut self, name: &str, text: &str) {
+        let file = self.file(name);
         std::fs::create_dir_all(file.parent().expect("a folder")).expect("a folder");
         std::fs::write(file, self.here(text)).expect("a file");
     }
 
     /// Changes a file as a `diff` of the page says: each hunk's old lines are there once, and become the new ones.
-    pub fn change(&self, diff: &str) {
+    pub fn change(&mut self, diff: &str) {
         let name = diff.lines().find_map(|line| line.strip_prefix("+++ ")).expect("the diff names its file");
-        let file = self.folder.join(name);
+        let file = self.file(name);
         let mut text = std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{name}: {error}"));
         let hunks = diff.split_inclusive('\n').skip_while(|line| !line.starts_with("@@")).collect::<String>();
         for hunk in hunks.split("@@\n").filter(|hunk| !hunk.is_empty()) {
