@@ -1,6 +1,14 @@
-//! `examples/README.md` is the index: no example is missing from it, and each says at its top how it is run.
+//! `examples/README.md` is the index: no example is missing from it, each says at its top how it is run, and the lines that
+//! it says there to type are typed.
 
 use std::path::{Path, PathBuf};
+
+use tokio::process::Command;
+
+use crate::support::process::Quickstart;
+
+/// They show a whole service, and have pages of their own.
+const LARGER: [&str; 5] = ["inventory", "no-macros", "orders", "quickstart", "storefront"];
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples")
@@ -13,6 +21,15 @@ fn examples() -> Vec<String> {
         .map(|entry| entry.file_name().into_string().unwrap())
         .collect();
     names.sort();
+    names
+}
+
+/// Those that answer one question in one program.
+fn small() -> Vec<String> {
+    let mut names = examples();
+    names.retain(|name| !LARGER.contains(&name.as_str()));
+    names.retain(|name| !name.starts_with("adopt-") && name != "own-tracing-subscriber");
+    assert!(names.len() >= 12, "{names:?}");
     names
 }
 
@@ -55,13 +72,59 @@ fn every_example_says_in_its_first_paragraph_how_it_is_run() {
 
 #[test]
 fn an_example_that_answers_one_question_asks_it_first_and_ends_with_what_to_try_next() {
-    let larger = ["inventory", "no-macros", "orders", "quickstart", "storefront"];
-    let adoption = |name: &str| name.starts_with("adopt-") || name == "own-tracing-subscriber";
-    for example in examples().iter().filter(|name| !larger.contains(&name.as_str()) && !adoption(name)) {
-        let top = tops(example).remove(0);
-        let question = top.find('?').zip(top.find('`')).is_some_and(|(question, command)| question < command);
-        assert!(question, "{example} begins with no question: {top}");
+    for example in small() {
+        let top = tops(&example).remove(0);
+        let asked = top.find('?').zip(top.find('`')).is_some_and(|(question, command)| question < command);
+        assert!(asked, "{example} begins with no question: {top}");
         let last = top.rsplit("\n\n").next().unwrap();
         assert!(last.starts_with("Try next: "), "{example} ends with {last:?}");
+    }
+}
+
+/// What stands between backticks at the example's top and is to be typed.
+fn typed(example: &str, program: &str) -> Vec<String> {
+    let top = tops(example).remove(0).replace('\n', " ");
+    let spans = top.split('`').skip(1).step_by(2);
+    spans.filter(|span| span.contains(program)).map(str::to_owned).collect()
+}
+
+/// The example as its first line starts it, in a folder of its own: with the same files, and the same `--config`.
+fn as_documented(example: &str) -> Quickstart {
+    let line = typed(example, &format!("cargo run -p {example}")).remove(0);
+    let mut start = Quickstart::example(example);
+    if line.starts_with("cd ") {
+        for name in ["config/default.toml", "config/api-key", "prices.txt", "discounts.txt"] {
+            if let Ok(content) = std::fs::read_to_string(folder().join(example).join(name)) {
+                start = start.file(name, &content);
+            }
+        }
+    }
+    if let Some((_, file)) = line.split_once("-- --config examples/") {
+        start = start.arguments(&["--config", folder().join(file).to_str().unwrap()]);
+    }
+    start
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_lines_that_an_example_says_to_type_find_what_they_ask_for() {
+    for example in small().iter().filter(|name| *name != "test-a-service") {
+        let lines = typed(example, "curl localhost").into_iter().chain(typed(example, "curl -"));
+        let lines: Vec<_> = lines.chain(typed(example, "curl '")).filter(|line| !line.starts_with("grpcurl")).collect();
+        assert!(!lines.is_empty() || example == "hello-grpc", "{example} says nothing to type");
+        let mut service = as_documented(example).start().await;
+        for line in lines {
+            let here = line.replace("localhost:8080", &service.http.to_string());
+            let here = here.replace("localhost:8081", &service.admin.to_string());
+            let output = Command::new("sh").args(["-c", &here]).output().await.expect("sh runs");
+            let said = String::from_utf8_lossy(&output.stdout).into_owned();
+            assert!(
+                output.status.success() && !said.is_empty() || line.contains("-X PUT"),
+                "{example}: {line}: {said}"
+            );
+            let missing =
+                ["not_found", "method_not_allowed"].iter().any(|code| said.contains(&format!("\"code\":\"{code}\"")));
+            assert!(!missing, "{example}: {line}: {said}");
+        }
+        assert_eq!(service.terminate().await, 0);
     }
 }
