@@ -4,6 +4,7 @@
 mod bench;
 mod consul;
 mod docs;
+mod features;
 mod generate;
 mod shell;
 mod templates;
@@ -20,6 +21,7 @@ usage: cargo xtask COMMAND
 
   test                 everything CI checks; installs what the tests need, or says what is missing
   tidy                 read the tree: floors, dead paths, file sizes, words that must not be there
+  features             every cargo feature has a meaning and builds alone; none and all do too
   docs [--check]       write docs/generated/ from the quickstart binary, or say which page is stale
   generate [--check]   write the gRPC health code from its .proto, or say that it is stale
   templates [--fast]   generate projects from the templates, build, test and run them; `--help` lists the options
@@ -32,6 +34,7 @@ fn main() -> ExitCode {
     let outcome = match (command.as_str(), rest.as_slice()) {
         ("test", []) => test::run(),
         ("tidy", []) => tidy::run(),
+        ("features", []) => features::run(),
         ("docs", []) => docs::run(docs::Mode::Write),
         ("docs", [flag]) if flag == "--check" => docs::run(docs::Mode::Check),
         ("generate", []) => generate::run(docs::Mode::Write),
