@@ -21,7 +21,7 @@ use crate::{
     consul::{CheckKind, Consul, ConsulRegistrar, agent, kv::Kv},
     deadline::DeadlineLayer,
     discovery::{
-        Memory, Registrar, RegistryKind,
+        Memory, ProgressState, Registrar, RegistryKind,
         registration::{self, Host, LEAVE, Loopback, Registering},
     },
     error::{Error, Result},
@@ -220,6 +220,21 @@ where
         }
 
         core.health.mark_started();
+        let registering = registering.map(|(registrar, host)| {
+            let port = config.discovery.port.or(bound.http.tcp().map(|address| address.port())).unwrap_or_default();
+            let entry = registration::registration(&config.discovery, &core.identity, port, self.protocols());
+            let registering = Registering::start(&core.tasks, registrar, host, entry, &core.health);
+            core.observe_registration(registering.progress());
+            registering
+        });
+        if let (Some(registering), RegistryKind::Memory) = (&registering, config.discovery.register) {
+            // Takes no longer than a task takes to run, and whoever is told that the instance is ready may look there at once.
+            let mut progress = registering.progress();
+            tokio::select! {
+                _ = progress.wait_for(|progress| !matches!(progress.state, ProgressState::Pending)) => {}
+                _ = stop.wait_for(Option::is_some) => {}
+            }
+        }
         let ready_file = self.ready_file.take().map(|path| ReadyFile::write(path, &bound.http, bound.admin.as_ref()));
         // Whoever waits for a file that cannot be written would wait for ever: the stop begins at once.
         let (ready_file, unwritten) = match ready_file.transpose() {
@@ -233,13 +248,6 @@ where
             version = core.identity.version,
             "serving"
         );
-        let registering = registering.map(|(registrar, host)| {
-            let port = config.discovery.port.or(bound.http.tcp().map(|address| address.port())).unwrap_or_default();
-            let entry = registration::registration(&config.discovery, &core.identity, port, self.protocols());
-            let registering = Registering::start(&core.tasks, registrar, host, entry, &core.health);
-            core.observe_registration(registering.progress());
-            registering
-        });
         core.bound.send_replace(Listening::At(bound));
 
         let failed = match unwritten {
