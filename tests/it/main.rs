@@ -1,6 +1,9 @@
 //! Integration tests: real sockets, real signals, real clients. `cargo xtask test` brings what they need.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, unreachable_pub, reason = "tests")]
 
+mod adopt_levels;
+mod adopt_library;
+mod adopt_pages;
 mod audit_log;
 mod client_dependencies;
 mod client_process;

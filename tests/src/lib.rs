@@ -24,4 +24,6 @@ pages! {
     request_path "docs/explanation/request-path.md"
     resilience "docs/explanation/resilience.md"
     telemetry "docs/how-to/telemetry.md"
+    adopt "docs/how-to/adopt.md"
+    leave "docs/how-to/leave.md"
 }

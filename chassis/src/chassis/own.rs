@@ -81,11 +81,12 @@ where
             let mut serving = pin!(self.serve());
             tokio::select! {
                 biased;
-                ended = &mut serving => ended,
+                // Looked at first, so that handlers which it installs are there before anybody is told that the service is.
                 () = &mut signal => {
                     handle.stop(false);
                     serving.await
                 }
+                ended = &mut serving => ended,
             }
         };
         if let Err(error) = &ended {

@@ -1,5 +1,6 @@
 //! What the tests share.
 
+pub mod adopted;
 pub mod catalogue;
 pub mod consul;
 pub mod dns;

@@ -1,0 +1,126 @@
+//! What owners of `main` build on: a server of their own, a subscriber of their own.
+
+use std::{convert::Infallible, io, net::SocketAddr, time::Duration};
+
+use axum::{Router, routing::get};
+use chassis::{
+    Chassis,
+    shutdown::{Phase, Shutdown},
+    testing::{OtlpReceiver, TestService},
+};
+use opentelemetry::trace::SpanKind;
+use tokio::net::TcpListener;
+
+use crate::support::{
+    http1::{self, Connection},
+    process::{PATIENCE, Quickstart},
+};
+
+const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+
+fn routes() -> Router {
+    Router::new().route("/hello", get(|| async { "hello" })).route("/never", get(std::future::pending::<&str>))
+}
+
+async fn listener() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    (listener, address)
+}
+
+#[tokio::test]
+async fn adopt_own_server_that_ends_by_itself_ends_the_service_with_an_error() {
+    let ends: [fn() -> Result<(), io::Error>; 2] = [|| Ok(()), || Err(io::Error::other("the certificate is gone"))];
+    for (end, told) in ends.into_iter().zip(["it ended by itself", "the certificate is gone"]) {
+        let (_listener, address) = listener().await;
+        let serve = move |_: Router, _: Shutdown| async move { end() };
+        let service = TestService::start(move |chassis: Chassis| chassis.mount(routes()).own_server(address, serve))
+            .await
+            .unwrap();
+        let error = service.ended().await.unwrap_err();
+        assert!(error.to_string().contains("the main port stopped accepting"), "{error}");
+        assert!(error.to_string().contains(told), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn adopt_own_server_that_never_ends_is_dropped_when_the_grace_period_is_over() {
+    let (listener, address) = listener().await;
+    let (dropped, mut heard) = tokio::sync::oneshot::channel::<Infallible>();
+    let serve = move |routes: Router, _: Shutdown| async move {
+        let _dropped = dropped;
+        axum::serve(listener, routes).await
+    };
+    let service = TestService::builder()
+        .set("shutdown.grace", "50ms")
+        .start(move |chassis: Chassis| chassis.mount(routes()).own_server(address, serve))
+        .await
+        .unwrap();
+    assert_eq!(service.http(), address, "the address that was told is the address of the service");
+    let mut connection = Connection::open(address).await.unwrap();
+    connection.write("GET /never HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+    assert_eq!(service.get("/hello").await.unwrap().text(), "hello");
+    assert!(heard.try_recv().is_err_and(|error| error == tokio::sync::oneshot::error::TryRecvError::Empty));
+    tokio::time::timeout(PATIENCE, service.stop()).await.expect("the stop ends").unwrap();
+    assert!(heard.await.is_err(), "dropped");
+}
+
+#[tokio::test]
+async fn adopt_own_server_serves_callers_through_the_drain_and_tells_them_to_go() {
+    let (listener, address) = listener().await;
+    let serve = move |routes: Router, shutdown: Shutdown| async move {
+        let stopping = async move { shutdown.reached(Phase::Stopping).await };
+        axum::serve(listener, routes).with_graceful_shutdown(stopping).await
+    };
+    let service = TestService::builder()
+        .set("shutdown.drain_delay", "1m")
+        .start(move |chassis: Chassis| chassis.mount(routes()).own_server(address, serve))
+        .await
+        .unwrap();
+    let mut kept = Connection::open(address).await.unwrap();
+    assert!(!kept.get("/hello").await.unwrap().closes());
+    service.handle().stop(false);
+    service.handle().shutdown().reached(Phase::Draining).await;
+    let answer = kept.get("/hello").await.unwrap();
+    assert_eq!((answer.status, answer.closes()), (200, true), "served, and told to go");
+    assert_eq!(http1::get(address, "/hello").await.status, 200, "new callers are let in");
+    assert_eq!(http1::get(address, "/readyz").await.status, 503);
+    service.stop().await.unwrap();
+    assert!(Connection::open(address).await.is_err(), "nobody listens any more");
+}
+
+#[tokio::test]
+async fn adopt_own_tracing_subscriber_has_trace_ids_on_its_lines_and_its_spans_under_the_requests() {
+    let receiver = OtlpReceiver::start().await.unwrap();
+    let process = Quickstart::example("own-tracing-subscriber")
+        .env("CHASSIS_HTTP__ADDRESS", "127.0.0.1:0")
+        .env("CHASSIS_ADMIN__ADDRESS", "127.0.0.1:0")
+        .env("OTEL_EXPORTER_OTLP_ENDPOINT", &receiver.grpc_endpoint())
+        .env("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc");
+    let mut process = process.spawn();
+    let serving = process.says("serving").await;
+    let address = serving.split_once("http=").unwrap().1.split(' ').next().unwrap().parse().unwrap();
+    for (flags, parent) in [("01", "b7ad6b7169203331"), ("00", "b7ad6b7169203332")] {
+        let mut connection = Connection::open(address).await.unwrap();
+        let head =
+            format!("GET /hello/ada HTTP/1.1\r\nhost: localhost\r\ntraceparent: 00-{TRACE}-{parent}-{flags}\r\n\r\n");
+        connection.write(&head).await.unwrap();
+        let answer = connection.answer().await.unwrap();
+        assert_eq!((answer.status, &*answer.body), (200, r#""hello, ada""#));
+        assert_eq!(answer.header("x-trace-id"), TRACE);
+    }
+    process.signal(rustix::process::Signal::TERM);
+    assert_eq!(process.exit_code().await, 0);
+    let lines = process.stdout();
+    let greeted: Vec<_> = lines.iter().filter(|line| line.contains("greeting")).collect();
+    assert!(greeted.len() == 2 && greeted.iter().all(|line| line.starts_with(&format!("[{TRACE}] "))), "{lines:#?}");
+    assert!(
+        lines.iter().all(|line| !line.starts_with('{')),
+        "every line is of the service's own subscriber: {lines:#?}"
+    );
+    let spans = receiver.wait_for_spans(2, Duration::from_secs(5)).await;
+    assert_eq!(spans.len(), 2, "of the request that is recorded, and of no other: {spans:#?}");
+    let request = spans.iter().find(|span| span.kind == SpanKind::Server).expect("the request's span");
+    let greet = spans.iter().find(|span| span.name == "greet").expect("the handler's span");
+    assert_eq!((greet.parent_span_id, greet.trace_id), (Some(request.span_id), request.trace_id));
+}
