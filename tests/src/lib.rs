@@ -23,6 +23,7 @@ pages! {
     drain "docs/explanation/drain.md"
     request_path "docs/explanation/request-path.md"
     resilience "docs/explanation/resilience.md"
+    quickstart "docs/how-to/quickstart.md"
     telemetry "docs/how-to/telemetry.md"
     adopt "docs/how-to/adopt.md"
     leave "docs/how-to/leave.md"
