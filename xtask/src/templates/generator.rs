@@ -35,7 +35,9 @@ impl Generator {
         };
         if !current() {
             println!("installing cargo-generate {VERSION}; this takes some minutes, once");
-            let mut install = shell::cargo(["install", "--locked", "--quiet", "--version", VERSION, "--root"]);
+            // Not optimised: it runs a few times, and is built twice as fast.
+            let mut install =
+                shell::cargo(["install", "--locked", "--debug", "--quiet", "--version", VERSION, "--root"]);
             // Beside the workspace's own output, of which none can be reused.
             let target = shell::target()?.join("cargo-generate");
             shell::run(install.arg(&folder).arg("--target-dir").arg(&target).arg("cargo-generate"))?;
