@@ -83,18 +83,12 @@ fn two_services_and_a_broken_dependency_go_as_the_page_says() {
 #[test]
 #[ignore = "builds a generated project; cargo xtask test runs it after the templates"]
 fn the_first_service_goes_as_the_page_says() {
-    // Outside of the workspace, and the same folder at each run, so that cargo knows the chassis again.
-    let place = ROOT
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-    let folder = std::env::temp_dir().join(format!("chassis-tutorial-{place:016x}"));
-    let _ = std::fs::remove_dir_all(&folder);
-    std::fs::create_dir_all(&folder).expect("a folder");
-    let root = std::fs::canonicalize(std::env::var_os("XTASK_CHECKOUT").map_or(ROOT.into(), PathBuf::from));
-    std::os::unix::fs::symlink(root.expect("a checkout"), folder.join("chassis")).expect("a link");
+    // Outside of the workspace, with a clone in it, of which the templates before have built the chassis.
+    let folder = std::env::var_os("XTASK_PLAYGROUND").map(PathBuf::from).expect("cargo xtask test says where");
+    let _ = std::fs::remove_dir_all(folder.join("hello"));
 
     let programs = example("quickstart");
-    let target = programs.ancestors().nth(2).expect("target/debug/quickstart").join("templates");
+    let target = programs.ancestors().nth(2).expect("target/debug/quickstart");
     let generator = Path::new(ROOT).join(".cache/cargo-generate/bin");
     let path = format!("{}:{}", generator.display(), std::env::var("PATH").unwrap_or_default());
     let mut session = Session::start(
@@ -110,5 +104,5 @@ fn the_first_service_goes_as_the_page_says() {
     let ports = session.here("export CHASSIS_HTTP__ADDRESS=127.0.0.1:8080 CHASSIS_ADMIN__ADDRESS=127.0.0.1:8081");
     session.line(&ports, PATIENCE);
     assert!(follow("docs/tutorials/first-service.md", &mut session, &["cargo install ", "git clone "]) >= 25);
-    let _ = std::fs::remove_dir_all(&folder);
+    let _ = std::fs::remove_dir_all(folder.join("hello"));
 }

@@ -83,7 +83,7 @@ fn locks(generator: &Generator, mode: Mode) -> Result<()> {
 }
 
 /// Where projects are generated: outside of the workspace, and the same at each run, so that cargo knows them again.
-fn playground() -> PathBuf {
+pub(crate) fn playground() -> PathBuf {
     let place = shell::root().to_string_lossy().bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         // FNV-1a: a name for each checkout.
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)

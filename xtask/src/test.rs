@@ -20,6 +20,9 @@ const POSTGRES_VARIABLE: &str = "XTASK_POSTGRES";
 /// The Consul that the tests of discovery start agents of.
 const CONSUL_VARIABLE: &str = "XTASK_CONSUL";
 
+/// The folder that the templates were tried in; the tutorial goes on from there.
+const PLAYGROUND_VARIABLE: &str = "XTASK_PLAYGROUND";
+
 /// Versions of the foreign client; the environment is built anew when they change.
 const PYTHON_REQUIREMENTS: &str = include_str!("../python-requirements.txt");
 
@@ -55,7 +58,7 @@ const STEPS: &[Step] = &[
     ("tutorial", |_| {
         let follow =
             ["test", "--locked", "--package", "chassis-tests", "--test", "it", "--", "--ignored", "docs_tutorials"];
-        shell::run(&mut cargo(follow))
+        shell::run(cargo(follow).env(PLAYGROUND_VARIABLE, templates::playground()))
     }),
 ];
 

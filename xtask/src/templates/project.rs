@@ -116,9 +116,9 @@ impl Project {
     }
 }
 
-/// The output of all generated projects.
+/// The output of all generated projects: the workspace's own, in which most of their dependencies are built already.
 pub(super) fn target() -> Result<PathBuf> {
-    Ok(shell::target()?.join("templates"))
+    shell::target()
 }
 
 /// A process, killed when dropped.
