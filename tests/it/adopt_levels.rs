@@ -2,12 +2,20 @@
 
 use std::net::{SocketAddr, TcpListener};
 
+use ::inventory::proto::{
+    GetStockRequest, ReserveRequest, Stock,
+    inventory_server::{Inventory, InventoryServer},
+};
 use adopt_tonic::proto::{self, catalogue_client::CatalogueClient};
-use chassis::testing::OtlpReceiver;
+use chassis::{
+    Chassis,
+    testing::{OtlpReceiver, TestService},
+};
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use tokio::sync::{mpsc, oneshot};
 use tonic::{
-    Code, Status,
+    Code, Request, Response, Status,
     transport::{Channel, Endpoint},
 };
 
@@ -97,7 +105,18 @@ async fn adopt_axum_says_the_same_at_every_level_when_the_inventory_is_gone() {
     }
 }
 
-/// Begins a request, lets the process hear SIGTERM, waits until nobody is let in any more, and ends the request.
+/// Lets the process hear SIGTERM, and waits until it has begun to stop.
+async fn stopping(service: &Adopted) {
+    service.process.signal(Signal::TERM);
+    eventually("the service stops", async || match service.admin {
+        Some(admin) => (Connection::open(admin).await.ok()?.get("/readyz").await.ok()?.status == 503).then_some(()),
+        // It has nothing else to tell of it.
+        None => Connection::open(service.http).await.is_err().then_some(()),
+    })
+    .await;
+}
+
+/// Begins a request, and ends it when the service stops.
 async fn under_way(service: &Adopted) -> Answer {
     let body = json!({"sku": "fig", "cents": 30}).to_string();
     let (begun, rest) = body.split_at(5);
@@ -110,13 +129,7 @@ async fn under_way(service: &Adopted) -> Answer {
     // The handler has begun to read.
     assert_eq!(connection.answer().await.unwrap().status, 100);
     connection.write(begun).await.unwrap();
-    service.process.signal(Signal::TERM);
-    eventually("the port is closed", async || Connection::open(service.http).await.is_err().then_some(())).await;
-    if let Some(admin) = service.admin {
-        let refused = |error| panic!("{error}: {:#?}", service.process.stdout());
-        let ready = Connection::open(admin).await.unwrap_or_else(refused).get("/readyz").await.unwrap();
-        assert_eq!(ready.status, 503, "not ready while it drains");
-    }
+    stopping(service).await;
     connection.write(rest).await.unwrap();
     connection.answer().await.unwrap()
 }
@@ -313,6 +326,41 @@ async fn adopt_tonic_says_the_same_at_every_level_when_the_inventory_is_gone() {
         drop(client);
         assert_eq!(service.terminate().await, 0, "{level}");
     }
+}
+
+/// An inventory that answers when the test says so.
+struct Held(mpsc::UnboundedSender<oneshot::Sender<u32>>);
+
+#[tonic::async_trait]
+impl Inventory for Held {
+    async fn get_stock(&self, request: Request<GetStockRequest>) -> Result<Response<Stock>, Status> {
+        let (answer, answered) = oneshot::channel();
+        self.0.send(answer).map_err(|_| Status::internal("nobody waits"))?;
+        let count = answered.await.map_err(|_| Status::internal("nobody answered"))?;
+        Ok(Response::new(Stock { sku: request.into_inner().sku, count, told_by: String::new() }))
+    }
+
+    async fn reserve(&self, _: Request<ReserveRequest>) -> Result<Response<Stock>, Status> {
+        Err(Status::unimplemented("not asked for"))
+    }
+}
+
+#[tokio::test]
+async fn adopt_tonic_ends_what_is_under_way_at_every_level_before_it_stops() {
+    let (asked, mut questions) = mpsc::unbounded_channel();
+    let inventory =
+        TestService::start(|chassis: Chassis| chassis.grpc(InventoryServer::new(Held(asked)))).await.unwrap();
+    for level in LEVELS {
+        let mut service = Adopted::start("tonic", level, inventory.http()).await;
+        let mut client = client(service.http).await;
+        let call = tokio::spawn(async move { client.get_count(proto::GetCountRequest { sku: "pear".into() }).await });
+        let answer = questions.recv().await.expect("the inventory is asked");
+        stopping(&service).await;
+        answer.send(7).expect("the question waits");
+        assert_eq!(call.await.unwrap().map(|answer| answer.into_inner().count).ok(), Some(7), "{level}");
+        assert_eq!(service.process.exit_code().await, 0, "{level}");
+    }
+    inventory.stop().await.unwrap();
 }
 
 #[tokio::test]

@@ -1,19 +1,30 @@
 //! What owners of `main` build on: a server of their own, a subscriber of their own.
 
-use std::{convert::Infallible, io, net::SocketAddr, time::Duration};
+use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
+use adopt_tonic::{
+    Catalogue, Shop, Stock,
+    proto::{self, catalogue_client::CatalogueClient, catalogue_server::CatalogueServer},
+};
 use axum::{Router, routing::get};
 use chassis::{
     Chassis,
     shutdown::{Phase, Shutdown},
-    testing::{OtlpReceiver, TestService},
+    testing::{OtlpReceiver, TestService, log_lines},
 };
 use opentelemetry::trace::SpanKind;
+use serde_json::Value;
 use tokio::net::TcpListener;
+use tonic::{
+    Code,
+    service::Routes,
+    transport::{Endpoint, Server, server::TcpIncoming},
+};
 
 use crate::support::{
     http1::{self, Connection},
     process::{PATIENCE, Quickstart},
+    telemetry::eventually,
 };
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
@@ -87,6 +98,62 @@ async fn adopt_own_server_serves_callers_through_the_drain_and_tells_them_to_go(
     assert_eq!(http1::get(address, "/readyz").await.status, 503);
     service.stop().await.unwrap();
     assert!(Connection::open(address).await.is_err(), "nobody listens any more");
+}
+
+#[tokio::test]
+async fn adopt_own_server_that_stops_listening_before_its_callers_know_is_told_of() {
+    let (listener, address) = listener().await;
+    let serve = move |routes: Router, shutdown: Shutdown| async move {
+        // A phase too early.
+        let draining = async move { shutdown.reached(Phase::Draining).await };
+        axum::serve(listener, routes).with_graceful_shutdown(draining).await
+    };
+    let service = TestService::builder()
+        .set("shutdown.drain_delay", "1m")
+        .start(move |chassis: Chassis| chassis.mount(routes()).own_server(address, serve))
+        .await
+        .unwrap();
+    service.handle().stop(false);
+    eventually("the warning", async || {
+        let lines = log_lines();
+        let told =
+            |line: &Value| line["message"].as_str().is_some_and(|text| text.contains("ended before the drain delay"));
+        lines.iter().any(told).then_some(())
+    })
+    .await;
+    assert_eq!(service.handle().shutdown().phase(), Phase::Draining, "the delay goes on");
+    assert!(Connection::open(address).await.is_err(), "and callers are refused");
+    service.stop().await.unwrap();
+}
+
+struct Full;
+
+impl Stock for Full {
+    async fn count(&self, _: &str) -> Result<u32, adopt_tonic::BoxError> {
+        Ok(7)
+    }
+}
+
+#[tokio::test]
+async fn adopt_own_server_may_be_tonics() {
+    let incoming = TcpIncoming::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = incoming.local_addr().unwrap();
+    let serve = move |routes: Router, shutdown: Shutdown| async move {
+        let stopping = async move { shutdown.reached(Phase::Stopping).await };
+        Server::builder().serve_with_incoming_shutdown(Routes::from(routes).prepare(), incoming, stopping).await
+    };
+    let catalogue = CatalogueServer::new(Catalogue(Arc::new(Shop::new(Full))));
+    let service =
+        TestService::start(move |chassis: Chassis| chassis.grpc(catalogue).own_server(address, serve)).await.unwrap();
+    let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
+    let mut client = CatalogueClient::new(channel);
+    let answer = client.get_count(proto::GetCountRequest { sku: "pear".into() }).await.unwrap();
+    assert_eq!(answer.metadata().get("x-trace-id").map(|id| id.len()), Some(32));
+    assert_eq!(answer.into_inner().count, 7);
+    let refused = client.get_article(proto::GetArticleRequest { sku: "fig".into() }).await.unwrap_err();
+    assert_eq!(refused.code(), Code::NotFound);
+    drop(client);
+    service.stop().await.unwrap();
 }
 
 #[tokio::test]

@@ -43,5 +43,5 @@ where
 /// The address is none.
 pub fn plain_channel(address: &str) -> Result<Channel, BoxError> {
     let endpoint = Endpoint::from_shared(format!("http://{address}"))?;
-    Ok(endpoint.timeout(Duration::from_secs(1)).connect_lazy())
+    Ok(endpoint.timeout(Duration::from_secs(5)).connect_lazy())
 }
