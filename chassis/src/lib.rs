@@ -50,6 +50,8 @@
 //!
 //! `ARCHITECTURE.md` in the repository says where things are.
 
+#![warn(clippy::missing_errors_doc, clippy::missing_panics_doc)]
+
 // Floor 0: the vocabulary.
 pub mod cause;
 mod clock;

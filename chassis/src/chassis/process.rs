@@ -55,6 +55,9 @@ impl MainResult for Result<()> {
 }
 
 /// How a service's `main` ended; apart from [`main`], so that a wrong type is told where it is written.
+///
+/// # Errors
+/// What it ended with.
 pub fn ended<R: MainResult>(result: R) -> Result<()> {
     result.into_result()
 }
