@@ -329,13 +329,13 @@ async fn adopt_tonic_says_the_same_at_every_level_when_the_inventory_is_gone() {
 }
 
 /// An inventory that answers when the test says so.
-struct Held(mpsc::UnboundedSender<oneshot::Sender<u32>>);
+struct Held(mpsc::Sender<oneshot::Sender<u32>>);
 
 #[tonic::async_trait]
 impl Inventory for Held {
     async fn get_stock(&self, request: Request<GetStockRequest>) -> Result<Response<Stock>, Status> {
         let (answer, answered) = oneshot::channel();
-        self.0.send(answer).map_err(|_| Status::internal("nobody waits"))?;
+        self.0.send(answer).await.map_err(|_| Status::internal("nobody waits"))?;
         let count = answered.await.map_err(|_| Status::internal("nobody answered"))?;
         Ok(Response::new(Stock { sku: request.into_inner().sku, count, told_by: String::new() }))
     }
@@ -347,7 +347,7 @@ impl Inventory for Held {
 
 #[tokio::test]
 async fn adopt_tonic_ends_what_is_under_way_at_every_level_before_it_stops() {
-    let (asked, mut questions) = mpsc::unbounded_channel();
+    let (asked, mut questions) = mpsc::channel(1);
     let inventory =
         TestService::start(|chassis: Chassis| chassis.grpc(InventoryServer::new(Held(asked)))).await.unwrap();
     for level in LEVELS {
