@@ -42,6 +42,15 @@ pub(crate) fn tokio_now() -> tokio::time::Instant {
     now().into()
 }
 
+/// A timer says that it is at least this late, whatever was read before in this moment.
+pub(crate) fn not_before(at: Instant) {
+    if let Reading::Held(Some(before)) = HELD.get()
+        && before < at
+    {
+        HELD.set(Reading::Held(Some(at)));
+    }
+}
+
 fn read() -> Instant {
     tokio::time::Instant::now().into_std()
 }

@@ -29,6 +29,7 @@ use std::{
 use bytes::Buf as _;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::{Body, Frame, SizeHint};
+use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep};
 use tower_layer::Layer;
@@ -210,20 +211,26 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        let Some(inner) = this.inner.as_mut().as_pin_mut() else { return Poll::Ready(Err(Box::new(expired()))) };
+        let Some(mut inner) = this.inner.as_mut().as_pin_mut() else { return Poll::Ready(Err(Box::new(expired()))) };
         // The inside first: it knows better what the time went to.
-        if let Poll::Ready(result) = inner.poll(cx) {
+        let mut polled = inner.as_mut().poll(cx);
+        if polled.is_pending() {
+            let Some(deadline) = *this.deadline else { return Poll::Pending };
+            if clock::tokio_now() < deadline {
+                if this.sleep.is_none() {
+                    this.sleep.set(Some(tokio::time::sleep_until(deadline)));
+                }
+                if this.sleep.as_pin_mut().is_some_and(|sleep| sleep.poll(cx).is_pending()) {
+                    return Poll::Pending;
+                }
+                // It was not this late when the inside was asked.
+                clock::not_before(deadline.into_std());
+                polled = inner.poll(cx);
+            }
+        }
+        if let Poll::Ready(result) = polled {
             let covered = this.deadline.filter(|_| *this.protocol != Protocol::Http);
             return Poll::Ready(result.map(|response| response.map(|body| DeadlineBody::new(body, covered))));
-        }
-        let Some(deadline) = *this.deadline else { return Poll::Pending };
-        if clock::tokio_now() < deadline {
-            if this.sleep.is_none() {
-                this.sleep.set(Some(tokio::time::sleep_until(deadline)));
-            }
-            if this.sleep.as_pin_mut().is_some_and(|sleep| sleep.poll(cx).is_pending()) {
-                return Poll::Pending;
-            }
         }
         // What is under way ends here, before the error is looked at.
         this.inner.set(None);
@@ -365,8 +372,8 @@ impl AttemptTimeoutLayer {
         Self { timeout, connects: false }
     }
 
-    /// The service inside is one of hyper's pools, which drops a request once it is written to a connection: an attempt whose
-    /// time is up before was never sent, and its endpoint is unreachable.
+    /// The service inside is one of hyper's pools, and it can be seen when a request has a connection or is written to one: an
+    /// attempt whose time is up before was never sent, and its endpoint is unreachable.
     #[must_use]
     pub(crate) fn around_a_pool(self) -> Self {
         Self { connects: true, ..self }
@@ -403,17 +410,16 @@ where
 
     fn call(&mut self, mut request: Request<RequestBody>) -> Self::Future {
         let started = clock::tokio_now();
-        let gone = self.layer.connects.then(Arc::<AtomicBool>::default);
-        let (facts, timed) = CallInfo::with(&mut request, |info| {
-            if let Some(gone) = &gone {
-                info.passage.departure = Departure::telling(gone);
-            }
-            (Facts::told(info), info.passage.timed)
-        });
+        let (facts, timed) = CallInfo::with(&mut request, |info| (Facts::told(info), info.passage.timed));
+        let sending = match (self.layer.connects, facts.idempotent) {
+            (false, _) => Sending::Unseen,
+            (true, true) => Sending::departs(&mut request),
+            (true, false) => Sending::Connects(capture_connection(&mut request)),
+        };
         let own = self.layer.timeout.get().and_then(|timeout| started.checked_add(timeout));
         let left = facts.deadline.map(|deadline| deadline.saturating_duration_since(started));
         AttemptFuture {
-            gone,
+            sending,
             inner: Some(self.inner.call(request)),
             deadline: own.into_iter().chain(facts.deadline).min(),
             call: facts.deadline,
@@ -441,8 +447,7 @@ pin_project! {
         started: Instant,
         hurried: bool,
         pace: Arc<Pace>,
-        // Whether the request is on its way; `None` when nobody can tell.
-        gone: Option<Arc<AtomicBool>>,
+        sending: Sending,
         sleeps: bool,
         // Boxed, because few attempts have a time of their own.
         sleep: Option<Pin<Box<Sleep>>>,
@@ -474,12 +479,40 @@ where
             _ => {}
         }
         // Asked before the request is dropped with the rest.
-        let gone = this.gone.as_ref().is_none_or(|gone| gone.load(Relaxed));
+        let sent = this.sending.may_have_begun();
         this.inner.set(None);
         // At the attempt's own time it was this side's word that it takes too long.
         let over = this.call.is_some_and(|deadline| deadline <= clock::tokio_now());
-        let error: BoxError = if gone { Box::new(TimedOut) } else { Box::new(Unconnected { over }) };
+        let error: BoxError = if sent { Box::new(TimedOut) } else { Box::new(Unconnected { over }) };
         Poll::Ready(Err(if over && *this.hurried { Box::new(Hurried(error)) } else { error }))
+    }
+}
+
+/// How it is known whether a request was sent.
+#[derive(Debug)]
+enum Sending {
+    /// It is not.
+    Unseen,
+    /// Once it is written to its connection. Between a look at this and the end of the request the connection may still take
+    /// it, so this is for what may be sent twice; there it costs a tenth of the other.
+    Departs(Arc<AtomicBool>),
+    /// Once it has a connection.
+    Connects(CaptureConnection),
+}
+
+impl Sending {
+    fn departs(request: &mut Request<RequestBody>) -> Self {
+        let gone = Arc::default();
+        CallInfo::with(request, |info| info.passage.departure = Departure::telling(&gone));
+        Self::Departs(gone)
+    }
+
+    fn may_have_begun(&self) -> bool {
+        match self {
+            Self::Unseen => true,
+            Self::Departs(gone) => gone.load(Relaxed),
+            Self::Connects(connection) => connection.connection_metadata().is_some(),
+        }
     }
 }
 

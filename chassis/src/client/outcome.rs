@@ -157,7 +157,7 @@ pub(super) fn code_in(headers: &HeaderMap) -> Option<Code> {
     headers.get("grpc-status").map(|code| Code::from_bytes(code.as_bytes()))
 }
 
-/// The time of an attempt was up before there was a connection: nothing was sent.
+/// The time of an attempt was up before there was a connection, or room for it on one of HTTP/2: nothing was sent.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Unconnected {
     /// And the call's time as well.
@@ -166,7 +166,7 @@ pub(super) struct Unconnected {
 
 impl fmt::Display for Unconnected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("no connection within the time")
+        f.write_str("not sent within the time: no connection, or none with room for it")
     }
 }
 

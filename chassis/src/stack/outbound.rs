@@ -4,7 +4,7 @@ use std::{
     fmt,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use axum::body::Body;
@@ -211,11 +211,12 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let response = ready!(clock::hold(|| this.call.poll(cx)))?;
-        Poll::Ready(match this.wrap.take() {
-            Some(wrap) => Ok(response.map(wrap)),
-            None => Err("polled after the answer".into()),
-        })
+        let Some(wrap) = this.wrap.take() else { return Poll::Ready(Err("polled after the answer".into())) };
+        let Poll::Ready(result) = clock::hold(|| this.call.poll(cx)) else {
+            *this.wrap = Some(wrap);
+            return Poll::Pending;
+        };
+        Poll::Ready(result.map(|response| response.map(wrap)))
     }
 }
 

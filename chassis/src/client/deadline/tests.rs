@@ -1,3 +1,4 @@
+use http::Method;
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use proptest::prelude::*;
 
@@ -5,8 +6,9 @@ use super::*;
 use crate::{
     client::{
         Outcome,
+        hedge::{HEDGE_MIN_SAMPLES, Hedge, HedgeConfig, HedgeLayer},
         retry::{Budget, Retry, RetryConfig, RetryLayer},
-        tests::peer::{OK, Peer, Step, after, get, grpc, status},
+        tests::peer::{OK, Peer, Step, after, get, grpc, request, status},
     },
     deadline::http_timeout,
 };
@@ -317,6 +319,42 @@ async fn all_attempts_share_the_time_of_the_call() {
     drop(result);
 }
 
+/// Attempts next to a pool have no timer of their own then. Time stands still here unless one is set, so a call that none
+/// wakes would never end.
+#[tokio::test(start_paused = true)]
+async fn the_timer_of_the_call_ends_its_attempts_too_and_each_is_known_to_have_taken_too_long() {
+    let seen: std::sync::Arc<std::sync::Mutex<Vec<_>>> = std::sync::Arc::default();
+    let watched = |peer: Peer| {
+        let seen = std::sync::Arc::clone(&seen);
+        let attempts = AttemptTimeoutLayer::new(AttemptTimeout::new(None)).around_a_pool().layer(peer);
+        tower::ServiceExt::<Request<RequestBody>>::map_err(attempts, move |error: BoxError| {
+            seen.lock().unwrap().push(Outcome::of_error(&error));
+            error
+        })
+    };
+    let config = RetryConfig::default();
+    let budget = Budget::new(&config, Instant::now().into_std());
+    let retries = RetryLayer::new(Retry::new(&config, budget.clone()));
+    let started = Instant::now();
+    let mut retried = DeadlineLayer::new().layer(retries.layer(watched(Peer::default().then(Step::Hang))));
+    assert_eq!(Outcome::of_error(&retried.call(get(250)).await.expect_err("too late")), Outcome::TimedOut);
+    assert_eq!((started.elapsed(), std::mem::take(&mut *seen.lock().unwrap())), (250 * MS, vec![Outcome::TimedOut]));
+
+    let config = HedgeConfig { enabled: true, ..HedgeConfig::default() };
+    let hedges = HedgeLayer::new(Hedge::new(&config, budget, started.into_std()));
+    let peer = Peer::of(std::iter::repeat_n(OK, HEDGE_MIN_SAMPLES as usize)).then(Step::Hang);
+    let mut hedged = DeadlineLayer::new().layer(hedges.layer(watched(peer.clone())));
+    for _ in 0..HEDGE_MIN_SAMPLES {
+        drop(hedged.call(get(250)).await.expect("an answer"));
+    }
+    // The delay is computed anew once a second.
+    tokio::time::advance(Duration::from_secs(2)).await;
+    let started = Instant::now();
+    assert_eq!(Outcome::of_error(&hedged.call(get(250)).await.expect_err("too late")), Outcome::TimedOut);
+    assert_eq!(peer.calls() as u64, HEDGE_MIN_SAMPLES + 2, "with its hedge");
+    assert_eq!((started.elapsed(), &*seen.lock().unwrap()), (250 * MS, &vec![Outcome::TimedOut; 2]));
+}
+
 /// Takes this long for a connection, to a server that never answers.
 #[derive(Clone)]
 struct Dial(Duration, std::sync::Arc<std::sync::Mutex<Vec<tokio::net::UnixStream>>>);
@@ -342,7 +380,7 @@ impl Service<http::Uri> for Dial {
 }
 
 /// What came of an attempt over a pool whose connection takes this long, and whether the call's time is told to be up.
-async fn connecting(takes: u64, attempt: Option<u64>, call: u64) -> (Outcome, bool) {
+async fn connecting(method: Method, takes: u64, attempt: Option<u64>, call: u64) -> (Outcome, bool) {
     use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 
     let pool: Client<_, RequestBody> =
@@ -350,7 +388,8 @@ async fn connecting(takes: u64, attempt: Option<u64>, call: u64) -> (Outcome, bo
     let pool = tower::ServiceExt::<Request<RequestBody>>::map_err(pool, BoxError::from);
     let timeout = AttemptTimeout::new(attempt.map(|millis| millis as u32 * MS));
     let mut service = AttemptTimeoutLayer::new(timeout).around_a_pool().layer(pool);
-    let error = service.call(get(call)).await.expect_err("nobody answers");
+    let error =
+        service.call(request(method.clone(), method == Method::GET, Some(call))).await.expect_err("nobody answers");
     let over = crate::client::outcome::is_late_connection(&*error);
     (Outcome::of_error(&error), over)
 }
@@ -358,7 +397,11 @@ async fn connecting(takes: u64, attempt: Option<u64>, call: u64) -> (Outcome, bo
 /// SYNs that are dropped, and a time that is shorter than `connect_timeout`.
 #[tokio::test(start_paused = true)]
 async fn an_attempt_whose_time_is_up_before_there_is_a_connection_was_never_sent() {
-    assert_eq!(connecting(10_000, None, 300).await, (Outcome::Unreachable, true));
-    assert_eq!(connecting(10_000, Some(200), 300).await, (Outcome::Unreachable, false), "another attempt may be made");
-    assert_eq!(connecting(100, None, 300).await, (Outcome::TimedOut, false), "it may have been sent");
+    // Of what may be sent twice and of what may not, it is seen in different ways.
+    for method in [Method::GET, Method::POST] {
+        let connecting = |takes, attempt| connecting(method.clone(), takes, attempt, 300);
+        assert_eq!(connecting(10_000, None).await, (Outcome::Unreachable, true));
+        assert_eq!(connecting(10_000, Some(200)).await, (Outcome::Unreachable, false), "another attempt may be made");
+        assert_eq!(connecting(100, None).await, (Outcome::TimedOut, false), "it may have been sent");
+    }
 }
