@@ -212,6 +212,14 @@ fn curl_lines_of_the_readme_print_what_it_shows() {
 }
 
 #[test]
+fn the_service_of_the_readme_is_an_example() {
+    let read = |page: &str| std::fs::read_to_string(Path::new(ROOT).join(page)).expect("the file is there");
+    let readme = blocks(&read("README.md"));
+    let service = readme.iter().find(|block| block.language == "rust,no_run").expect("a whole service");
+    assert!(read("examples/hello-http/src/main.rs").ends_with(&service.text), "{}", service.text);
+}
+
+#[test]
 fn the_readme_starts_a_service_as_the_first_tutorial_does() {
     let read = |page: &str| std::fs::read_to_string(Path::new(ROOT).join(page)).expect("the page is there");
     let readme = blocks(&read("README.md"));

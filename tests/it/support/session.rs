@@ -5,7 +5,10 @@ use std::{
     io::{BufRead, BufReader, Write as _},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
-    sync::mpsc::{Receiver, sync_channel},
+    sync::{
+        atomic::{AtomicU32, Ordering},
+        mpsc::{Receiver, sync_channel},
+    },
     thread,
     time::Duration,
 };
@@ -26,10 +29,13 @@ pub struct Session {
 const MARK: &str = "--- the line has ended ---";
 
 impl Session {
-    /// A shell in this folder. Its `localhost` is an address of this process alone: all of 127.0.0.0/8 is loopback.
+    /// A shell in this folder. Its `localhost` is an address that nobody else has: all of 127.0.0.0/8 is loopback.
     pub fn start(folder: &Path, variables: &[(&str, String)]) -> Self {
         let process = std::process::id();
-        let address = format!("127.{}.{}.{}", 64 + (process >> 16 & 63), process >> 8 & 255, process & 255);
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let session = NEXT.fetch_add(1, Ordering::Relaxed) % 3;
+        let high = 64 * (1 + session) + (process >> 16 & 63);
+        let address = format!("127.{high}.{}.{}", process >> 8 & 255, process & 255);
         let mut command = Command::new("bash");
         command.arg("--norc").current_dir(folder).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
         crate::docs_readme::without_settings(&mut command);
