@@ -27,9 +27,10 @@ const ROUNDS: usize = 31;
 const CALLS: u32 = 3_000;
 /// Calls whose allocations are counted.
 const COUNTED: u32 = 500;
-/// What the stack may add to a call: microseconds of CPU time, for the reader, and allocations, which fail the run.
+/// What the stack is to add to a call at most: microseconds of CPU time, for the reader.
 const MICROS: f64 = 2.0;
-const ALLOCATIONS: f64 = 15.0;
+/// And allocations, which fail the run. 15 would be allowed; it makes 3.
+const ALLOCATIONS: f64 = 4.0;
 
 type Hyper = legacy::Client<HttpConnector, Empty<Bytes>>;
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
