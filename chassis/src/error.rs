@@ -47,7 +47,8 @@ impl Exit {
 /// Why the service did not start, or ended badly.
 ///
 /// Made from any error by `?` (exit code 70), or by one of the constructors, which choose the exit code.
-/// It does not implement [`std::error::Error`], so that the blanket `From` can exist.
+/// It does not implement [`std::error::Error`], so that the blanket `From` can exist; what [`into_std`](Self::into_std) makes
+/// of it does.
 pub struct Error {
     exit: Exit,
     message: String,
@@ -86,6 +87,13 @@ impl Error {
     pub fn exit(&self) -> Exit {
         self.exit
     }
+
+    /// The same as a [`std::error::Error`], for a `main` whose errors are of another kind: `anyhow`, `eyre`, an `enum` with
+    /// `#[from]`. Boxes take it by `?` alone.
+    #[must_use]
+    pub fn into_std(self) -> StdError {
+        StdError(self)
+    }
 }
 
 impl<E: std::error::Error + Send + Sync + 'static> From<E> for Error {
@@ -98,23 +106,31 @@ impl<E: std::error::Error + Send + Sync + 'static> From<E> for Error {
     }
 }
 
-/// The error inside of a box that `?` makes of it.
-struct Boxed(Error);
+/// An [`Error`] that implements [`std::error::Error`]: made by [`Error::into_std`], and what is inside of a box that `?` makes.
+pub struct StdError(Error);
+
+impl StdError {
+    /// The exit code that `#[chassis::main]` would end the process with.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        self.0.exit
+    }
+}
 
 /// The whole of it, as a `main` that returns it prints it.
-impl fmt::Debug for Boxed {
+impl fmt::Debug for StdError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(&self.0, f)
     }
 }
 
-impl std::error::Error for Boxed {
+impl std::error::Error for StdError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.0.source.as_deref().map(|source| source as _)
     }
 }
 
-impl fmt::Display for Boxed {
+impl fmt::Display for StdError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0.message)
     }
@@ -123,14 +139,14 @@ impl fmt::Display for Boxed {
 /// For a `main` of one's own whose `?` gathers boxed errors. The exit code stays behind.
 impl From<Error> for BoxError {
     fn from(error: Error) -> Self {
-        Box::new(Boxed(error))
+        Box::new(error.into_std())
     }
 }
 
 /// As above, for a box that does not leave its thread.
 impl From<Error> for Box<dyn std::error::Error> {
     fn from(error: Error) -> Self {
-        Box::new(Boxed(error))
+        Box::new(error.into_std())
     }
 }
 
@@ -155,6 +171,23 @@ impl fmt::Debug for Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_main_with_an_error_type_of_its_own_takes_it_with_its_causes_and_its_exit_code() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("no service")]
+        struct Ended(#[from] StdError);
+
+        fn main() -> Result<(), Ended> {
+            Err(Error::config("http.address: none").caused_by("no such host")).map_err(Error::into_std)?;
+            Ok(())
+        }
+        let ended = main().expect_err("an error");
+        assert_eq!(ended.0.exit(), Exit::Config);
+        let told =
+            std::error::Error::source(&ended).map(|cause| (cause.to_string(), cause.source().map(ToString::to_string)));
+        assert_eq!(told, Some(("http.address: none".into(), Some("no such host".into()))));
+    }
 
     #[test]
     fn a_main_that_gathers_boxed_errors_takes_it_with_its_causes() {
