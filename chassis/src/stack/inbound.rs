@@ -6,8 +6,7 @@ use axum::{
     Router,
     extract::{ConnectInfo, Request},
 };
-use tower::ServiceBuilder;
-use tower_service::Service;
+use tower::{ServiceBuilder, ServiceExt};
 
 use crate::{
     body_limit::{BodyLimit, BodyLimitLayer},
@@ -62,7 +61,7 @@ pub(crate) fn router(inbound: Inbound) -> Router {
         if peer.is_some() {
             inbound = inbound.of(Arc::new(Connection::new(peer)));
         }
-        inbound.call(request)
+        inbound.oneshot(request)
     }))
 }
 
