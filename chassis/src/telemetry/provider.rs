@@ -173,6 +173,7 @@ impl Providers {
     /// `true` when all of it was accepted in time; else the rest is lost. A second call has nothing to send.
     pub(crate) async fn shutdown(&self, timeout: Duration) -> bool {
         let lost_before = self.sink.lost();
+        adopted::end_export_to(&self.sink);
         self.sink.close();
         // The SDK's shutdown blocks its thread, and on the only thread of a runtime would wait for itself.
         let tracer = self
@@ -191,6 +192,7 @@ impl Providers {
 
 impl Drop for Providers {
     fn drop(&mut self) {
+        adopted::end_export_to(&self.sink);
         // Otherwise the SDK's own destructor waits seconds for exports which this very thread may have to drive.
         self.stop.cancel();
     }

@@ -28,10 +28,22 @@ struct Export {
     pipeline: Arc<Pipeline>,
 }
 
-/// From now on the spans go there.
+/// From now on the spans go there. A sink that goes nowhere changes nothing: another service may export.
 pub(super) fn export_to(sink: &SpanSink, sampler: &Sampler) {
-    let export = sink.0.as_ref().map(|pipeline| Export { sampler: sampler.clone(), pipeline: Arc::clone(pipeline) });
-    EXPORT.store(export.map(Arc::new));
+    if let Some(pipeline) = &sink.0 {
+        EXPORT.store(Some(Arc::new(Export { sampler: sampler.clone(), pipeline: Arc::clone(pipeline) })));
+    }
+}
+
+/// The sink takes no more spans. Those of a service that has started since go on.
+pub(super) fn end_export_to(sink: &SpanSink) {
+    let Some(pipeline) = &sink.0 else { return };
+    EXPORT.rcu(|export| export.clone().filter(|export| !Arc::ptr_eq(&export.pipeline, pipeline)));
+}
+
+#[cfg(all(test, feature = "testing"))]
+pub(super) fn is_exporting() -> bool {
+    EXPORT.load().is_some()
 }
 
 /// A layer for a `tracing` subscriber of one's own: exports the spans that handlers make, as the chassis's own subscriber does.
@@ -42,8 +54,8 @@ pub(super) fn export_to(sink: &SpanSink, sampler: &Sampler) {
 /// `telemetry.sampling` decides. Only spans of level `INFO` and above are exported, and no events.
 ///
 /// It does nothing before a chassis has started, nothing when spans are exported nowhere (`OTEL_EXPORTER_OTLP_ENDPOINT` is not
-/// set), and is not needed where the chassis installs the subscriber. Of several services in one process the last one started
-/// exports them.
+/// set), and is not needed where the chassis installs the subscriber. Of several services in one process the last one started that
+/// exports spans exports these, until it has stopped.
 ///
 /// ```
 /// use tracing_subscriber::layer::SubscriberExt;

@@ -15,7 +15,11 @@ use tokio::net::TcpListener;
 use tracing_subscriber::prelude::*;
 
 use super::*;
-use crate::{identity::BuildInfo, testing::OtlpReceiver};
+use crate::{
+    identity::BuildInfo,
+    telemetry::sampling::{SamplerKind, SamplingConfig},
+    testing::OtlpReceiver,
+};
 
 /// Longer than anything here takes; only a broken promise waits for it.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -277,6 +281,37 @@ async fn spans_of_a_handler_are_children_of_the_request() {
     let [(inner, inner_parent, _), (outer, outer_parent, outer_id)] = &spans[..] else { panic!("{spans:?}") };
     assert_eq!((outer.as_str(), *outer_parent), ("load order", Some(SpanId::from(9))));
     assert_eq!((inner.as_str(), *inner_parent), ("query", Some(*outer_id)));
+}
+
+#[tokio::test]
+async fn spans_of_an_adopted_subscriber_go_to_the_last_service_that_exports_until_it_has_stopped() {
+    let subscriber = || tracing_subscriber::registry().with(super::tracing_layer());
+    let span = || tracing::subscriber::with_default(subscriber(), || drop(tracing::info_span!("work")));
+    let receivers = [OtlpReceiver::start().await.unwrap(), OtlpReceiver::start().await.unwrap()];
+    let everything = || {
+        crate::telemetry::sampling::Sampler::new(&SamplingConfig {
+            sampler: SamplerKind::AlwaysOn,
+            ..SamplingConfig::default()
+        })
+    };
+    let exporting = |receiver: &OtlpReceiver| {
+        let providers = providers_with(&receiver.grpc_endpoint(), "grpc", &[], Sampler::AlwaysOn);
+        providers.adopt_spans(&everything());
+        providers
+    };
+    let first = exporting(&receivers[0]);
+    let silent = Providers::new(&OtlpSettings::from_env(&[]).unwrap(), &identity(), Sampler::AlwaysOn).unwrap();
+    silent.adopt_spans(&everything());
+    span();
+    let second = exporting(&receivers[1]);
+    span();
+    span();
+    // One that others have followed takes nothing from them when it ends.
+    assert!(first.shutdown(PATIENCE).await && silent.shutdown(PATIENCE).await);
+    span();
+    assert!(second.shutdown(PATIENCE).await);
+    assert_eq!(receivers.map(|receiver| receiver.spans().len()), [1, 3]);
+    assert!(!super::adopted::is_exporting(), "what has stopped is kept alive by nobody");
 }
 
 #[tokio::test]
