@@ -451,6 +451,11 @@ fn identify(build: &BuildInfo, profile: &str, otlp: &OtlpSettings, service: &Ser
 }
 
 impl Core {
+    /// Begins the stop; `at_once` skips the drain delay.
+    fn stop(&self, at_once: bool) {
+        self.stop.send_modify(|stop| *stop = (*stop).max(Some(at_once)));
+    }
+
     /// Shows how the registration goes in the metrics from now on.
     fn observe_registration(&self, progress: watch::Receiver<Progress>) {
         let _ = self.registration.set(progress);
@@ -509,7 +514,7 @@ impl Handle {
 
     /// Begins the stop, as SIGTERM does; `at_once` skips the drain delay.
     pub fn stop(&self, at_once: bool) {
-        self.0.stop.send_modify(|stop| *stop = (*stop).max(Some(at_once)));
+        self.0.stop(at_once);
     }
 
     /// Reads the configuration again, as SIGHUP does.

@@ -1,21 +1,42 @@
 //! For services whose `main`, signals or server stay their own.
 
-use std::{net::SocketAddr, pin::Pin, pin::pin};
+use std::{
+    future::{pending, poll_fn},
+    net::SocketAddr,
+    pin::{Pin, pin},
+    task::Poll,
+};
 
 use axum::Router;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
 use super::{
-    Chassis,
-    process::{Signals, live},
+    Chassis, Core,
+    process::{Signals, Stops, live},
 };
 use crate::{
+    config::Loaded,
     error::{BoxError, Result},
+    settings::Settings,
     shutdown::{Phase, Shutdown},
 };
 
 type Serving = Pin<Box<dyn Future<Output = Result<(), BoxError>> + Send>>;
+
+/// A signal of the service's own: its first is a SIGTERM.
+struct Until<F>(Option<Pin<Box<F>>>);
+
+impl<F: Future<Output = ()>> Stops for Until<F> {
+    async fn listen(&mut self, core: &Core) {
+        if let Some(signal) = &mut self.0 {
+            signal.await;
+            self.0 = None;
+            core.stop(false);
+        }
+        pending().await
+    }
+}
 
 /// A server that is not the chassis's, for the main port.
 pub(super) struct OwnServer {
@@ -25,6 +46,21 @@ pub(super) struct OwnServer {
 }
 
 impl OwnServer {
+    /// Warns when `http.address` promises another place. One with port 0 promises none.
+    pub(super) fn tell_of_other_address(&self, settings: &Loaded<Settings>) {
+        let set = &settings.value().http.address;
+        let from = settings.origin("http.address").filter(|origin| !origin.is_built_in());
+        let Some(from) = from else { return };
+        if !matches!(set.parse::<SocketAddr>(), Ok(set) if set == self.address || set.port() == 0) {
+            tracing::warn!(
+                address = set,
+                %from,
+                listens = %self.address,
+                "http.address does not count beside a server of the service's own, which listens elsewhere; take one away"
+            );
+        }
+    }
+
     /// Serves until it ends or the grace period is over.
     pub(super) async fn run(self, routes: Router, shutdown: Shutdown) -> Result<(), BoxError> {
         let ended = tokio::select! {
@@ -32,18 +68,16 @@ impl OwnServer {
             // Dropped. Connections that it has spawned end with the runtime.
             () = shutdown.reached(Phase::Cutting) => return Ok(()),
         };
-        match shutdown.phase() {
-            // Whoever waits for it tells of it.
-            Phase::Running => {}
-            Phase::Draining => tracing::warn!(
+        match (&ended, shutdown.phase()) {
+            // Whoever waits for it tells of it at once.
+            (_, Phase::Running) => {}
+            // He tells of it too, when the stop is over.
+            (Err(error), _) => tracing::warn!(%error, "the service's own server failed while it stopped"),
+            (Ok(()), Phase::Draining) => tracing::warn!(
                 "the service's own server has ended before the drain delay: callers that do not know of the stop yet are \
                  refused; let it listen until Phase::Stopping"
             ),
-            Phase::Stopping | Phase::Cutting => {
-                if let Err(error) = &ended {
-                    tracing::warn!(%error, "the service's own server failed while it stopped");
-                }
-            }
+            (Ok(()), Phase::Stopping | Phase::Cutting) => {}
         }
         ended
     }
@@ -73,28 +107,17 @@ where
     /// # Errors
     /// As [`run`](Chassis::run).
     pub async fn run_until(self, signal: impl Future<Output = ()>) -> Result<()> {
-        let handle = self.handle();
-        // Lives as long as the service, so that the configuration it ends with counts.
-        let settings = self.settings_in_effect.subscribe();
-        let ended = {
-            let mut signal = pin!(signal);
-            let mut serving = pin!(self.serve());
-            tokio::select! {
-                biased;
-                // Looked at first, so that handlers which it installs are there before anybody is told that the service is.
-                () = &mut signal => {
-                    handle.stop(false);
-                    serving.await
-                }
-                ended = &mut serving => ended,
-            }
-        };
-        if let Err(error) = &ended {
-            tracing::error!(%error, exit_code = error.exit().code(), "the service failed");
+        let mut until = Until(Some(Box::pin(signal)));
+        {
+            // Looked at first, so that handlers which it installs are there before anybody is told that the service is.
+            let mut first = pin!(until.listen(&self.core));
+            poll_fn(|context| {
+                let _: Poll<()> = first.as_mut().poll(context);
+                Poll::Ready(())
+            })
+            .await;
         }
-        let flush = settings.borrow().value().shutdown.flush.get();
-        handle.flush(flush).await;
-        ended
+        live(self, until, Self::serve).await
     }
 
     /// Serves the main port with a server of one's own: a TLS acceptor, `axum::serve` on a listener that came from
@@ -128,6 +151,7 @@ where
     ///
     /// - It stops listening earlier, at a signal of its own for example: callers that have not heard of the stop yet are
     ///   refused, for as long as `shutdown.drain_delay` was to last. Ended before the stop, it ends the service with an error.
+    /// - It fails or panics: the stop begins, or goes on, in order, and the service ends with an error, exit code 70.
     /// - It closes its listener while callers wait in the kernel's queue, or a kept-alive connection while a request is on its
     ///   way: these are reset. `axum::serve` does both, within milliseconds of [`Phase::Stopping`]. A caller that was answered
     ///   during the drain delay was told to close its connection, so with a delay that callers notice nobody is left there;
@@ -137,7 +161,8 @@ where
     /// # What does not count
     ///
     /// The keys under `http` about listening and connections: `address`, `max_connections`, the time-outs of connections,
-    /// `http1` and `http2`; limits of that kind are the server's. `request_timeout` and `body_limit` do count. The address of
+    /// `http1` and `http2`; limits of that kind are the server's. An `http.address` that is set and names another place is told of
+    /// at start. `request_timeout` and `body_limit` do count. The address of
     /// a caller is known, in the access line for example, where the server tells it as axum's `ConnectInfo<SocketAddr>`.
     #[must_use]
     pub fn own_server<F, R, E>(mut self, address: SocketAddr, serve: F) -> Self

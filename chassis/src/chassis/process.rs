@@ -141,8 +141,16 @@ fn no_runtime(error: std::io::Error) -> Error {
     Error::unavailable("cannot start the async runtime").caused_by(error)
 }
 
+/// What asks a service to stop.
+pub(super) trait Stops {
+    /// Passes on what is asked. Returns at a wish to stop that comes while the service does not serve, when that ends it.
+    ///
+    /// Cancel safe.
+    async fn listen(&mut self, core: &Core);
+}
+
 /// Runs the service's `main` under the signals, then flushes.
-pub(super) async fn live<S, F, Fut>(chassis: Chassis<S>, mut signals: Signals, body: F) -> Result<()>
+pub(super) async fn live<S, F, Fut>(chassis: Chassis<S>, mut signals: impl Stops, body: F) -> Result<()>
 where
     S: DeserializeOwned + JsonSchema + Send + Sync + 'static,
     F: FnOnce(Chassis<S>) -> Fut,
@@ -206,8 +214,9 @@ impl Signals {
             _ = self.interrupt.recv() => {}
         }
     }
+}
 
-    /// Passes signals on. Returns at the first one that comes while the service does not serve.
+impl Stops for Signals {
     async fn listen(&mut self, core: &Core) {
         loop {
             let interrupt = tokio::select! {
@@ -228,7 +237,7 @@ impl Signals {
                 }
                 wanted if core.serving.load(Ordering::Acquire) => {
                     tracing::info!(signal, skip_delay = wanted == Haste::SkipDelay, "stopping");
-                    core.stop.send_modify(|stop| *stop = (*stop).max(Some(wanted == Haste::SkipDelay)));
+                    core.stop(wanted == Haste::SkipDelay);
                 }
                 _ => {
                     tracing::info!(signal, "stopping before the service served");

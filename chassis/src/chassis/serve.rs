@@ -9,7 +9,10 @@ use axum::Router;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use std::sync::{Arc, atomic::Ordering};
-use tokio::{sync::watch, task::JoinSet};
+use tokio::{
+    sync::watch,
+    task::{JoinError, JoinSet},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::service::Routes as GrpcRoutes;
 
@@ -17,14 +20,14 @@ use super::{Bound, Chassis, Core, Listening, own::OwnServer, reload::apply_reloa
 use crate::{
     cli::{self, Command},
     coherence::{self, Conflict, Facts, GrpcSource},
-    config::{Sources, Watcher},
+    config::{Loaded, Sources, Watcher},
     consul::{CheckKind, Consul, ConsulRegistrar, agent, kv::Kv},
     deadline::DeadlineLayer,
     discovery::{
         Memory, ProgressState, Registrar, RegistryKind,
         registration::{self, Host, LEAVE, Loopback, Registering},
     },
-    error::{Error, Result},
+    error::{BoxError, Error, Result},
     grpc_only::GrpcOnlyLayer,
     health::{self, Criticality},
     observe::GrpcWebStatusLayer,
@@ -74,9 +77,13 @@ impl MainPort {
 
 type Listeners = (MainPort, Option<Listener>, Bound);
 
-async fn listen(config: &Settings, own: Option<OwnServer>) -> Result<Listeners> {
+async fn listen(settings: &Loaded<Settings>, own: Option<OwnServer>) -> Result<Listeners> {
+    let config = settings.value();
     let http = match own {
-        Some(server) => MainPort::Own(server),
+        Some(server) => {
+            server.tell_of_other_address(settings);
+            MainPort::Own(server)
+        }
         None => MainPort::Chassis(Listener::bind(&config.http.address, "http.address").await?),
     };
     let admin = match config.admin.enabled {
@@ -85,6 +92,11 @@ async fn listen(config: &Settings, own: Option<OwnServer>) -> Result<Listeners> 
     };
     let bound = Bound { http: http.address()?, admin: admin.as_ref().map(Listener::address).transpose()? };
     Ok((http, admin, bound))
+}
+
+/// How the server of the main port failed, if it did.
+fn failure(ended: Result<Result<(), BoxError>, JoinError>) -> Option<BoxError> {
+    ended.map_or_else(|panic| Some(panic.into()), Result::err)
 }
 
 /// Tells those who wait for the addresses when there will be none.
@@ -148,7 +160,7 @@ where
             self.end_work(Instant::now() + LAST_STEPS).await;
             return Ok(());
         }
-        let (http, admin, bound) = match listen(&config, self.own_server.take()).await {
+        let (http, admin, bound) = match listen(&self.settings, self.own_server.take()).await {
             Ok(listening) => listening,
             Err(error) => {
                 self.end_work(Instant::now() + LAST_STEPS).await;
@@ -177,7 +189,7 @@ where
         let observer = Arc::new(observer.with_panics(move || on_panic.record_panic()));
         let service = stack::inbound(routes, &config.http, &observer, &policies, core.shutdown.clone());
         let connections = TaskTracker::new();
-        let accepting = match http {
+        let mut accepting = match http {
             MainPort::Chassis(listener) => {
                 let server = Server {
                     listener,
@@ -250,20 +262,23 @@ where
         );
         core.bound.send_replace(Listening::At(bound));
 
-        let failed = match unwritten {
+        let mut failed = match unwritten {
             Some(error) => Some(error),
             None => tokio::select! {
                 _ = stop.wait_for(Option::is_some) => None,
                 // It accepts until the stop; an earlier end leaves a service that looks alive and serves nobody.
-                ended = accepting => Some(Error::internal("the main port stopped accepting").caused_by(match ended {
-                    Ok(Ok(())) => "it ended by itself".into(),
-                    Ok(Err(error)) => error,
-                    Err(error) => error.into(),
-                })),
+                ended = &mut accepting => {
+                    let cause = failure(ended).unwrap_or_else(|| "it ended by itself".into());
+                    Some(Error::internal("the main port stopped accepting").caused_by(cause))
+                }
             },
         };
         drop(ready_file);
         self.drain(&mut stop, registering, &connections, &streams_end).await;
+        if failed.is_none() && accepting.is_finished() {
+            let stopped = |cause| Error::internal("the main port's server failed while it stopped").caused_by(cause);
+            failed = failure(accepting.await).map(stopped);
+        }
 
         admin_phase.advance(Phase::Stopping);
         admin_phase.advance(Phase::Cutting);
