@@ -19,7 +19,6 @@ use chassis::{
 };
 use http::{Method, StatusCode};
 use orders::{EmptyOrder, NewOrder, Order, UnknownOrder};
-use tokio::signal::unix::{SignalKind, signal};
 
 #[allow(missing_docs, unreachable_pub, reason = "made from quickstart's proto/orders/v1/orders.proto")]
 mod proto {
@@ -117,21 +116,10 @@ fn main() -> chassis::Result<()> {
 
 async fn run() -> chassis::Result<()> {
     let (name, version) = (env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
+    // `chassis::build_info!()` knows the commit and the time of the build, too; it is a macro.
     let build = BuildInfo { name, version, git_commit: None, built_at: "unknown" };
-    let mut terminate = signal(SignalKind::terminate())?;
     let chassis: Chassis = Chassis::new(build, Sources::of_process())?;
-    let handle = chassis.handle();
-    let stop = async {
-        terminate.recv().await;
-        handle.stop(false);
-        std::future::pending().await
-    };
     // A plain axum router is mounted as it is.
     let plain = Router::new().route("/plain", routing::get(|| async { "as axum has it" }));
-    let ended = tokio::select! {
-        ended = chassis.mount(Orders).mount(plain).serve() => ended,
-        never = stop => never,
-    };
-    handle.flush(Duration::from_secs(3)).await;
-    ended
+    chassis.mount(Orders).mount(plain).run().await
 }
