@@ -221,3 +221,32 @@ async fn services_of_one_process_find_each_other_by_name() {
     let error = front.call(0).await.unwrap_err();
     assert!(error.never_sent() && error.to_string().ends_with("no connection"), "{error}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_that_registers_in_its_process_is_found_there_as_soon_as_it_serves() {
+    // Whoever loses a race loses it sometimes.
+    for round in 0..20 {
+        let name = format!("registered-first-{round}");
+        let (send, receive) = std::sync::mpsc::sync_channel(1);
+        let service = TestService::builder()
+            .set("discovery.register", "memory")
+            .set("service.name", &name)
+            .set("clients.itself.target", format!("memory://{name}"))
+            .set("clients.itself.retry.attempts", 1)
+            .start(|chassis: Chassis| {
+                send.send(chassis.client("itself").unwrap()).unwrap();
+                chassis.mount(Inventory)
+            })
+            .await
+            .unwrap();
+        let health = service.operator("/health").await.unwrap().json();
+        assert_eq!(health["checks"]["registration"]["status"], "up", "{health}");
+        let itself: Client = receive.recv().unwrap();
+        itself
+            .call(Method::GET, "/stock")
+            .answer::<()>()
+            .await
+            .unwrap_or_else(|error| panic!("round {round}: {error}"));
+        service.stop().await.unwrap();
+    }
+}
