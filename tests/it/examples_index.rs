@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use tokio::process::Command;
 
-use crate::support::process::Quickstart;
+use crate::support::process::{Folder, Quickstart};
 
 /// They show a whole service, and have pages of their own.
 const LARGER: [&str; 5] = ["inventory", "no-macros", "orders", "quickstart", "storefront"];
@@ -88,6 +88,30 @@ fn typed(example: &str, program: &str) -> Vec<String> {
     spans.filter(|span| span.contains(program)).map(str::to_owned).collect()
 }
 
+/// The statuses that curl was answered with, as [`CURLRC`] lets it tell them.
+fn statuses(told: &[u8]) -> Vec<u16> {
+    let told = String::from_utf8_lossy(told).into_owned();
+    told.lines().filter_map(|line| line.strip_prefix("answered ")?.parse().ok()).collect()
+}
+
+/// Also in a pipe, whatever the line itself asks curl for.
+const CURLRC: &str = "write-out = \"%{stderr}\\nanswered %{http_code}\\n\"\n";
+
+/// Whether the example says of this line, before the next one, that it is answered so.
+fn announced(example: &str, line: &str, status: u16) -> bool {
+    let top = tops(example).remove(0).replace('\n', " ");
+    let (typed, status) = (format!("`{line}`"), status.to_string());
+    top.split(&typed).skip(1).any(|after| after.split("`curl ").next().is_some_and(|said| said.contains(&status)))
+}
+
+#[test]
+fn a_server_error_counts_as_announced_only_behind_its_own_line() {
+    let line = "curl localhost:8080/hours";
+    assert!(announced("errors-problem-json", line, 503));
+    assert!(!announced("errors-problem-json", line, 500));
+    assert!(!announced("errors-problem-json", "curl localhost:8080/books/2", 503));
+}
+
 /// The example as its first line starts it, in a folder of its own: with the same files, and the same `--config`.
 fn as_documented(example: &str) -> Quickstart {
     let line = typed(example, &format!("cargo run -p {example}")).remove(0);
@@ -107,6 +131,8 @@ fn as_documented(example: &str) -> Quickstart {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_lines_that_an_example_says_to_type_find_what_they_ask_for() {
+    let home = Folder::new();
+    home.write(".curlrc", CURLRC);
     for example in small().iter().filter(|name| *name != "test-a-service") {
         let lines = typed(example, "curl localhost").into_iter().chain(typed(example, "curl -"));
         let lines: Vec<_> = lines.chain(typed(example, "curl '")).filter(|line| !line.starts_with("grpcurl")).collect();
@@ -115,12 +141,17 @@ async fn the_lines_that_an_example_says_to_type_find_what_they_ask_for() {
         for line in lines {
             let here = line.replace("localhost:8080", &service.http.to_string());
             let here = here.replace("localhost:8081", &service.admin.to_string());
-            let output = Command::new("sh").args(["-c", &here]).output().await.expect("sh runs");
+            let mut shell = Command::new("sh");
+            let output = shell.args(["-c", &here]).env("CURL_HOME", home.path()).output().await.expect("sh runs");
             let said = String::from_utf8_lossy(&output.stdout).into_owned();
             assert!(
                 output.status.success() && !said.is_empty() || line.contains("-X PUT"),
                 "{example}: {line}: {said}"
             );
+            let answered = statuses(&output.stderr);
+            assert!(!answered.is_empty(), "{example}: {line}: curl says no status");
+            let broken = answered.iter().find(|status| **status >= 500 && !announced(example, &line, **status));
+            assert_eq!(broken, None, "{example}: {line}: {said}");
             let missing =
                 ["not_found", "method_not_allowed"].iter().any(|code| said.contains(&format!("\"code\":\"{code}\"")));
             assert!(!missing, "{example}: {line}: {said}");
