@@ -1,6 +1,15 @@
 //! What owners of `main` build on: a server of their own, a subscriber of their own.
 
-use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use adopt_tonic::{
     Catalogue, Shop, Stock,
@@ -9,6 +18,7 @@ use adopt_tonic::{
 use axum::{Router, routing::get};
 use chassis::{
     Chassis,
+    error::Exit,
     shutdown::{Phase, Shutdown},
     testing::{OtlpReceiver, TestService, log_lines},
 };
@@ -124,6 +134,64 @@ async fn adopt_own_server_that_stops_listening_before_its_callers_know_is_told_o
     assert_eq!(service.handle().shutdown().phase(), Phase::Draining, "the delay goes on");
     assert!(Connection::open(address).await.is_err(), "and callers are refused");
     service.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn adopt_own_server_that_fails_while_it_stops_ends_the_service_with_its_error() {
+    for (phase, panics) in [(Phase::Draining, false), (Phase::Stopping, false), (Phase::Draining, true)] {
+        let (listener, address) = listener().await;
+        let serve = move |routes: Router, shutdown: Shutdown| async move {
+            let failing = async move { shutdown.reached(phase).await };
+            tokio::select! {
+                ended = axum::serve(listener, routes) => ended,
+                () = failing => {
+                    assert!(!panics, "the certificate is gone");
+                    Err(io::Error::other("the certificate is gone"))
+                }
+            }
+        };
+        let closed = Arc::new(AtomicBool::new(false));
+        let hook = closed.clone();
+        let make = move |chassis: Chassis| {
+            let chassis = chassis.mount(routes()).own_server(address, serve);
+            chassis.on_shutdown("closed", move || async move { hook.store(true, Ordering::Release) })
+        };
+        let service = TestService::start(make).await.unwrap();
+        let error = service.stop().await.unwrap_err();
+        assert_eq!(error.exit(), Exit::Internal, "{error}");
+        assert!(error.to_string().contains("failed while it stopped"), "{error}");
+        assert!(error.to_string().contains(if panics { "panic" } else { "the certificate is gone" }), "{error}");
+        assert!(closed.load(Ordering::Acquire), "the stop goes on in order");
+    }
+}
+
+/// What was said of `http.address` for a server of its own that listens there.
+fn told_of(address: SocketAddr) -> Vec<Value> {
+    let mut lines = log_lines();
+    lines.retain(|line| line["listens"] == address.to_string());
+    lines
+}
+
+#[tokio::test]
+async fn adopt_own_server_that_listens_elsewhere_than_http_address_says_is_told_of_and_no_other() {
+    for elsewhere in [false, true] {
+        let (listener, address) = listener().await;
+        let (_other, configured) = self::listener().await;
+        let configured = if elsewhere { configured } else { address };
+        let serve = move |routes: Router, _: Shutdown| async move { axum::serve(listener, routes).await };
+        let service = TestService::builder()
+            .set("http.address", configured)
+            .start(move |chassis: Chassis| chassis.mount(routes()).own_server(address, serve))
+            .await
+            .unwrap();
+        let lines = told_of(address);
+        assert_eq!(lines.len(), usize::from(elsewhere), "{lines:#?}");
+        for line in lines {
+            assert_eq!((&line["level"], &line["address"]), (&"WARN".into(), &configured.to_string().into()), "{line}");
+            assert_eq!(line["from"], "command line --set http.address", "{line}");
+        }
+        service.stop().await.unwrap();
+    }
 }
 
 struct Full;
