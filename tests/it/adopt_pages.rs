@@ -1,12 +1,17 @@
 //! What `docs/how-to/adopt.md` and `docs/how-to/leave.md` show is in the binaries, and what they print is printed.
 
-use std::{collections::BTreeMap, path::Path, process::Command};
+use std::{collections::BTreeMap, net::SocketAddr, path::Path, process::Command};
+
+use adopt_tonic::proto::{self, catalogue_client::CatalogueClient};
+use serde_json::{Value, json};
+use tonic::transport::Endpoint;
 
 use crate::{
     docs_readme::{Block, blocks, commands, fits, without_settings},
     support::{
         adopted::{self, inventory},
-        process::Service,
+        consul::Agent,
+        process::{Quickstart, Service},
     },
 };
 
@@ -89,6 +94,16 @@ fn adopt_levels_cost_as_many_lines_as_the_table_says() {
 }
 
 #[test]
+fn adopt_shops_of_both_kinds_are_one_but_for_their_ways_in_and_out() {
+    let parts = |kind: &str| -> Vec<String> {
+        let text = read(&format!("examples/adopt-{kind}/src/lib.rs"));
+        let (_, code) = text.split_once("/// An error of any kind").expect("what both share");
+        code.lines().map(str::to_owned).collect()
+    };
+    assert_eq!(parts("axum"), parts("tonic"));
+}
+
+#[test]
 fn adopt_code_that_names_its_file_is_in_that_file() {
     let mut quoted = 0;
     for page in PAGES {
@@ -109,9 +124,49 @@ fn printed_by(line: &str) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// The binary that a line runs: `cargo run -p adopt-axum --bin adopt-axum-level0`.
-fn level(line: &str) -> Option<&str> {
-    line.split_once("--bin adopt-axum-")?.1.split(' ').next()
+/// The binary that a line runs: axum's level0 for `cargo run -p adopt-axum --bin adopt-axum-level0`.
+fn level(line: &str) -> Option<(&str, &str)> {
+    line.split_once("--bin adopt-")?.1.split(' ').next()?.split_once('-')
+}
+
+/// What a line of `grpcurl` says. It is not among what the tests fetch, so the stub makes the call.
+async fn called(address: SocketAddr, line: &str) -> Value {
+    let message: Value = serde_json::from_str(line.split('\'').nth(1).expect("a message")).expect("JSON");
+    let text = |name: &str| message[name].as_str().expect("a text").to_owned();
+    let method = line.rsplit_once("localhost:8080 catalogue.v1.Catalogue/").expect("a method").1;
+    let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
+    let mut client = CatalogueClient::new(channel);
+    let shown = |article: proto::Article| json!({"sku": article.sku, "cents": article.cents});
+    match method {
+        "GetArticle" => {
+            shown(client.get_article(proto::GetArticleRequest { sku: text("sku") }).await.unwrap().into_inner())
+        }
+        "AddArticle" => {
+            let cents = u32::try_from(message["cents"].as_u64().expect("a price")).unwrap();
+            shown(client.add_article(proto::Article { sku: text("sku"), cents }).await.unwrap().into_inner())
+        }
+        "GetCount" => {
+            let count = client.get_count(proto::GetCountRequest { sku: text("sku") }).await.unwrap().into_inner();
+            json!({"sku": count.sku, "count": count.count})
+        }
+        _ => panic!("{line}"),
+    }
+}
+
+/// An agent, and the inventory that is registered there.
+async fn with_consul() -> (Agent, Service) {
+    let agent = Agent::start().await;
+    let inventory = Quickstart::example("inventory").set("discovery.register", "consul");
+    let inventory = inventory.set("discovery.host", "127.0.0.1").set("consul.address", &agent.address());
+    let inventory = inventory.start().await;
+    passing(&agent, "inventory").await;
+    (agent, inventory)
+}
+
+/// Waits until callers are sent to it.
+async fn passing(agent: &Agent, service: &str) {
+    let found = |entries: &Value| entries.as_array().is_some_and(|entries| !entries.is_empty());
+    agent.eventually(&format!("/v1/health/service/{service}?passing"), found).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -122,18 +177,34 @@ async fn adopt_console_lines_print_what_the_pages_show() {
         for block in blocks_of(page, "console") {
             let mut commands = commands(&block.text);
             let mut service = None;
-            if let Some(level) = level(&commands[0].0) {
-                service = Some(adopted::Adopted::start("axum", level, inventory.http).await);
-                started += 1;
-                commands.remove(0);
+            let mut consul = None;
+            if commands.iter().any(|(line, _)| line.starts_with("consul agent ")) {
+                consul = Some(with_consul().await);
             }
-            for (line, shown) in commands.iter().filter(|(line, _)| !line.starts_with("cargo ")) {
+            if let Some((kind, level)) = commands.iter().find_map(|(line, _)| level(line)) {
+                let env = consul.iter().map(|(agent, _)| ("CONSUL_HTTP_ADDR", agent.address()));
+                service = Some(adopted::with(kind, level, inventory.http, &env.collect::<Vec<_>>()).await);
+                started += 1;
+            }
+            if let Some((agent, _)) = &consul {
+                passing(agent, "adopt-axum").await;
+            }
+            commands.retain(|(line, _)| !["cargo ", "consul "].iter().any(|program| line.starts_with(program)));
+            for (line, shown) in &commands {
                 let (mut http, mut admin) = (String::new(), String::new());
                 if let Some(service) = &service {
                     http = service.http.to_string();
                     admin = service.admin.map(|admin| admin.to_string()).unwrap_or_default();
                 }
+                if let (true, Some(service)) = (line.starts_with("grpcurl "), &service) {
+                    let shown: Value = serde_json::from_str(shown).expect("an answer in JSON is shown");
+                    assert_eq!(called(service.http, line).await, shown, "{page}, line {}: {line}", block.line);
+                    run += 1;
+                    continue;
+                }
+                let registry = consul.as_ref().map(|(agent, _)| agent.address()).unwrap_or_default();
                 let line = line.replace("localhost:8080", &http).replace("localhost:8081", &admin);
+                let line = line.replace("localhost:8500", &registry);
                 let found = tokio::task::block_in_place(|| printed_by(&line));
                 assert!(fits(shown, &found), "{page}, line {}: {line}\nshown:\n{shown}\nfound:\n{found}", block.line);
                 run += 1;
@@ -141,8 +212,11 @@ async fn adopt_console_lines_print_what_the_pages_show() {
             if let Some(mut service) = service {
                 assert_eq!(service.terminate().await, 0);
             }
+            if let Some((_agent, mut inventory)) = consul {
+                assert_eq!(inventory.terminate().await, 0);
+            }
         }
     }
-    assert!(run >= 15 && started >= 6, "the pages run {run} lines on {started} services");
+    assert!(run >= 20 && started >= 12, "the pages run {run} lines on {started} services");
     assert_eq!(inventory.terminate().await, 0);
 }
