@@ -43,19 +43,49 @@ fn causes() -> String {
         "# Causes of refusal\n\nOne word for each cause, the same in the metric `chassis.rejections`, the field `error.type` of the access \
          log, the\nmember `code` of a problem, and the `reason` of a gRPC `ErrorInfo`. A cause that was never processed is safe to \
          retry,\nwhatever the method; any other where the request is idempotent.\n\n\
-         | cause | HTTP | gRPC | never processed | title |\n| --- | --- | --- | --- | --- |\n",
+         | cause | HTTP | gRPC | never processed | title | given today by |\n| --- | --- | --- | --- | --- | --- |\n",
     );
     for cause in Cause::ALL {
         page.push_str(&format!(
-            "| `{}` | {} | `{}` | {} | {} |\n",
+            "| `{}` | {} | `{}` | {} | {} | {} |\n",
             cause.as_str(),
             cause.http_status().as_u16(),
             metrics::code_name(cause.grpc_code()),
             if cause.never_processed() { "yes" } else { "no" },
             cause.title(),
+            given_by(cause),
         ));
     }
+    page.push_str(
+        "\nWords of the same kind that are no refusals of this service, and so are not in `chassis.rejections`:\n\n\
+         | word | where | means |\n| --- | --- | --- |\n\
+         | `dependency_failed` | `code`, `error.type` | a call out failed, and the handler handed that on: 502, 503 or 504, `UNAVAILABLE` \
+         or `DEADLINE_EXCEEDED` |\n\
+         | `aborted` | `error.type` | the caller went away |\n\
+         | `broken_off` | `error.type` | the answer broke off after its head |\n\
+         | a code of your own | `code`, `error.type` | a domain error, by `#[derive(Problem)]` |\n",
+    );
     page
+}
+
+/// Who says it now. The match is whole, so that a new cause is not forgotten.
+const fn given_by(cause: Cause) -> &'static str {
+    match cause {
+        Cause::DeadlineExceeded => "the time limit of the caller, the route or the server; a call out",
+        Cause::Overloaded => "nobody yet: kept for a load shedder",
+        Cause::RateLimited => "an extractor of another crate, by its status 429",
+        Cause::CircuitOpen => "a call out: no endpoint is available",
+        Cause::BulkheadFull => "a route's `concurrency`; the limit of a call out",
+        Cause::Unauthenticated => "the operators' port; an extractor of another crate, by its status 401",
+        Cause::PermissionDenied => "an extractor of another crate, by its status 403",
+        Cause::PayloadTooLarge => "the body limit of the server or the route",
+        Cause::InvalidRequest => "arguments and their rules, `Accept`, the check of the host",
+        Cause::NotFound => "the router; the operators' port; an extractor of another crate, by its status 404",
+        Cause::MethodNotAllowed => "the router",
+        Cause::Draining => "nobody yet: a stop refuses no request",
+        Cause::NoEndpoints => "a call out: no connection, or an empty list",
+        Cause::Internal => "a panic; an answer that cannot be written",
+    }
 }
 
 fn cli(mut command: Command) -> String {
