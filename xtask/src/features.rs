@@ -72,8 +72,9 @@ pub(crate) fn reference_markdown() -> Result<String> {
     page.push_str(
         "\n```toml\n[dependencies]\nchassis = { package = \"chassis-rs\", path = \"../chassis/chassis\", features = [\"dns\", \"tls\"] }\n\n\
          [dev-dependencies]\nchassis = { package = \"chassis-rs\", path = \"../chassis/chassis\", features = [\"testing\"] }\n```\n\n\
-         A setting that needs a feature which is not there is refused at start with the name of the feature. Each feature is built\n\
-         alone, and none and all of them together, by `cargo xtask features`.\n",
+         A target or a TLS setting that needs a feature which is not there is refused at start with the name of the feature. Without\n\
+         `docs-page` there is no key `openapi.page`, so it is an unknown one; `cache` and `testing` have no settings. Each feature is\n\
+         built alone, and none and all of them together, by `cargo xtask features`.\n",
     );
     Ok(page)
 }
