@@ -259,22 +259,6 @@ fn curl_lines_of_the_orders_example_print_what_its_page_shows() {
 }
 
 #[test]
-fn code_that_names_its_file_is_in_that_file() {
-    let mut quoted = 0;
-    for page in ["README.md", "docs/how-to/handlers.md", "docs/tutorials/two-services.md"] {
-        let text = std::fs::read_to_string(Path::new(ROOT).join(page)).expect("the page is there");
-        for block in blocks(&text).iter().filter(|block| block.language.starts_with("rust,ignore")) {
-            let (name, code) = block.text.split_once('\n').unwrap_or_default();
-            let name = name.strip_prefix("// ").expect("a block that is not compiled names the file it is from");
-            let file = std::fs::read_to_string(Path::new(ROOT).join(name)).expect("the named file is there");
-            assert!(file.contains(code), "{page}, block at line {}: not in {name}:\n{code}", block.line);
-            quoted += 1;
-        }
-    }
-    assert!(quoted >= 2, "the pages quote {quoted} times");
-}
-
-#[test]
 fn python_of_the_walk_prints_what_it_shows() {
     let text =
         std::fs::read_to_string(Path::new(ROOT).join("docs/tutorials/quickstart.md")).expect("the page is there");

@@ -22,6 +22,7 @@ mod consul_watch;
 mod deadline_grpc;
 mod deadline_http;
 mod discovery_dns;
+mod docs_all;
 mod docs_readme;
 mod docs_tutorials;
 mod example_storefront;
