@@ -179,7 +179,8 @@ mod tests {
         struct Ended(#[from] StdError);
 
         fn main() -> Result<(), Ended> {
-            Err(Error::config("http.address: none").caused_by("no such host")).map_err(Error::into_std)?;
+            let refused: Result<()> = Err(Error::config("http.address: none").caused_by("no such host"));
+            refused.map_err(Error::into_std)?;
             Ok(())
         }
         let ended = main().expect_err("an error");

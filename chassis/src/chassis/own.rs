@@ -34,7 +34,7 @@ impl<F: Future<Output = ()>> Stops for Until<F> {
             self.0 = None;
             core.stop(false);
         }
-        pending().await
+        pending::<()>().await;
     }
 }
 
@@ -177,5 +177,18 @@ where
         };
         self.own_server = Some(OwnServer { address, serve: Box::new(serve) });
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_life_may_be_a_task() {
+        fn task(_: impl Future<Output = Result<()>> + Send) {}
+        // Compiled is enough.
+        let _ = |chassis: Chassis| task(chassis.run());
+        let _ = |chassis: Chassis| task(chassis.run_until(pending()));
     }
 }
