@@ -96,8 +96,8 @@ fn the_first_service_goes_as_the_page_says() {
         &[
             ("PATH", path),
             ("CARGO_TARGET_DIR", target.display().to_string()),
-            // It wants the name of an author, whom the templates do not name.
-            ("CARGO_NAME", "nobody".to_owned()),
+            // As the page says for those whose git does not know them.
+            ("USER", "me".to_owned()),
             ("CARGO_TERM_COLOR", "never".to_owned()),
         ],
     );
