@@ -78,10 +78,9 @@ fn quoted(block: &Block) -> Option<(&str, &str)> {
 /// Settings, unless they are a file that the page's commands read, or belong to cargo or cargo-generate.
 fn is_settings(block: &Block) -> bool {
     let first = first_line(block);
-    block.language == "toml"
-        && !["[dependencies]", "[dev-dependencies]"].contains(&first)
-        && !first.starts_with("[favorites.")
-        && !(first.starts_with("# ") && first.ends_with(".toml"))
+    let of_cargo = ["[dependencies]", "[dev-dependencies]"].contains(&first) || first.starts_with("[favorites.");
+    let is_file = first.starts_with("# ") && first.ends_with(".toml");
+    block.language == "toml" && !of_cargo && !is_file
 }
 
 /// Whether some test looks at this block.
