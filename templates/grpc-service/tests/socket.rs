@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::net::SocketAddr;
+
 use proto::{HelloRequest, greeter_client::GreeterClient};
 use support::Service;
 
@@ -9,15 +11,20 @@ mod proto {
     tonic::include_proto!("greetings.v1");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_program_serves_and_stops_in_order() {
+#[test]
+fn the_program_serves_and_stops_in_order() {
     let service = Service::start();
     assert_eq!(service.get("/readyz").0, 200);
-    let mut greeter = GreeterClient::connect(format!("http://{}", service.address)).await.expect("a connection");
-    let answer = greeter.hello(HelloRequest { name: "ada".to_owned() }).await.expect("an answer");
-    assert_eq!(answer.into_inner().text, "Hello, ada!");
-    drop(greeter);
+    assert_eq!(greeting(service.address, "ada"), "Hello, ada!");
     service.stop();
+}
+
+/// A call, on a runtime of its own: what is around it waits for a process, and blocks.
+#[tokio::main(flavor = "current_thread")]
+async fn greeting(address: SocketAddr, name: &str) -> String {
+    let mut greeter = GreeterClient::connect(format!("http://{address}")).await.expect("a connection");
+    let answer = greeter.hello(HelloRequest { name: name.to_owned() }).await.expect("an answer");
+    answer.into_inner().text
 }
 
 #[test]
