@@ -2,14 +2,19 @@
 //! builds, tests and runs them.
 
 mod agent;
+mod deny;
 mod generator;
 mod lint;
 mod lock;
 mod matrix;
 mod project;
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::process::geteuid;
 
 use crate::docs::{self, Mode};
 use crate::{Result, shell};
@@ -22,7 +27,7 @@ const TEMPLATES: &[&str] = &["http-service", "grpc-service", "http-grpc-service"
 pub(crate) const USAGE: &str = "\
 usage: cargo xtask templates [--fast | --lint | --write | --here]
 
-           all options and awkward names: generate, build, test, run
+           all options and sources, awkward names: generate, build, test, run, cargo-deny
   --fast   the default answers of each template; a step of cargo xtask test
   --lint   read the templates only
   --write  write the lock files of the templates from the workspace's
@@ -88,7 +93,24 @@ pub(crate) fn playground() -> PathBuf {
         // FNV-1a: a name for each checkout.
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });
-    std::env::temp_dir().join(format!("chassis-templates-{place:016x}"))
+    // One for each user too: what another has made there could not be removed.
+    std::env::temp_dir().join(format!("chassis-templates-{}-{place:016x}", geteuid().as_raw()))
+}
+
+/// Until this process ends no other run of this checkout makes or removes anything in the playground.
+fn hold() -> Result<()> {
+    static HELD: OnceLock<File> = OnceLock::new();
+    if HELD.get().is_some() {
+        return Ok(());
+    }
+    fs::create_dir_all(playground())?;
+    let file = File::create(playground().join("in-use.lock"))?;
+    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        println!("waiting for another run of the templates in {}", playground().display());
+        flock(&file, FlockOperation::LockExclusive)?;
+    }
+    HELD.get_or_init(|| file);
+    Ok(())
 }
 
 /// An empty folder of this name in the playground.

@@ -5,11 +5,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use super::playground;
+use super::{empty, hold, playground};
 use crate::{Result, shell};
 
 /// The version that the templates are tested with; newer ones may do.
 const VERSION: &str = "0.23.14";
+
+/// Where cargo-generate looks for an author, whom the templates do not name, before and after git's `user.name`.
+const WHO: &[&str] = &["CARGO_NAME", "GIT_AUTHOR_NAME", "GIT_COMMITTER_NAME", "USER", "USERNAME", "NAME"];
 
 pub(super) struct Generator {
     program: PathBuf,
@@ -27,37 +30,36 @@ pub(super) struct Outcome {
 impl Generator {
     /// Installs cargo-generate when it is not there yet, and brings the bare checkout up to date.
     pub(super) fn find() -> Result<Self> {
-        let folder = shell::root().join(".cache/cargo-generate");
-        let program = folder.join("bin/cargo-generate");
-        let current = || {
-            let said = shell::command(&program).arg("--version").stderr(Stdio::null()).output();
-            said.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).trim_end().ends_with(VERSION))
-        };
-        if !current() {
-            println!("installing cargo-generate {VERSION}; this takes some minutes, once");
-            // Not optimised: it runs a few times, and is built twice as fast.
-            let mut install =
-                shell::cargo(["install", "--locked", "--debug", "--quiet", "--version", VERSION, "--root"]);
-            // Beside the workspace's own output, of which none can be reused.
-            let target = shell::target()?.join("cargo-generate");
-            shell::run(install.arg(&folder).arg("--target-dir").arg(&target).arg("cargo-generate"))?;
-            let _ = fs::remove_dir_all(target);
-        }
+        let program = installed("cargo-generate", VERSION)?;
+        hold()?;
         let checkout = playground().join("chassis");
         mirror(&checkout)?;
         Ok(Self { program, checkout })
     }
 
-    /// `cargo generate ARGUMENTS` in this folder.
+    /// `cargo generate ARGUMENTS` in this folder, by somebody whom git does not know.
     pub(super) fn run<A: AsRef<OsStr>>(&self, folder: &Path, arguments: &[A]) -> Result<Outcome> {
+        self.run_with(folder, arguments, &[("USER", "somebody")])
+    }
+
+    /// The same with these variables alone, of those that tell cargo-generate something.
+    pub(super) fn run_with<A: AsRef<OsStr>>(
+        &self,
+        folder: &Path,
+        arguments: &[A],
+        variables: &[(&str, &str)],
+    ) -> Result<Outcome> {
         let mut generate = shell::command(&self.program);
         for (variable, _) in std::env::vars_os() {
-            if variable.to_str().is_some_and(|variable| variable.starts_with("CARGO_GENERATE_")) {
+            let told = |name: &str| name.starts_with("CARGO_GENERATE_") || WHO.contains(&name);
+            if variable.to_str().is_some_and(told) {
                 generate.env_remove(variable);
             }
         }
-        // Who has no name in git gets one: cargo-generate wants it for the authors, which the templates do not name.
-        generate.env("CARGO_NAME", "nobody").current_dir(folder);
+        // No git configuration either: a new machine, a container.
+        let home = empty("home")?;
+        generate.env("HOME", &home).env_remove("XDG_CONFIG_HOME").env("GIT_CONFIG_NOSYSTEM", "1");
+        generate.envs(variables.iter().copied()).current_dir(folder);
         // A favourite or a value of the user must not change what is tested.
         let config = playground().join("no-config.toml");
         fs::write(&config, "")?;
@@ -78,6 +80,26 @@ impl Generator {
         }
         Ok(folder.join(name))
     }
+}
+
+/// A program of crates.io in exactly this version, kept in `.cache/`.
+pub(super) fn installed(name: &str, version: &str) -> Result<PathBuf> {
+    let folder = shell::root().join(".cache").join(name);
+    let program = folder.join("bin").join(name);
+    let current = || {
+        let said = shell::command(&program).arg("--version").stderr(Stdio::null()).output();
+        said.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).trim_end().ends_with(version))
+    };
+    if !current() {
+        println!("installing {name} {version}; this takes some minutes, once");
+        // Not optimised: it runs a few times, and is built twice as fast.
+        let mut install = shell::cargo(["install", "--locked", "--debug", "--quiet", "--version", version, "--root"]);
+        // Beside the workspace's own output, of which none can be reused.
+        let target = shell::target()?.join(name);
+        shell::run(install.arg(&folder).arg("--target-dir").arg(&target).arg(name))?;
+        let _ = fs::remove_dir_all(target);
+    }
+    Ok(program)
 }
 
 /// Copies what git tracks or would track. Files that are the same stay as they are, so that cargo does not build anew.

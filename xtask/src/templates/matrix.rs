@@ -4,9 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::time::Instant;
 
-use super::generator::Generator;
+use super::generator::{Generator, Outcome};
 use super::project::{Project, target};
-use super::{TEMPLATES, agent, empty, note};
+use super::{TEMPLATES, agent, deny, empty, note};
 use crate::{Result, shell};
 
 /// Tells how to use the templates.
@@ -14,30 +14,41 @@ const PAGE: &str = "docs/how-to/templates.md";
 
 /// The default, as it is seen from a folder of the playground.
 const HTTP: &str = "../chassis/templates/http-service";
+const BOTH: &str = "../chassis/templates/http-grpc-service";
 
 /// Names that work: the shortest, both separators, and crates that the project has, but not as its own dependencies.
 const NAMES: &[&str] = &["a", "my-svc", "svc_2", "bytes", "http"];
 
-/// Names that are refused with a sentence that says what to type.
-const REFUSED: &[&str] = &[
-    "test",
-    "core",
-    "std",
-    "proc-macro",
-    "build",
-    "deps",
-    "fn",
-    "async",
-    "chassis",
-    "chassis-rs",
-    "serde",
-    "serde_json",
-    "tokio",
-    "tonic",
-    "thiserror",
-    "7up",
-    "größe",
-    "a.b",
+/// What is said of names that are refused, each with what to type.
+const NO_NAME: &str = "is no name of a package";
+const A_CRATE: &str = "is the name of a crate";
+const TAKEN: &str = "is taken by Rust or cargo";
+
+/// Names that are refused, and why. cargo-generate makes kebab case of capitals, so they are no way around.
+const REFUSED: &[(&str, &str)] = &[
+    ("test", TAKEN),
+    ("core", TAKEN),
+    ("std", TAKEN),
+    ("proc-macro", TAKEN),
+    ("build", TAKEN),
+    ("deps", TAKEN),
+    ("fn", TAKEN),
+    ("async", TAKEN),
+    ("Test", TAKEN),
+    ("STD", TAKEN),
+    ("ProcMacro", TAKEN),
+    ("chassis", A_CRATE),
+    ("chassis-rs", A_CRATE),
+    ("serde", A_CRATE),
+    ("serde_json", A_CRATE),
+    ("tokio", A_CRATE),
+    ("tonic", A_CRATE),
+    ("thiserror", A_CRATE),
+    ("Tokio", A_CRATE),
+    ("SerdeJson", A_CRATE),
+    ("7up", NO_NAME),
+    ("größe", NO_NAME),
+    ("a.b", NO_NAME),
 ];
 
 /// As a newcomer: from an empty folder beside a clone, with no answer given.
@@ -59,32 +70,47 @@ pub(super) fn defaults(generator: &Generator) -> Result<()> {
     expect(&manifest, &format!("template = \"{}\"", TEMPLATES[0]))
 }
 
-/// The commands of the page that need no network, as they stand there.
+/// The commands of the page that need no network, as they stand there, beside a clone that is named `chassis`.
 fn documented(generator: &Generator) -> Result<()> {
     let page = fs::read_to_string(shell::root().join(PAGE))?;
-    let lines = page.lines().filter(|line| line.starts_with("cargo generate --path ../chassis"));
-    let lines: Vec<_> = lines.filter(|line| !line.contains("chassis-old")).collect();
+    let here = |line: &&str| {
+        let path = line.split_once("cargo generate --path chassis").map(|(_, rest)| rest);
+        path.is_some_and(|rest| rest.starts_with(['/', ' ']))
+    };
+    let lines: Vec<_> = page.lines().filter(here).collect();
     for line in &lines {
         let folder = empty("documented")?;
-        // The page makes it for its diff.
-        fs::create_dir(folder.join("new"))?;
-        let line = line.replace("$PWD", &folder.display().to_string());
-        let words: Vec<_> = line.split_whitespace().skip(2).collect();
-        let outcome = generator.run(&folder, &words)?;
+        std::os::unix::fs::symlink(&generator.checkout, folder.join("chassis"))?;
+        let (before, arguments) = line.split_once("cargo generate ").ok_or("a line without a command")?;
+        let words: Vec<_> = arguments.split_whitespace().collect();
+        if let Some([_, destination]) = words.windows(2).find(|pair| pair[0] == "--destination") {
+            fs::create_dir_all(folder.join(destination))?;
+        }
+        let outcome = match before.trim().split_once('=') {
+            Some(variable) => generator.run_with(&folder, &words, &[variable])?,
+            None => generator.run(&folder, &words)?,
+        };
         if !outcome.done {
             return Err(format!("{PAGE}: `{line}` failed:\n{}", outcome.said).into());
         }
     }
-    if lines.is_empty() { Err(format!("{PAGE} has no command").into()) } else { Ok(()) }
+    if !lines.iter().any(|line| line.starts_with("USER=")) {
+        return Err(format!("{PAGE} does not say what to type where nobody has a name").into());
+    }
+    // What that line is for. When this works some day, the line and the sentence around it can go.
+    let nameless = empty("nameless")?;
+    let outcome = generator.run_with(&nameless, &["--path", HTTP, "--silent", "--name", "nameless"], &[])?;
+    expect(&outcome.said, "could not determine the current user")
 }
 
 pub(super) fn answers(generator: &Generator) -> Result<()> {
     refusals(generator)?;
     sources(generator)?;
-    for template in TEMPLATES {
+    for (turn, template) in TEMPLATES.iter().enumerate() {
         let folder = empty(&format!("{template}-answers"))?;
         for (index, name) in NAMES.iter().enumerate() {
-            let discovery = ["consul", "none"][index % 2];
+            // Each name with one answer in one template, and with the other in the next.
+            let discovery = ["consul", "none"][(index + turn) % 2];
             let answers = [
                 "--path",
                 "../chassis",
@@ -92,12 +118,15 @@ pub(super) fn answers(generator: &Generator) -> Result<()> {
                 "-d",
                 &format!("discovery={discovery}"),
                 "-d",
-                r#"description=What "it" does: \ and 'more'"#,
+                "description=What \"it\" does:\r\\ and\u{7} 'more'",
             ];
             let project = made(generator, &folder, name, template, &answers)?;
             timed(&format!("{template} as {name}, discovery {discovery}"), || {
                 project.check()?;
                 project.serve()?;
+                if index == 0 {
+                    deny::check(&project)?;
+                }
                 if discovery == "consul" { agent::announced(&project) } else { Ok(()) }
             })?;
         }
@@ -108,28 +137,66 @@ pub(super) fn answers(generator: &Generator) -> Result<()> {
 /// What is refused leaves no folder, and its message says what to type.
 fn refusals(generator: &Generator) -> Result<()> {
     let folder = empty("refused")?;
-    for name in REFUSED {
-        let outcome = generator.run(&folder, &["--path", HTTP, "--silent", "--name", name])?;
-        if outcome.done || !outcome.said.contains("type ") {
-            return Err(format!("the name {name} is not refused with what to type:\n{}", outcome.said).into());
+    for (name, why) in REFUSED {
+        for force in [&[][..], &["--force"]] {
+            let arguments = [&["--path", HTTP, "--silent", "--name", name], force].concat();
+            refused(&generator.run(&folder, &arguments)?, &[why, "; type the same with "])?;
         }
     }
     if let Some(left) = fs::read_dir(&folder)?.next() {
         return Err(format!("a refused name left {}", left?.path().display()).into());
     }
-    // The folder is made before the answers are known; the message says how to get rid of it.
-    for (source, why) in [("no/such/folder", "there is no checkout"), (".", "there is no checkout")] {
+
+    // From here on the folder is made before what is wrong is known; the message says how to get rid of it.
+    let folder = empty("refused here")?;
+    let made = |name: &str| format!("type rmdir '{}', then the same with ", folder.join(name).display());
+    let unnamed = ["--path", HTTP, "--silent"];
+    let asked = generator.run_with(&folder, &unnamed, &[("USER", "somebody"), (NAME_ASKED_FOR, "Tokio")])?;
+    refused(&asked, &[A_CRATE, &made("tokio")])?;
+    for (source, why) in [
+        ("no/such/folder", "there is no checkout of the chassis at "),
+        (".", "there is no checkout of the chassis at "),
+        ("", "the answer chassis is empty"),
+        ("git@nowhere", "is no address of git"),
+    ] {
         let answer = format!("chassis={source}");
         let outcome = generator.run(&folder, &["--path", HTTP, "--silent", "--name", "lost", "-d", &answer])?;
-        expect(&outcome.said, why)?;
-        expect(&outcome.said, &format!("type rmdir {}", folder.join("lost").display()))?;
+        refused(&outcome, &[why, &made("lost")])?;
         fs::remove_dir(folder.join("lost"))?;
     }
+    // Nobody is told to remove a folder of their own.
+    let own = folder.join("own");
+    fs::create_dir(&own)?;
+    let template = generator.checkout.join("templates/http-service");
+    let init = ["--path", utf8(&template)?, "--silent", "--name", "own", "--init", "-d", "chassis=nowhere"];
+    let outcome = generator.run(&own, &init)?;
+    refused(&outcome, &["; type the same with -d chassis=PATH"])?;
+
+    // A template whose version no checkout around has, nor the one of its note.
+    let template = folder.join("template");
+    copy(&generator.checkout.join("templates/http-service"), &template)?;
+    note(&generator.checkout, &template)?;
+    let hook = template.join("source.rhai");
+    let newer = fs::read_to_string(&hook)?.replace("const VERSION = \"0.1.0\"", "const VERSION = \"99.0.0\"");
+    fs::write(hook, newer)?;
+    let outcome = generator.run(&folder, &["--path", "template", "--silent", "--name", "far"])?;
+    refused(&outcome, &["cannot tell where", &made("far"), "-d chassis=PATH", "cargo xtask templates --here"])?;
     println!("{} names are refused", REFUSED.len());
     Ok(())
 }
 
-/// The chassis as a path, from the note of a checkout that lies elsewhere, from git, and as a version.
+/// The variable that stands in for what is typed when cargo-generate asks for a name.
+const NAME_ASKED_FOR: &str = "CARGO_GENERATE_VALUE_PROJECT_NAME";
+
+fn refused(outcome: &Outcome, parts: &[&str]) -> Result<()> {
+    if outcome.done {
+        return Err(format!("not refused, for all that {:?} was expected:\n{}", parts[0], outcome.said).into());
+    }
+    parts.iter().try_for_each(|part| expect(&outcome.said, part))
+}
+
+/// The chassis as a path, from the note of a checkout that lies elsewhere, from git, and as a version. What is built has
+/// both transports, and so the dependencies of all templates.
 fn sources(generator: &Generator) -> Result<()> {
     let folder = empty("sources")?;
     let absolute = generator.checkout.display().to_string();
@@ -150,21 +217,44 @@ fn sources(generator: &Generator) -> Result<()> {
     let noted = made(generator, &folder, "noted", "http-service", &["--path", "elsewhere"])?;
     expect(&manifest(&noted)?, &format!("path = \"{absolute}/chassis\""))?;
     noted.rendered()?;
+    // It has moved since; another lies beside the project.
+    note(&folder.join("moved"), &elsewhere)?;
+    std::os::unix::fs::symlink(&generator.checkout, folder.join("chassis"))?;
+    let moved = made(generator, &folder, "moved-away", "http-service", &["--path", "elsewhere"])?;
+    expect(&manifest(&moved)?, "path = \"../chassis/chassis\"")?;
+
+    // A relative path is seen from where the project is put, typed wherever.
+    let own = empty("sources/own")?;
+    let template = generator.checkout.join("templates/http-service");
+    let init = ["--path", utf8(&template)?, "--init", "-d", "chassis=../chassis"];
+    generator.make(&own, "own", &init)?;
+    expect(&fs::read_to_string(own.join("Cargo.toml"))?, "path = \"../chassis/chassis\"")?;
+    let sent = ["--path", "elsewhere", "--destination", utf8(&own)?, "-d", "chassis=../chassis"];
+    generator.make(&folder, "sent", &sent)?;
+    expect(&fs::read_to_string(own.join("sent/Cargo.toml"))?, "path = \"../../chassis/chassis\"")?;
+
+    // Cargo takes no address without a scheme.
+    let ssh = made(generator, &folder, "ssh", "http-service", &["--path", HTTP, "-d", "chassis=git@host:org/repo#v1"])?;
+    expect(&manifest(&ssh)?, "git = \"ssh://git@host/org/repo\", tag = \"v1\"")?;
+    shell::output(&mut ssh.cargo(&["metadata", "--no-deps", "--format-version=1"])?)?;
 
     let (url, tag) = tagged(generator)?;
     let answer = format!("chassis={url}#{tag}");
-    let git = made(generator, &folder, "from-git", "http-service", &["--path", HTTP, "-d", &answer])?;
+    let git = made(generator, &folder, "from-git", "http-grpc-service", &["--path", BOTH, "-d", &answer])?;
     expect(&manifest(&git)?, &format!("git = \"{url}\", tag = \"{tag}\""))?;
     let from_tag = ["--git", &url, "--tag", &tag, "templates/http-service", "-d", &answer];
     let cloned = made(generator, &folder, "cloned", "http-service", &from_tag)?;
     expect(&manifest(&cloned)?, &format!("git = \"{url}\", tag = \"{tag}\""))?;
     cloned.rendered()?;
+    deny::check(&git)?;
     timed("the chassis from git", || shell::run(&mut git.cargo(&["check", "--quiet"])?))?;
 
     // Not published yet: the patch stands in for the registry, and refuses a version that this is not.
-    let version = made(generator, &folder, "from-registry", "http-service", &["--path", HTTP, "-d", "chassis=0.1.0"])?;
+    let answers = ["--path", BOTH, "-d", "chassis=0.1.0"];
+    let version = made(generator, &folder, "from-registry", "http-grpc-service", &answers)?;
     expect(&manifest(&version)?, "chassis = { package = \"chassis-rs\", version = \"0.1.0\" }")?;
-    let patch = format!("patch.crates-io.chassis-rs.path='{absolute}/chassis'");
+    // As Rust writes a string, TOML does.
+    let patch = format!("patch.crates-io.chassis-rs.path={:?}", format!("{absolute}/chassis"));
     timed("the chassis as a version", || shell::run(&mut version.cargo(&["check", "--quiet", "--config", &patch])?))
 }
 
@@ -186,7 +276,17 @@ fn tagged(generator: &Generator) -> Result<(String, String)> {
     git(&["add", "--all"])?;
     git(&["commit", "--quiet", "--message", "all"])?;
     git(&["tag", "v0.1.0"])?;
-    Ok((format!("file://{}", repository.display()), "v0.1.0".to_owned()))
+    Ok((format!("file://{}", encoded(utf8(&repository)?)), "v0.1.0".to_owned()))
+}
+
+fn utf8(path: &Path) -> Result<&str> {
+    path.to_str().ok_or_else(|| format!("{} is no UTF-8", path.display()).into())
+}
+
+/// A path as it stands in a URL.
+fn encoded(path: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte);
+    path.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }
 
 fn made(
