@@ -31,6 +31,7 @@ pub(super) fn run() -> Result<()> {
     let root = |path: &str| fs::read_to_string(shell::root().join(path));
     let workspace = root("Cargo.toml")?;
     let toolchain = root("rust-toolchain.toml")?;
+    let defaults = root("docs/generated/default.toml")?;
     let version = quoted(&workspace, "version").ok_or("the workspace has no version")?;
     let mut templates = BTreeMap::new();
     for template in TEMPLATES {
@@ -43,6 +44,8 @@ pub(super) fn run() -> Result<()> {
         let at = |finding: String| format!("templates/{template}/{finding}");
         findings.extend(placeholders(files).into_iter().map(at));
         findings.extend(dependencies(manifest, &workspace, text("name.rhai")?).into_iter().map(at));
+        let shown = settings(text("config/default.toml.liquid")?, &defaults, text("src/settings.rs")?);
+        findings.extend(shown.into_iter().map(at));
         if channel(text("rust-toolchain.toml")?) != channel(&toolchain) {
             findings.push(at("rust-toolchain.toml: another Rust than the workspace's".to_owned()));
         }
@@ -57,7 +60,7 @@ pub(super) fn run() -> Result<()> {
             }
         }
     }
-    if root("templates/version.rhai").is_ok_and(|text| !text.contains(&format!("VERSION = \"{version}\""))) {
+    if !root("templates/version.rhai").is_ok_and(|text| text.contains(&format!("VERSION = \"{version}\""))) {
         findings.push(format!("templates/version.rhai: expected {version}"));
     }
     for finding in &findings {
@@ -153,6 +156,52 @@ fn dependencies(manifest: &str, workspace: &str, names: &str) -> Vec<String> {
     findings
 }
 
+/// Settings that are shown in comments, and are not the chassis' own defaults or those of the project's `Settings`.
+fn settings(shown: &str, defaults: &str, own: &str) -> Vec<String> {
+    let ours = keys(defaults);
+    let mut findings = Vec::new();
+    let mut section = "";
+    for line in shown.lines() {
+        if line.starts_with('[') {
+            section = line;
+        }
+        let setting = line.strip_prefix("# ").and_then(|line| line.split_once(" = "));
+        // A sentence may have an = too.
+        let Some((key, value)) = setting.filter(|(key, _)| !key.contains(' ')) else { continue };
+        let right = match ours.get(&(section, key)) {
+            _ if section == "[app]" => {
+                let field = format!(" {key}: {value}");
+                [".to_owned()", ",", " "].iter().any(|end| own.contains(&format!("{field}{end}")))
+            }
+            // What has no default is shown by an example.
+            Some(default) => default.is_none_or(|default| default == value),
+            None => false,
+        };
+        if !right {
+            findings.push(format!("config/default.toml.liquid: {key} = {value} in {section} is no default"));
+        }
+    }
+    findings
+}
+
+/// The keys of the generated list by section, each with its default if it has one.
+fn keys(defaults: &str) -> BTreeMap<(&str, &str), Option<&str>> {
+    let mut keys = BTreeMap::new();
+    let mut section = "";
+    let mut set = false;
+    for line in defaults.lines() {
+        if line.starts_with('[') {
+            section = line;
+        } else if line.starts_with("# ") {
+            set = !line.starts_with("# Not set by default") && (set || line.starts_with("# Default "));
+        } else if let Some((key, value)) = line.strip_prefix('#').and_then(|line| line.split_once(" = ")) {
+            keys.insert((section, key), set.then_some(value));
+            set = false;
+        }
+    }
+    keys
+}
+
 /// An image that is built with another Rust than the tests, or on another Debian than it runs on.
 fn image(dockerfile: &str, channel: &str) -> Option<String> {
     let from: Vec<_> = dockerfile.lines().filter(|line| line.starts_with("FROM ")).collect();
@@ -214,6 +263,24 @@ mod tests {
                 "name.rhai: lets a project be called serde, which is one of its dependencies",
             ]
         );
+    }
+
+    #[test]
+    fn a_setting_that_is_shown_is_the_default() {
+        let defaults = "[http]\n\n# Where.\n# Default \"0.0.0.0:8080\". Env X.\n#address = \"0.0.0.0:8080\"\n\n\
+                        # Which.\n# Not set by default. Env X.\n#host = \"\"\n";
+        let own = "Self { greeting: \"Hello\".to_owned(), longest_name: 64 }";
+        let shown = "[app]\n# greeting = \"Hello\"\n# longest_name = 65\n[http]\n# It listens = as it says.\n\
+                     # address = \"0.0.0.0:8080\"\n# host = \"10.0.0.7\"\n# gone = 1\n";
+        assert_eq!(
+            settings(shown, defaults, own),
+            [
+                "config/default.toml.liquid: longest_name = 65 in [app] is no default",
+                "config/default.toml.liquid: gone = 1 in [http] is no default",
+            ]
+        );
+        let older = settings("[http]\n# address = \"0.0.0.0:80\"\n", defaults, own);
+        assert_eq!(older.len(), 1, "{older:?}");
     }
 
     #[test]
