@@ -97,6 +97,10 @@ fn tools(tools: &mut Tools) -> Result<()> {
     if !succeeds(command("cc").arg("--version")) && !apt_install(&["gcc", "libc6-dev"]) {
         missing.push("a C compiler is missing; type apt-get install gcc libc6-dev".to_owned());
     }
+    // tidy and the templates ask it what a clone has.
+    if !succeeds(command("git").arg("--version")) && !apt_install(&["git"]) {
+        missing.push("git is missing; type apt-get install git".to_owned());
+    }
     // The README's lines are run as they stand there.
     if !succeeds(command("curl").arg("--version")) && !apt_install(&["curl"]) {
         missing.push("curl is missing; type apt-get install curl".to_owned());
