@@ -82,7 +82,7 @@ impl Generator {
     }
 }
 
-/// A program of crates.io in exactly this version, kept in `.cache/`.
+/// A program from the registry in exactly this version, kept in `.cache/`.
 pub(super) fn installed(name: &str, version: &str) -> Result<PathBuf> {
     let folder = shell::root().join(".cache").join(name);
     let program = folder.join("bin").join(name);
