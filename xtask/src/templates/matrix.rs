@@ -150,7 +150,9 @@ fn refusals(generator: &Generator) -> Result<()> {
     // From here on the folder is made before what is wrong is known; the message says how to get rid of it.
     let folder = empty("refused here")?;
     let made = |name: &str| format!("type rmdir '{}', then the same with ", folder.join(name).display());
-    let unnamed = ["--path", HTTP, "--silent"];
+    // Not `--silent`, which wants a name; the answers leave nothing else to ask.
+    let answers = ["-d", "description=x", "-d", "discovery=none", "-d", "chassis=checkout"];
+    let unnamed = [&["--path", HTTP, "--vcs=none"][..], &answers].concat();
     let asked = generator.run_with(&folder, &unnamed, &[("USER", "somebody"), (NAME_ASKED_FOR, "Tokio")])?;
     refused(&asked, &[A_CRATE, &made("tokio")])?;
     for (source, why) in [
