@@ -179,7 +179,7 @@ fn refusals(generator: &Generator) -> Result<()> {
     copy(&generator.checkout.join("templates/http-service"), &template)?;
     note(&generator.checkout, &template)?;
     let hook = template.join("source.rhai");
-    let newer = fs::read_to_string(&hook)?.replace("const VERSION = \"0.1.0\"", "const VERSION = \"99.0.0\"");
+    let newer = fs::read_to_string(&hook)?.replace("const VERSION = \"", "const VERSION = \"99.");
     fs::write(hook, newer)?;
     let outcome = generator.run(&folder, &["--path", "template", "--silent", "--name", "far"])?;
     refused(&outcome, &["cannot tell where", &made("far"), "-d chassis=PATH", "cargo xtask templates --here"])?;
