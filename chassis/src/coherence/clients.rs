@@ -234,7 +234,9 @@ fn tls(client: &Client<'_>) -> Vec<(&'static str, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{client::breaker::BreakerConfig, tls::TlsConfig};
+    use crate::client::breaker::BreakerConfig;
+    #[cfg(feature = "tls")]
+    use crate::tls::TlsConfig;
 
     fn found(config: ClientConfig) -> Vec<Mistake> {
         clients(&BTreeMap::from([("inventory".to_owned(), config)]), RegistryKind::None)
