@@ -56,8 +56,7 @@ const STEPS: &[Step] = &[
     ("templates", |_| templates::fast()),
     // Behind the templates: it generates from one, and finds their dependencies built.
     ("tutorial", |_| {
-        let follow =
-            ["test", "--locked", "--package", "chassis-tests", "--test", "it", "--", "--ignored", "docs_tutorials"];
+        let follow = ["test", "--locked", "--workspace", "--test", "it", "--", "--ignored", "docs_tutorials"];
         shell::run(cargo(follow).env(PLAYGROUND_VARIABLE, templates::playground()))
     }),
 ];
