@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Request};
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
@@ -95,18 +95,6 @@ fn joined(first: Option<Bytes>, more: BytesMut) -> Bytes {
         Some(first) if more.is_empty() => first,
         Some(first) => [first.as_ref(), more.as_ref()].concat().into(),
     }
-}
-
-/// The same request again, extensions included, unless its body is a stream.
-pub(crate) fn clone_request(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
-    let body = request.body().try_clone()?;
-    let mut copy = Request::new(body);
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.version_mut() = request.version();
-    *copy.headers_mut() = request.headers().clone();
-    *copy.extensions_mut() = request.extensions().clone();
-    Some(copy)
 }
 
 impl From<Bytes> for RequestBody {

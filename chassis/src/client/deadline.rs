@@ -410,12 +410,16 @@ where
 
     fn call(&mut self, mut request: Request<RequestBody>) -> Self::Future {
         let started = clock::tokio_now();
-        let (facts, timed) = CallInfo::with(&mut request, |info| (Facts::told(info), info.passage.timed));
-        let sending = match (self.layer.connects, facts.idempotent) {
-            (false, _) => Sending::Unseen,
-            (true, true) => Sending::departs(&mut request),
-            (true, false) => Sending::Connects(capture_connection(&mut request)),
-        };
+        let connects = self.layer.connects;
+        let (facts, timed, seen) = CallInfo::with(&mut request, |info| {
+            let seen = match (connects, info.idempotent) {
+                (false, _) => Some(Sending::Unseen),
+                (true, true) => Some(Sending::departs(info)),
+                (true, false) => None,
+            };
+            (Facts::told(info), info.passage.timed, seen)
+        });
+        let sending = seen.unwrap_or_else(|| Sending::Connects(capture_connection(&mut request)));
         let own = self.layer.timeout.get().and_then(|timeout| started.checked_add(timeout));
         let left = facts.deadline.map(|deadline| deadline.saturating_duration_since(started));
         AttemptFuture {
@@ -429,7 +433,7 @@ where
             pace: Arc::clone(&self.pace),
             // Of two timers for the same moment one is enough to wake the task, and the outer layer asks this one first. Only
             // next to a pool, where both are of one stack and in one task.
-            sleeps: !(timed && self.layer.connects) || own.is_some(),
+            sleeps: !(timed && connects) || own.is_some(),
             sleep: None,
         }
     }
@@ -501,9 +505,9 @@ enum Sending {
 }
 
 impl Sending {
-    fn departs(request: &mut Request<RequestBody>) -> Self {
+    fn departs(call: &mut CallInfo) -> Self {
         let gone = Arc::default();
-        CallInfo::with(request, |info| info.passage.departure = Departure::telling(&gone));
+        call.passage.departure = Departure::telling(&gone);
         Self::Departs(gone)
     }
 

@@ -22,9 +22,10 @@ use super::{config::HedgeConfig, digest::Digest};
 use crate::{
     client::{
         Attempt,
-        body::{RequestBody, clone_request},
+        body::RequestBody,
         facts::{Facts, UpstreamAttempt},
         outcome::Outcome,
+        replay::Replay,
         retry::{Budget, Made, mark},
     },
     context::Protocol,
@@ -228,7 +229,7 @@ where
             facts.deadline.is_none_or(|deadline| *delay < deadline.saturating_duration_since(started))
         });
         let hedged = delay.filter(|_| facts.idempotent && !UpstreamAttempt::is_retry(&request));
-        let Some((delay, mut copy)) = hedged.and_then(|delay| Some((delay, clone_request(&request)?))) else {
+        let Some((delay, mut copy)) = hedged.and_then(|delay| Some((delay, Replay::of(&request)?.request()?))) else {
             return HedgeFuture { state: State::Single { inner: self.inner.call(request), timed: Some(timed) } };
         };
         // Both legs count their attempts together, and the retries inside take the call as paid in.

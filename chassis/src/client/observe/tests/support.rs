@@ -31,7 +31,7 @@ use tower_service::Service;
 
 use super::super::*;
 use crate::{
-    client::{Attempt, RequestBody, body::clone_request},
+    client::{Attempt, RequestBody, replay::Replay},
     context::{RequestContext, TraceContext},
     error::BoxError,
     telemetry::{
@@ -112,7 +112,7 @@ where
     fn call(&mut self, request: Request<RequestBody>) -> Self::Future {
         let mut inner = self.0.clone();
         Box::pin(async move {
-            let mut again = clone_request(&request).unwrap();
+            let mut again = Replay::of(&request).unwrap().request().unwrap();
             let first = inner.call(request).await;
             if first.as_ref().is_ok_and(|answer| answer.status() != StatusCode::SERVICE_UNAVAILABLE) {
                 return first;
