@@ -1,6 +1,7 @@
 //! Where the repository is and how its programs are started.
 
 use std::ffi::OsStr;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -16,6 +17,11 @@ pub(crate) fn root() -> PathBuf {
 pub(crate) fn target() -> Result<PathBuf> {
     let program = std::env::current_exe()?;
     Ok(program.ancestors().nth(2).ok_or("cannot tell the target folder from xtask's own path")?.to_path_buf())
+}
+
+/// An address in the ready file of a service, which is one JSON object: `{"http":"127.0.0.1:34567",…}`.
+pub(crate) fn ready_address(ready_file: &str, key: &str) -> Option<SocketAddr> {
+    ready_file.split_once(&format!("\"{key}\""))?.1.split('"').nth(1)?.parse().ok()
 }
 
 /// A program that runs at the root, without input.

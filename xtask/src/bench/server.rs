@@ -144,11 +144,8 @@ impl Drop for Server {
     }
 }
 
-/// The ready file is one JSON object: `{"http":"127.0.0.1:34567",…}`.
 fn read_address(ready_file: &Path) -> Option<SocketAddr> {
-    let text = fs::read_to_string(ready_file).ok()?;
-    let (_, value) = text.split_once("\"http\"")?;
-    value.split('"').nth(1)?.parse().ok()
+    shell::ready_address(&fs::read_to_string(ready_file).ok()?, "http")
 }
 
 fn status(address: SocketAddr, path: &str) -> Option<u16> {

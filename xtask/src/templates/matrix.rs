@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use super::generator::{Generator, Outcome};
-use super::project::{Project, target};
+use super::project::Project;
 use super::{TEMPLATES, agent, deny, empty, note};
 use crate::{Result, shell};
 
@@ -321,6 +321,6 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
 fn timed(what: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
     let started = Instant::now();
     work().map_err(|error| format!("{what}: {error}"))?;
-    println!("{what}: {:.1} s (output in {})", started.elapsed().as_secs_f64(), target()?.display());
+    println!("{what}: {:.1} s (output in {})", started.elapsed().as_secs_f64(), shell::target()?.display());
     Ok(())
 }

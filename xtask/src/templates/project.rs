@@ -30,7 +30,8 @@ impl Project {
     /// A cargo command in the project. All projects share their output.
     pub(super) fn cargo(&self, arguments: &[&str]) -> Result<Command> {
         let mut cargo = shell::cargo(arguments);
-        cargo.current_dir(&self.folder).env("CARGO_TARGET_DIR", target()?);
+        // The workspace's own output: most of the dependencies are built there already.
+        cargo.current_dir(&self.folder).env("CARGO_TARGET_DIR", shell::target()?);
         without_settings(&mut cargo);
         Ok(cargo)
     }
@@ -71,7 +72,7 @@ impl Project {
 
     /// The built program in the project's folder, without the variables of whoever runs this.
     fn program(&self) -> Result<Command> {
-        let mut program = Command::new(target()?.join("debug").join(&self.name));
+        let mut program = Command::new(shell::target()?.join("debug").join(&self.name));
         program.current_dir(&self.folder).stdin(Stdio::null()).stdout(Stdio::null());
         without_settings(&mut program);
         Ok(program)
@@ -90,7 +91,7 @@ impl Project {
                 return Err(format!("it ended with {status} before it was ready").into());
             }
             let text = fs::read_to_string(&ready_file).unwrap_or_default();
-            Ok(address(&text, "http").zip(address(&text, "admin")))
+            Ok(shell::ready_address(&text, "http").zip(shell::ready_address(&text, "admin")))
         };
         (service.http, service.admin) = wait_for("a ready file", || ready(&mut service))?;
         fs::remove_file(ready_file)?;
@@ -114,11 +115,6 @@ impl Project {
         }
         expect(service.admin, "/metrics", "http_server_request_duration_seconds_count")
     }
-}
-
-/// The output of all generated projects: the workspace's own, in which most of their dependencies are built already.
-pub(super) fn target() -> Result<PathBuf> {
-    shell::target()
 }
 
 /// A process, killed when dropped.
@@ -146,11 +142,6 @@ impl Drop for Service {
 
 fn nowhere() -> SocketAddr {
     ([127, 0, 0, 1], 0).into()
-}
-
-/// `{"http":"127.0.0.1:34567",…}`
-fn address(ready: &str, key: &str) -> Option<SocketAddr> {
-    ready.split_once(&format!("\"{key}\""))?.1.split('"').nth(1)?.parse().ok()
 }
 
 /// GET has to be answered with 200, and this in the body.
