@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use crate::Result;
-use crate::shell::{self, command, succeeds};
+use crate::shell::{self, command};
 
 /// Debian 12 has no Consul; the package of the release before runs on it. A package's file never changes in an archive,
 /// so a path and a checksum name it for good.
@@ -29,11 +29,8 @@ pub(crate) fn find(cache: &Path) -> Result<PathBuf> {
     println!("taking Consul out of Debian's package");
     fs::create_dir_all(&folder)?;
     let package = folder.join("consul.deb");
-    let fetched = archives()?.iter().any(|archive| fetch(archive, &package));
-    if !fetched {
-        return Err("no archive of this machine's apt has Debian 11's package of Consul".into());
-    }
-    shell::run(command("dpkg").arg("-x").arg(&package).arg(&folder))?;
+    fetch_from(&archives()?, &package)?;
+    shell::quiet(command("dpkg-deb").arg("--extract").arg(&package).arg(&folder))?;
     fs::remove_file(&package)?;
     let version = version(&inside).ok_or_else(|| format!("{} does not run", inside.display()))?;
     println!("{version}: {}", inside.display());
@@ -74,11 +71,23 @@ fn archives() -> Result<Vec<String>> {
     Ok(archives)
 }
 
+/// From the first archive that has the package; an error quotes the failure of each.
+fn fetch_from(archives: &[String], to: &Path) -> Result<()> {
+    let mut reasons = Vec::new();
+    for archive in archives {
+        match fetch(archive, to) {
+            Ok(()) => return Ok(()),
+            Err(error) => reasons.push(format!("\n{error}")),
+        }
+    }
+    Err(format!("no archive of this machine's apt gives Debian 11's package of Consul{}", reasons.concat()).into())
+}
+
 /// apt's own downloader: it goes where apt goes, also through a proxy, and refuses another checksum.
-fn fetch(archive: &str, to: &Path) -> bool {
+fn fetch(archive: &str, to: &Path) -> Result<()> {
     let address = format!("{}/{PACKAGE}", archive.trim_end_matches('/'));
     let mut download = command("/usr/lib/apt/apt-helper");
-    succeeds(download.arg("download-file").arg(address).arg(to).arg(format!("SHA256:{SHA256}")))
+    shell::quiet(download.arg("download-file").arg(address).arg(to).arg(format!("SHA256:{SHA256}")))
 }
 
 #[cfg(test)]

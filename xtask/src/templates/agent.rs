@@ -1,7 +1,8 @@
 //! A real Consul agent, for the projects that announce themselves.
 
+use std::fs::{self, File};
 use std::net::SocketAddr;
-use std::process::{Child, Stdio};
+use std::process::Child;
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -41,10 +42,15 @@ impl Agent {
         agent.args(["agent", "-dev", "-node=templates", "-log-level=warn", "-dns-port=-1"]);
         agent.args(["-hcl", "disable_update_check = true ports { grpc = -1 }"]);
         agent.args([format!("-bind={host}"), format!("-client={host}")]);
-        let process = agent.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        let log = super::playground().join("consul.log");
+        let file = File::create(&log)?;
+        let process = agent.stdout(file.try_clone()?).stderr(file).spawn()?;
         let mut agent = Self { process, address: format!("{host}:8500").parse()? };
         wait_for("Consul", || match agent.process.try_wait()? {
-            Some(status) => Err(format!("Consul ended with {status}").into()),
+            Some(status) => {
+                let said = shell::tail(&fs::read_to_string(&log).unwrap_or_default());
+                Err(format!("Consul ended with {status}:\n{said}").into())
+            }
             None => Ok(agent.ask("/v1/catalog/node/templates").filter(|body| body.contains("\"consul\""))),
         })?;
         Ok(agent)

@@ -82,24 +82,30 @@ impl Generator {
     }
 }
 
+/// Where programs from the registry are kept.
+fn kept(name: &str) -> PathBuf {
+    shell::root().join(".cache").join(name)
+}
+
+/// The kept program, when it is of this version.
+fn current(name: &str, version: &str) -> Option<PathBuf> {
+    let program = kept(name).join("bin").join(name);
+    let said = shell::command(&program).arg("--version").stderr(Stdio::null()).output().ok()?;
+    String::from_utf8_lossy(&said.stdout).trim_end().ends_with(version).then_some(program)
+}
+
 /// A program from the registry in exactly this version, kept in `.cache/`.
 pub(super) fn installed(name: &str, version: &str) -> Result<PathBuf> {
-    let folder = shell::root().join(".cache").join(name);
-    let program = folder.join("bin").join(name);
-    let current = || {
-        let said = shell::command(&program).arg("--version").stderr(Stdio::null()).output();
-        said.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).trim_end().ends_with(version))
-    };
-    if !current() {
+    if current(name, version).is_none() {
         println!("installing {name} {version}; this takes some minutes, once");
         // Not optimised: it runs a few times, and is built twice as fast.
         let mut install = shell::cargo(["install", "--locked", "--debug", "--quiet", "--version", version, "--root"]);
         // Beside the workspace's own output, of which none can be reused.
         let target = shell::target()?.join(name);
-        shell::run(install.arg(&folder).arg("--target-dir").arg(&target).arg(name))?;
+        shell::run(install.arg(kept(name)).arg("--target-dir").arg(&target).arg(name))?;
         let _ = fs::remove_dir_all(target);
     }
-    Ok(program)
+    current(name, version).ok_or_else(|| format!("cargo install left no {name} {version} that runs").into())
 }
 
 /// Copies what git tracks or would track. Files that are the same stay as they are, so that cargo does not build anew.

@@ -1,6 +1,6 @@
 //! One generated project: what its owner would type, and a look at what it serves.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
@@ -13,8 +13,9 @@ use super::generator::files;
 use crate::docs::without_settings;
 use crate::{Result, shell};
 
-/// How long is waited for what should come at once: machines that build beside are slow.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long to wait for what should come at once. Only a hang takes as long: it is far above what a machine needs that builds
+/// beside.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 pub(super) struct Project {
     pub(super) folder: PathBuf,
@@ -64,7 +65,7 @@ impl Project {
 
     /// `config check`, then a run from the start to SIGTERM with one request of each kind.
     pub(super) fn serve(&self) -> Result<()> {
-        shell::run(self.program()?.args(["config", "check"]))?;
+        shell::quiet(self.program()?.args(["config", "check"]))?;
         let service = self.start(&[])?;
         self.probe(&service)?;
         service.stop()
@@ -73,7 +74,7 @@ impl Project {
     /// The built program in the project's folder, without the variables of whoever runs this.
     fn program(&self) -> Result<Command> {
         let mut program = Command::new(shell::target()?.join("debug").join(&self.name));
-        program.current_dir(&self.folder).stdin(Stdio::null()).stdout(Stdio::null());
+        program.current_dir(&self.folder).stdin(Stdio::null());
         without_settings(&mut program);
         Ok(program)
     }
@@ -84,11 +85,14 @@ impl Project {
         let _ = fs::remove_file(&ready_file);
         let mut program = self.program()?;
         program.args(["--set", "http.address=127.0.0.1:0", "--set", "admin.address=127.0.0.1:0", "--ready-file"]);
+        let log = super::playground().join(format!("{}.log", self.name));
+        let file = File::create(&log)?;
+        program.stdout(file.try_clone()?).stderr(file);
         let process = program.arg(&ready_file).envs(variables.iter().copied()).spawn()?;
-        let mut service = Service { process, http: nowhere(), admin: nowhere() };
+        let mut service = Service { process, log, http: nowhere(), admin: nowhere() };
         let ready = |service: &mut Service| {
             if let Some(status) = service.process.try_wait()? {
-                return Err(format!("it ended with {status} before it was ready").into());
+                return Err(format!("it ended with {status} before it was ready:\n{}", service.said()).into());
             }
             let text = fs::read_to_string(&ready_file).unwrap_or_default();
             Ok(shell::ready_address(&text, "http").zip(shell::ready_address(&text, "admin")))
@@ -120,6 +124,8 @@ impl Project {
 /// A process, killed when dropped.
 pub(super) struct Service {
     process: Child,
+    /// The file that its output goes to.
+    log: PathBuf,
     pub(super) http: SocketAddr,
     pub(super) admin: SocketAddr,
 }
@@ -129,7 +135,15 @@ impl Service {
     pub(super) fn stop(mut self) -> Result<()> {
         kill_process(Pid::from_child(&self.process), Signal::TERM)?;
         let status: ExitStatus = wait_for("an end", || Ok(self.process.try_wait()?))?;
-        if status.code() == Some(0) { Ok(()) } else { Err(format!("it ended with {status} after SIGTERM").into()) }
+        if status.code() == Some(0) {
+            return Ok(());
+        }
+        Err(format!("it ended with {status} after SIGTERM:\n{}", self.said()).into())
+    }
+
+    /// The end of its output so far.
+    fn said(&self) -> String {
+        shell::tail(&fs::read_to_string(&self.log).unwrap_or_default())
     }
 }
 
