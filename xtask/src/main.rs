@@ -19,7 +19,7 @@ pub(crate) type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
-  test                 everything CI checks; installs what the tests need, or says what is missing
+  test [OPTIONS]       everything CI checks; installs what the tests need, or says what is missing; `--help` lists options
   tidy                 read the tree: floors, dead paths, file sizes, words that must not be there
   features             every cargo feature has a meaning and builds alone; none and all do too
   docs [--check]       write docs/generated/ from the quickstart binary, or say which page is stale
@@ -32,7 +32,7 @@ fn main() -> ExitCode {
     let command = arguments.next().unwrap_or_default();
     let rest: Vec<String> = arguments.collect();
     let outcome = match (command.as_str(), rest.as_slice()) {
-        ("test", []) => test::run(),
+        ("test", _) => test::run(&rest),
         ("tidy", []) => tidy::run(),
         ("features", []) => features::run(),
         ("docs", []) => docs::run(docs::Mode::Write),

@@ -1,14 +1,22 @@
 //! Where the repository is and how its programs are started.
 
 use std::ffi::OsStr;
+use std::io::{self, BufRead, BufReader, IsTerminal};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, ExitStatus, Output, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
 
 use crate::Result;
 
 /// Lines of a failed command that its error quotes. Chosen: the reason stands in the last ones.
 const QUOTED_LINES: usize = 20;
+/// Lines of a followed command that may be written before they are looked at. Chosen: about a screen.
+const LINES_AHEAD: usize = 64;
+/// How long the output of a command that has ended may be silent before it counts as over: a process that the command
+/// left behind can hold it open. Chosen.
+const SILENCE: Duration = Duration::from_millis(200);
 
 /// The repository's root: cargo sets the manifest's folder when it runs xtask.
 pub(crate) fn root() -> PathBuf {
@@ -64,6 +72,42 @@ pub(crate) fn output(command: &mut Command) -> Result<Vec<u8>> {
     }
 }
 
+/// Runs it with its output passed through, both streams as one in the order in which they were written, and gives each line
+/// to `look` as well.
+pub(crate) fn follow(command: &mut Command, mut look: impl FnMut(&str)) -> Result<ExitStatus> {
+    if io::stderr().is_terminal() {
+        command.env("CARGO_TERM_COLOR", "always");
+    }
+    let (reader, writer) = io::pipe()?;
+    command.stdout(writer.try_clone()?).stderr(writer);
+    let started = command.spawn().map_err(|error| format!("cannot start `{}`: {error}", spell(command)));
+    // The command holds the writing ends of the pipe, which has no end before they are closed.
+    command.stdout(Stdio::inherit()).stderr(Stdio::inherit());
+    let mut child = started?;
+    // A command that writes faster than this prints waits, as it would for a slow terminal.
+    let (lines, written) = mpsc::sync_channel(LINES_AHEAD);
+    std::thread::spawn(move || {
+        let mut reader = BufReader::new(reader);
+        let mut line = Vec::new();
+        while matches!(reader.read_until(b'\n', &mut line), Ok(1..)) {
+            if lines.send(String::from_utf8_lossy(&line).into_owned()).is_err() {
+                return;
+            }
+            line.clear();
+        }
+    });
+    loop {
+        match written.recv_timeout(SILENCE) {
+            Ok(line) => {
+                print!("{line}");
+                look(line.trim_end());
+            }
+            Err(RecvTimeoutError::Timeout) if child.try_wait()?.is_none() => {}
+            Err(_) => return Ok(child.wait()?),
+        }
+    }
+}
+
 /// Runs it without a word on the terminal; a failure quotes the command, its exit code and the end of its output.
 pub(crate) fn quiet(command: &mut Command) -> Result<()> {
     let output = command.output().map_err(|error| format!("cannot start `{}`: {error}", spell(command)))?;
@@ -103,7 +147,7 @@ fn spell(command: &Command) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{command, quiet};
+    use super::{command, follow, quiet};
 
     #[test]
     fn a_failed_command_shows_its_output_and_code() {
@@ -115,5 +159,24 @@ mod tests {
         );
         let error = quiet(&mut command("no-such-program")).unwrap_err().to_string();
         assert!(error.starts_with("cannot start `no-such-program`"), "{error}");
+    }
+
+    #[test]
+    fn both_streams_are_followed_in_order() {
+        let mut lines = Vec::new();
+        let mut script = command("sh");
+        script.args(["-c", "echo one; echo two >&2; echo three; exit 3"]);
+        let status = follow(&mut script, |line| lines.push(line.to_owned())).unwrap();
+        assert_eq!((lines.join(" ").as_str(), status.code()), ("one two three", Some(3)));
+    }
+
+    #[test]
+    fn a_process_left_behind_holds_nothing_up() {
+        // `cat` lives until this test closes its input, which is after the end of `follow`.
+        let (input, open) = std::io::pipe().unwrap();
+        let mut script = command("sh");
+        script.args(["-c", "exec 3<&0; cat <&3 & echo done"]).stdin(input);
+        assert!(follow(&mut script, |_| {}).unwrap().success());
+        drop(open);
     }
 }

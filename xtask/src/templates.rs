@@ -57,6 +57,11 @@ pub(crate) fn fast() -> Result<()> {
     matrix::defaults(&generator)
 }
 
+/// Whether cargo-generate needs no build, and so no headers of OpenSSL.
+pub(crate) fn has_generator() -> bool {
+    generator::is_installed()
+}
+
 fn whole() -> Result<()> {
     fast()?;
     matrix::answers(&Generator::find()?)

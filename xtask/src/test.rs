@@ -1,81 +1,100 @@
 //! `cargo xtask test`: everything CI checks, in one order, with the time of each step.
 
+mod apt;
+mod failed;
+mod steps;
+mod tools;
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::docs::{self, Mode};
-use crate::shell::{self, cargo, command, is_root, succeeds};
-use crate::{Result, consul, generate, templates, tidy};
+use crate::shell::{self, cargo};
+use crate::{Result, generate, templates, tidy};
 
-/// The Python with grpcio that the tests of foreign clients start. Without the prefix of the service's own settings:
-/// a service under test would refuse a `CHASSIS_` variable that it does not know.
-const PYTHON_VARIABLE: &str = "XTASK_PYTHON";
-/// The promtool that checks the metrics page.
-const PROMTOOL_VARIABLE: &str = "XTASK_PROMTOOL";
-/// The folder of the programs of a PostgreSQL server; the tests of `examples/orders` make clusters of their own.
-const POSTGRES_VARIABLE: &str = "XTASK_POSTGRES";
-/// The Consul that the tests of discovery start agents of.
-const CONSUL_VARIABLE: &str = "XTASK_CONSUL";
+use failed::Failed;
+use steps::{Choice, Step};
 
 /// The folder that the templates were tried in; the tutorial goes on from there.
 const PLAYGROUND_VARIABLE: &str = "XTASK_PLAYGROUND";
 
-/// Versions of the foreign client; the environment is built anew when they change.
-const PYTHON_REQUIREMENTS: &str = include_str!("../python-requirements.txt");
-
-/// What the tests get from the steps before them.
+/// What a run has so far.
 #[derive(Default)]
-struct Tools {
+struct Run {
+    /// For the tests, from the steps before them.
     variables: Vec<(&'static str, OsString)>,
+    /// For `cargo test`, from the command line.
+    arguments: Vec<String>,
+    failed: Failed,
 }
 
-type Step = (&'static str, fn(&mut Tools) -> Result<()>);
-
-const STEPS: &[Step] = &[
-    ("tools", tools),
-    ("python", |tools| {
-        tools.variables.push((PYTHON_VARIABLE, python_client()?.into()));
-        Ok(())
-    }),
-    ("fmt", |_| shell::run(&mut cargo(["fmt", "--all", "--", "--check"]))),
-    ("clippy", |_| {
-        let lint = ["clippy", "--workspace", "--all-targets", "--all-features", "--locked", "--", "-D", "warnings"];
-        shell::run(&mut cargo(lint))
-    }),
-    ("build examples", |_| build_examples()),
-    ("test", |tools| {
-        shell::run(cargo(["test", "--workspace", "--locked"]).envs(tools.variables.iter().map(|(k, v)| (k, v))))
-    }),
-    ("docs", |_| shell::run(cargo(["doc", "--workspace", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", "-D warnings"))),
-    ("tidy", |_| tidy::run()),
-    ("generated pages", |_| docs::run(Mode::Check)),
-    ("generated code", |_| generate::run(Mode::Check)),
-    ("templates", |_| templates::fast()),
+const STEPS: &[Step<Run>] = &[
+    Step { name: "tools", needs: &[], run: tools::find },
+    Step { name: "python", needs: &["tools"], run: tools::python },
+    Step { name: "fmt", needs: &[], run: |_| shell::run(&mut cargo(["fmt", "--all", "--", "--check"])) },
+    Step {
+        name: "clippy",
+        needs: &[],
+        run: |_| {
+            let lint = ["clippy", "--workspace", "--all-targets", "--all-features", "--locked", "--", "-D", "warnings"];
+            shell::run(&mut cargo(lint))
+        },
+    },
+    Step { name: "examples", needs: &[], run: |_| build_examples() },
+    Step { name: "test", needs: &["tools", "python", "examples"], run: test },
+    Step {
+        name: "docs",
+        needs: &[],
+        run: |_| {
+            let document = ["doc", "--workspace", "--no-deps", "--locked"];
+            shell::run(cargo(document).env("RUSTDOCFLAGS", "-D warnings"))
+        },
+    },
+    Step { name: "tidy", needs: &[], run: |_| tidy::run() },
+    Step { name: "pages", needs: &[], run: |_| docs::run(Mode::Check) },
+    Step { name: "code", needs: &[], run: |_| generate::run(Mode::Check) },
+    Step { name: "templates", needs: &["tools"], run: |_| templates::fast() },
     // Behind the templates: it generates from one, and finds their dependencies built.
-    ("tutorial", |_| {
-        let follow = ["test", "--locked", "--workspace", "--test", "it", "--", "--ignored", "docs_tutorials"];
-        shell::run(cargo(follow).env(PLAYGROUND_VARIABLE, templates::playground()))
-    }),
+    Step { name: "tutorial", needs: &["templates"], run: tutorial },
 ];
 
-pub(crate) fn run() -> Result<()> {
-    let mut tools = Tools::default();
+pub(crate) const USAGE: &str = "\
+usage: cargo xtask test [OPTIONS]
+
+  --only STEP    this step, with the steps that it needs
+  --from STEP    this step and all behind it, with the steps that they need
+  -- ARGUMENTS   with `--only test`: for `cargo test`, such as `-- --test it -- fault_fleet`";
+
+pub(crate) fn run(arguments: &[String]) -> Result<()> {
+    if matches!(arguments, [help] if help == "--help") {
+        println!("{USAGE}\n\nsteps: {}", steps::names(STEPS));
+        return Ok(());
+    }
+    let choice = Choice::read(arguments)?;
+    let steps = steps::chosen(STEPS, &choice)?;
+    let mut run = Run { arguments: choice.arguments, ..Run::default() };
     let mut times = Vec::new();
-    for (name, step) in STEPS {
-        println!("\n==> {name}");
+    for (index, step) in steps.iter().enumerate() {
+        println!("\n==> {}", step.name);
         let started = Instant::now();
-        let outcome = step(&mut tools);
-        times.push((*name, started.elapsed()));
+        let outcome = (step.run)(&mut run);
+        times.push((step.name, started.elapsed()));
         if let Err(error) = outcome {
             report(&times);
-            return Err(format!("step `{name}` failed: {error}").into());
+            print!("{}", run.failed);
+            if let Some(next) = steps.get(index + 1) {
+                println!("not reached: to go on, type cargo xtask test --from {}", next.name);
+            }
+            return Err(format!("step `{}` failed: {error}", step.name).into());
         }
     }
     report(&times);
-    println!("everything CI checks has passed");
+    if steps.len() == STEPS.len() {
+        println!("everything CI checks has passed");
+    }
     Ok(())
 }
 
@@ -86,102 +105,18 @@ fn report(times: &[(&str, Duration)]) {
     }
 }
 
-fn tools(tools: &mut Tools) -> Result<()> {
-    let mut missing = Vec::new();
-    for (component, arguments) in [("rustfmt", ["fmt", "--version"]), ("clippy", ["clippy", "--version"])] {
-        if !succeeds(&mut cargo(arguments)) {
-            missing.push(format!("{component} is missing; type rustup component add {component}"));
-        }
-    }
-    if !succeeds(command("cc").arg("--version")) && !apt_install(&["gcc", "libc6-dev"]) {
-        missing.push("a C compiler is missing; type apt-get install gcc libc6-dev".to_owned());
-    }
-    // tidy and the templates ask it what a clone has.
-    if !succeeds(command("git").arg("--version")) && !apt_install(&["git"]) {
-        missing.push("git is missing; type apt-get install git".to_owned());
-    }
-    // The README's lines are run as they stand there.
-    if !succeeds(command("curl").arg("--version")) && !apt_install(&["curl"]) {
-        missing.push("curl is missing; type apt-get install curl".to_owned());
-    }
-    match promtool() {
-        Some(promtool) => tools.variables.push((PROMTOOL_VARIABLE, promtool.into())),
-        None => missing.push("promtool is missing; type apt-get install prometheus".to_owned()),
-    }
-    match postgres().or_else(|| apt_install(&["postgresql"]).then(postgres)?) {
-        Some(bin) => tools.variables.push((POSTGRES_VARIABLE, bin.into())),
-        None => missing.push("a PostgreSQL server is missing; type apt-get install postgresql".to_owned()),
-    }
-    match consul::find(&cache()) {
-        Ok(consul) => tools.variables.push((CONSUL_VARIABLE, consul.into())),
-        Err(error) => missing.push(format!("consul is missing ({error}); put one on the path")),
-    }
-    if missing.is_empty() { Ok(()) } else { Err(missing.join("\n  ").into()) }
+/// Every test, whichever of them fails before.
+fn test(run: &mut Run) -> Result<()> {
+    let mut command = cargo(["test", "--workspace", "--locked", "--no-fail-fast"]);
+    command.args(&run.arguments).envs(run.variables.iter().map(|(name, value)| (name, value)));
+    let failed = &mut run.failed;
+    let status = shell::follow(&mut command, |line| failed.read(line))?;
+    if status.success() { Ok(()) } else { Err(format!("cargo test ended with {status}").into()) }
 }
 
-/// promtool from the path, or taken out of Debian's package without installing it: the installed package would start
-/// a Prometheus server, and this way needs no root.
-fn promtool() -> Option<PathBuf> {
-    let unpacked = cache().join("prometheus");
-    let inside = unpacked.join("usr/bin/promtool");
-    let works = |path: &Path| succeeds(command(path).arg("--version"));
-    if let Some(found) = [PathBuf::from("promtool"), inside.clone()].into_iter().find(|path| works(path)) {
-        return Some(found);
-    }
-    println!("taking promtool out of Debian's package prometheus");
-    fs::create_dir_all(&unpacked).ok()?;
-    let download = || succeeds(command("apt-get").args(["download", "prometheus"]).current_dir(&unpacked));
-    if !(download() || apt_update() && download()) {
-        return None;
-    }
-    let package = fs::read_dir(&unpacked).ok()?.flatten().map(|entry| entry.path());
-    let package = package.into_iter().find(|path| path.extension().is_some_and(|extension| extension == "deb"))?;
-    let extracted = succeeds(command("dpkg-deb").arg("--extract").arg(&package).arg(&unpacked));
-    (extracted && works(&inside)).then_some(inside)
-}
-
-/// The programs of the newest PostgreSQL: Debian keeps those of a server outside of the path.
-fn postgres() -> Option<PathBuf> {
-    let on_path = std::env::var_os("PATH").map(|path| std::env::split_paths(&path).collect::<Vec<_>>());
-    let version = |name: &str| name.parse::<u32>().ok();
-    let mut debian: Vec<_> = fs::read_dir("/usr/lib/postgresql")
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|entry| Some((version(entry.file_name().to_str()?)?, entry.path().join("bin"))))
-        .collect();
-    debian.sort();
-    let debian = debian.into_iter().rev().map(|(_, bin)| bin);
-    on_path.unwrap_or_default().into_iter().chain(debian).find(|bin| bin.join("initdb").exists())
-}
-
-/// A virtual environment with the pinned gRPC client; gives its Python.
-fn python_client() -> Result<PathBuf> {
-    let folder = cache().join("py");
-    let python = folder.join("bin/python");
-    let stamp = folder.join("requirements.txt");
-    let imports = "import dnslib, grpc, grpc_health.v1.health_pb2, grpc_reflection.v1alpha.reflection_pb2, openapi_spec_validator, schemathesis";
-    let current = fs::read_to_string(&stamp).is_ok_and(|installed| installed == PYTHON_REQUIREMENTS);
-    if current && succeeds(command(&python).args(["-c", imports])) {
-        return Ok(python);
-    }
-    let make = || {
-        // What a failed attempt or another Python version left is of no use.
-        let _ = fs::remove_dir_all(&folder);
-        ["python3", "python"].iter().any(|name| succeeds(command(name).args(["-m", "venv"]).arg(&folder)))
-    };
-    fs::create_dir_all(cache())?;
-    // Debian's python3 comes without the module that fills a virtual environment.
-    if !(make() || apt_install(&["python3", "python3-venv"]) && make()) {
-        return Err("python3 with venv is missing; type apt-get install python3 python3-venv".into());
-    }
-    let requirements = shell::root().join("xtask/python-requirements.txt");
-    let options =
-        ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input", "--only-binary", ":all:"];
-    shell::run(command(&python).args(options).arg("--requirement").arg(requirements))?;
-    shell::run(command(&python).args(["-c", imports]))?;
-    fs::write(stamp, PYTHON_REQUIREMENTS)?;
-    Ok(python)
+fn tutorial(_: &mut Run) -> Result<()> {
+    let follow = ["test", "--locked", "--workspace", "--test", "it", "--", "--ignored", "docs_tutorials"];
+    shell::run(cargo(follow).env(PLAYGROUND_VARIABLE, templates::playground()))
 }
 
 /// The integration tests start these programs as users do: without the features that tests add, and without those that
@@ -208,29 +143,14 @@ fn features_of_chassis(manifest: &str) -> &str {
     program.lines().find(|line| line.starts_with("chassis")).unwrap_or_default()
 }
 
-/// What downloads leave between runs; git ignores it.
+/// The folder for downloads, kept between runs; git ignores it.
 fn cache() -> PathBuf {
     shell::root().join(".cache")
 }
 
-/// Installs Debian packages where that can be done without asking anybody.
-fn apt_install(packages: &[&str]) -> bool {
-    if !apt_update() {
-        return false;
-    }
-    println!("installing {}", packages.join(" "));
-    let install = ["install", "--yes", "--quiet", "--no-install-recommends"];
-    shell::run(command("apt-get").env("DEBIAN_FRONTEND", "noninteractive").args(install).args(packages)).is_ok()
-}
-
-/// A new machine has no package lists at all.
-fn apt_update() -> bool {
-    is_root() && succeeds(command("apt-get").arg("update"))
-}
-
 #[cfg(test)]
 mod tests {
-    use super::features_of_chassis;
+    use super::{STEPS, USAGE, features_of_chassis, run, steps};
 
     #[test]
     fn features_of_the_program_count_and_those_of_its_tests_do_not() {
@@ -240,5 +160,19 @@ mod tests {
         let cached = "[dependencies]\nchassis = { workspace = true, features = [\"cache\"] }\n";
         assert_eq!(features_of_chassis(&tested), features_of_chassis(plain));
         assert_ne!(features_of_chassis(cached), features_of_chassis(plain));
+    }
+
+    #[test]
+    fn every_step_needs_only_earlier_ones() {
+        for (index, step) in STEPS.iter().enumerate() {
+            let before = steps::names(&STEPS[..index]);
+            assert!(step.needs.iter().all(|need| before.split(", ").any(|name| name == *need)), "{}", step.name);
+        }
+    }
+
+    #[test]
+    fn an_unknown_option_is_answered_with_the_usage() {
+        let error = run(&["--fast".to_owned()]).unwrap_err().to_string();
+        assert!(error.contains("--fast") && error.contains(USAGE), "{error}");
     }
 }

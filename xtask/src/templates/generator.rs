@@ -82,6 +82,11 @@ impl Generator {
     }
 }
 
+/// Whether cargo-generate needs no build any more.
+pub(super) fn is_installed() -> bool {
+    current("cargo-generate", VERSION).is_some()
+}
+
 /// Where programs from the registry are kept.
 fn kept(name: &str) -> PathBuf {
     shell::root().join(".cache").join(name)
