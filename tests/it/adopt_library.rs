@@ -8,7 +8,6 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
 };
 
 use adopt_tonic::{
@@ -253,7 +252,7 @@ async fn adopt_own_tracing_subscriber_has_trace_ids_on_its_lines_and_its_spans_u
         lines.iter().all(|line| !line.starts_with('{')),
         "every line is of the service's own subscriber: {lines:#?}"
     );
-    let spans = receiver.wait_for_spans(2, Duration::from_secs(5)).await;
+    let spans = receiver.wait_for_spans(2, PATIENCE).await;
     assert_eq!(spans.len(), 2, "of the request that is recorded, and of no other: {spans:#?}");
     let request = spans.iter().find(|span| span.kind == SpanKind::Server).expect("the request's span");
     let greet = spans.iter().find(|span| span.name == "greet").expect("the handler's span");

@@ -1,7 +1,5 @@
 //! Typed clients of services that are processes of their own: killed, frozen, stopped, started again.
 
-use std::time::Duration;
-
 use chassis::{
     Chassis,
     client::{CallError, CallErrorKind, Client},
@@ -12,10 +10,10 @@ use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::support::process::{Quickstart, Service};
-
-/// Long enough for whatever should come at once.
-const LONG: Duration = Duration::from_secs(30);
+use crate::support::{
+    pace::{PATIENCE, brief},
+    process::{Quickstart, Service},
+};
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Order {
@@ -46,7 +44,7 @@ trait FixtureApi: Send + Sync {
 }
 
 fn client(service: &Service) -> Client {
-    Client::builder(format!("http://{}", service.http)).timeout(LONG).build().unwrap()
+    Client::builder(format!("http://{}", service.http)).timeout(PATIENCE).build().unwrap()
 }
 
 /// A service that asks another one.
@@ -117,7 +115,7 @@ async fn a_frozen_service_costs_the_timeout_and_a_thawed_one_answers() {
     let fixture = FixtureApiClient::new(client(&service));
     fixture.slow(0).await.unwrap();
     service.process.signal(Signal::STOP);
-    let impatient = Client::builder(format!("http://{}", service.http)).timeout(Duration::from_millis(50)).build();
+    let impatient = Client::builder(format!("http://{}", service.http)).timeout(brief()).build();
     let impatient = FixtureApiClient::new(impatient.unwrap());
     // The signal takes a moment to reach every thread.
     let error = loop {

@@ -12,15 +12,13 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::support::{
-    consul::{Agent, Cluster, PATIENCE},
+    consul::{Agent, Cluster},
+    pace::Pace,
     process::Quickstart,
     telemetry::sample,
 };
 
 pub(crate) const HEALTH: &str = "/v1/health/service/service-under-test";
-/// How much longer than its worst case anything may take here. Chosen: two cores run several agents and other tests at once,
-/// and a bound is to tell a wait that was meant from one that was not, which is longer by far.
-const SLACK: u32 = 4;
 /// The worst case between a loss and the new entry: a third of this TTL, and the second in which instances spread.
 const TTL: Duration = Duration::from_secs(3);
 const BACK: Duration = Duration::from_secs(2);
@@ -53,7 +51,8 @@ pub(crate) fn own<'a>(entries: &'a Value, key: &str) -> &'a str {
 #[tokio::test]
 async fn an_independent_reader_sees_the_service_its_readiness_its_metadata_and_its_end() {
     let agent = Agent::start().await;
-    let builder = registering(&agent, "20s").set("discovery.zone", "eu-1").set("discovery.weight", 3);
+    // Longer than the test waits: a change that gets through does not come with a renewal.
+    let builder = registering(&agent, "30m").set("discovery.zone", "eu-1").set("discovery.weight", 3);
     let builder = builder.set("discovery.tags", "[\"v2\", \"blue\"]").set("discovery.metadata", "{ build = \"17\" }");
     let (service, store) = start(builder).await;
 
@@ -75,16 +74,14 @@ async fn an_independent_reader_sees_the_service_its_readiness_its_metadata_and_i
     let listed = agent.cli(&["catalog", "services", "-tags"]).await;
     assert!(listed.contains("service-under-test") && listed.contains("blue,v2"), "{listed}");
 
-    // Each change at once: the next renewal would be nearly seven seconds away.
+    // Each change at once: the next renewal is ten minutes away.
     for (status, output) in [("passing", "ready"), ("critical", "not ready: store down"), ("passing", "ready")] {
         if status == "passing" {
             store.up();
         } else {
             store.down("refused");
         }
-        let changed = Instant::now();
         let entries = agent.eventually(HEALTH, |entries| own(entries, "Status") == status).await;
-        assert!(changed.elapsed() < Duration::from_secs(20) / 3, "{status} after {:?}", changed.elapsed());
         assert_eq!(own(&entries, "Output"), output);
     }
     let passing = agent.get(&format!("{HEALTH}?passing")).await;
@@ -96,6 +93,7 @@ async fn an_independent_reader_sees_the_service_its_readiness_its_metadata_and_i
 
 #[tokio::test]
 async fn a_consul_that_is_away_at_the_start_or_comes_back_empty_stops_nothing_and_gets_the_entry() {
+    let pace = Pace::measure();
     let mut agent = Agent::reserved();
     let (service, store) = start(registering(&agent, &format!("{}s", TTL.as_secs()))).await;
     store.up();
@@ -117,20 +115,15 @@ async fn a_consul_that_is_away_at_the_start_or_comes_back_empty_stops_nothing_an
     // Killed and restarted empty while serving: a third of the TTL, a second of jitter, and what the machine takes.
     agent.kill().await;
     agent.forget();
-    let begun = Instant::now();
     agent.begin().await;
-    let back = Instant::now();
-    agent.eventually(HEALTH, |entries| own(entries, "Status") == "passing").await;
-    let took = back.elapsed();
-    println!("registered again {took:?} after an empty restart, {:?} after its beginning; TTL 3 s", begun.elapsed());
-    assert!(took < BACK * SLACK, "registered again after {took:?}");
+    let passing = agent.eventually(HEALTH, |entries| own(entries, "Status") == "passing");
+    pace.within("registered again after an empty restart", BACK, passing).await;
 
     // Taken out by somebody else.
     let id = agent.get(HEALTH).await[0]["Service"]["ID"].as_str().unwrap().to_owned();
     agent.cli(&["services", "deregister", "-id", &id]).await;
-    let gone = Instant::now();
-    agent.eventually(HEALTH, |entries| own(entries, "Status") == "passing").await;
-    assert!(gone.elapsed() < BACK * SLACK, "registered again after {:?}", gone.elapsed());
+    let passing = agent.eventually(HEALTH, |entries| own(entries, "Status") == "passing");
+    pace.within("registered again after another took it out", BACK, passing).await;
 
     let said: Vec<_> = log_lines().into_iter().filter(|line| line["id"] == id.as_str()).collect();
     let losses = said.iter().filter(|line| line["message"] == "not registered").count();
@@ -154,10 +147,9 @@ async fn a_stop_takes_the_entry_out_before_the_listener_closes_and_a_kill_leaves
     let passing = |entries: &Value| own(entries, "Status") == "passing";
     let mut service = start().await;
     agent.eventually(FIXTURE, passing).await;
-    service.process.signal(Signal::TERM);
     let told = Instant::now();
+    service.process.signal(Signal::TERM);
     agent.eventually(FIXTURE, |entries| *entries == serde_json::json!([])).await;
-    println!("taken out {:?} after SIGTERM", told.elapsed());
     assert_eq!(service.get("/greeting").await.status, 200, "callers that have not heard of it are served");
     assert_eq!(service.process.exit_code().await, 0);
     assert!(told.elapsed() >= Duration::from_secs(1), "the drain delay comes after it");
@@ -187,14 +179,10 @@ async fn a_lost_leader_costs_neither_the_entry_nor_the_watch() {
     watch.until(|now| now.endpoints.len() == 1).await;
 
     cluster.servers[leader].kill().await;
-    let lost = Instant::now();
     // A change during the election gets through as soon as there is a leader.
     store.down("refused");
     cluster.servers[there].eventually(HEALTH, |entries| own(entries, "Status") == "critical").await;
-    println!("a change got through {:?} after the leader's death", lost.elapsed());
     let seen = watch.until(|now| now.endpoints.iter().any(|e| e.health.as_str() == "critical")).await;
-    println!("the watch saw it {:?} after the leader's death", lost.elapsed());
-    assert!(lost.elapsed() < PATIENCE, "{:?}", lost.elapsed());
     assert_eq!(seen.endpoints.len(), 1, "never empty in between: {:?}", watch.shortest());
     assert_eq!(watch.shortest(), 1);
     service.stop().await.unwrap();

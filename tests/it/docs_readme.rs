@@ -8,14 +8,11 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::mpsc,
-    time::Duration,
 };
 
-use crate::support::process::example;
+use crate::support::process::{PATIENCE, example};
 
 pub const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
-/// Far above what a start takes, for machines that build beside the test.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// An example, running on free ports; killed when the test ends.
 struct Quickstart {

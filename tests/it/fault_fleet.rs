@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chassis::testing::TestServiceBuilder;
 use inventory::proto::{GetStockRequest, inventory_client::InventoryClient};
 use rustix::process::Signal;
 use tokio::task::JoinSet;
@@ -9,13 +10,20 @@ use tokio_util::sync::CancellationToken;
 
 use crate::support::{
     consul::Agent,
+    pace::{PATIENCE, Pace, setting},
     process::{Quickstart, Service},
     replica::Caller,
 };
 
 const CALLERS: usize = 8;
-/// Of one attempt; a frozen instance costs so much.
-const ATTEMPT: Duration = Duration::from_millis(300);
+
+/// Limits the attempts to a time that a frozen instance costs, and that a working one never needs on this machine.
+fn impatient(builder: TestServiceBuilder) -> TestServiceBuilder {
+    let attempt = Pace::measure().at_least(Duration::from_millis(300));
+    let builder = builder.set("clients.shop.attempt_timeout", setting(attempt));
+    // All attempts of a call may wait, one after the other.
+    builder.set("clients.shop.timeout", setting(5 * attempt))
+}
 
 fn instance() -> Quickstart {
     Quickstart::example("inventory").set("discovery.register", "none").set("log.access.enabled", "false")
@@ -50,20 +58,22 @@ async fn a_frozen_instance_costs_no_call_and_gets_calls_again_when_it_thaws() {
     let services = start(3, instance).await;
     let addresses: Vec<_> = services.iter().map(|service| service.http.to_string()).collect();
     let caller = Caller::with(&format!("static://{}", addresses.join(",")), |builder| {
-        builder.set("clients.shop.attempt_timeout", "300ms").set("clients.shop.breaker.open_wait", "200ms")
+        let builder = impatient(builder).set("clients.shop.breaker.open_wait", "200ms");
+        builder.set("clients.shop.breaker.max_open_wait", "1s")
     })
     .await;
     caller.calls(300, CALLERS).await.none_failed();
 
     services[0].process.signal(Signal::STOP);
-    let tally = caller.calls(2_000, CALLERS).await;
-    tally.none_failed();
-    // Seven failures in a row open the breaker, and what is under way then waits too; later probes are three at a time.
-    let slow = tally.slower_than(ATTEMPT);
-    assert!(slow <= 7 + CALLERS + 3 * 6, "{slow} of 2000 calls waited for the frozen instance");
+    caller.calls(2_000, CALLERS).await.none_failed();
+    // Seven failures in a row open the breaker, and attempts that are under way then wait too; after each wait of the breaker
+    // three probes at a time.
+    let attempts = caller.attempts(services[0].http).await;
+    let most = 7 + CALLERS as u64 + 3 * attempts.opened;
+    assert!((1..=most).contains(&attempts.timed_out), "{attempts:?} at the frozen instance, at most {most} may wait");
 
     services[0].process.signal(Signal::CONT);
-    tokio::time::timeout(Duration::from_secs(15), async {
+    tokio::time::timeout(PATIENCE, async {
         loop {
             caller.calls(100, CALLERS).await.none_failed();
             if caller.dependency().await["status"] == "up" {
@@ -128,7 +138,7 @@ async fn grpc_calls_survive_a_restart_in_order_a_kill_and_a_freeze() {
     let mut services = start(3, || registered(&agent)).await;
     passing(&agent, 3).await;
     let caller = Caller::with("consul://inventory", |builder| {
-        let builder = builder.set("consul.address", agent.address()).set("clients.shop.attempt_timeout", "300ms");
+        let builder = impatient(builder).set("consul.address", agent.address());
         builder.set("clients.shop.idempotent", "[\"inventory.v1.Inventory/GetStock\"]")
     })
     .await;
@@ -145,7 +155,7 @@ async fn grpc_calls_survive_a_restart_in_order_a_kill_and_a_freeze() {
         // Frozen until its breaker has opened: what operators see.
         let frozen = services.remove(0);
         frozen.process.signal(Signal::STOP);
-        tokio::time::timeout(Duration::from_secs(20), async {
+        tokio::time::timeout(PATIENCE, async {
             loop {
                 let row = caller.dependency().await;
                 let rows = row["endpoints"].as_array().cloned().unwrap_or_default();
@@ -197,7 +207,7 @@ async fn consul_gone_while_calls_go_on_costs_no_call_and_says_so() {
     caller.calls(100, CALLERS).await.none_failed();
     agent.kill().await;
     let told = async {
-        tokio::time::timeout(Duration::from_secs(20), async {
+        tokio::time::timeout(PATIENCE, async {
             while caller.dependency().await["status"] != "degraded" {
                 tokio::task::yield_now().await;
             }

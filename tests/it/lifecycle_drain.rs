@@ -1,6 +1,6 @@
 //! A stop under load loses nothing: no request, and no span.
 
-use std::{collections::BTreeSet, error::Error, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, error::Error, net::SocketAddr, sync::Arc};
 
 use chassis::testing::{OtlpReceiver, ReceivedSpan};
 use tokio::task::JoinSet;
@@ -42,7 +42,7 @@ async fn stop(service: &mut Service, load: &Load) {
 }
 
 async fn every_answer_has_its_span(tally: &Tally, receiver: &OtlpReceiver) {
-    let spans = receiver.wait_for_spans(tally.answered.len(), Duration::from_secs(5)).await;
+    let spans = receiver.wait_for_spans(tally.answered.len(), PATIENCE).await;
     let traced = orders(&spans);
     let without: Vec<_> = tally.answered.difference(&traced).take(10).collect();
     assert!(without.is_empty(), "{} answers, {} spans; without one: {without:?}", tally.answered.len(), traced.len());

@@ -13,6 +13,7 @@ use tokio::{
 use crate::support::{
     http1,
     http2::{self, Next},
+    pace::Pace,
     process::{Folder, PATIENCE, Quickstart, binary},
 };
 
@@ -63,6 +64,7 @@ async fn a_draining_service_is_not_ready_and_still_serves() {
 
 #[tokio::test]
 async fn idle_connections_hold_a_stop_up_for_no_longer_than_they_linger() {
+    let pace = Pace::measure();
     for delay in ["0s", "200ms"] {
         let mut service = Quickstart::new().set("shutdown.drain_delay", delay).start().await;
         let mut kept = http1::Connection::open(service.http).await.unwrap();
@@ -72,8 +74,8 @@ async fn idle_connections_hold_a_stop_up_for_no_longer_than_they_linger() {
         let _silent = TcpStream::connect(service.http).await.unwrap();
         let _operator = http1::Connection::open(service.admin).await.unwrap().get("/livez").await.unwrap();
         // Well below every tick of the connections' own watch.
-        let code = timeout(Duration::from_secs(5), service.terminate()).await;
-        assert_eq!(code, Ok(0), "{delay}: {:#?}", service.process.stdout());
+        let code = pace.within("the stop", Duration::from_secs(5), service.terminate()).await;
+        assert_eq!(code, 0, "{delay}: {:#?}", service.process.stdout());
     }
 }
 

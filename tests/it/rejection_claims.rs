@@ -11,7 +11,12 @@ use chassis::{Chassis, testing::TestService};
 use http::{HeaderValue, Method, Request};
 use tonic::codegen::tokio_stream::{self, StreamExt};
 
-use crate::support::{raw::PATIENCE, scrape::sum, shop::Shop, telemetry::access_line};
+use crate::support::{
+    pace::{PATIENCE, brief, setting},
+    scrape::sum,
+    shop::Shop,
+    telemetry::access_line,
+};
 
 /// One piece, and never an end.
 fn flow() -> impl tokio_stream::Stream<Item = Result<Bytes, Infallible>> {
@@ -23,7 +28,8 @@ async fn start() -> TestService {
         .route("/length", post(|body: Bytes| async move { body.len().to_string() }))
         .route("/hang", post(|| async { std::future::pending::<()>().await }))
         .route("/flow", post(|| async { Body::from_stream(flow()) }));
-    let service = TestService::builder().set("http.body_limit", "8KiB").set("http.request_timeout", "100ms");
+    let service = TestService::builder().set("http.body_limit", "8KiB");
+    let service = service.set("http.request_timeout", setting(2 * brief()));
     service.start(|chassis: Chassis| chassis.mount(routes)).await.unwrap()
 }
 
@@ -74,7 +80,8 @@ async fn a_body_cut_at_the_time_of_such_a_caller_does_not_look_whole() {
     let service = start().await;
     for claimed in [GRPC, GRPC_WEB] {
         let mut request = claims(&service, "/flow", claimed, String::new());
-        request.headers_mut().insert("grpc-timeout", HeaderValue::from_static("50m"));
+        let time = format!("{}m", brief().as_millis());
+        request.headers_mut().insert("grpc-timeout", time.parse().unwrap());
         let answer = tokio::time::timeout(PATIENCE, service.send(request)).await.expect("it is cut");
         assert!(answer.is_err(), "{claimed}: {answer:?}");
     }

@@ -184,7 +184,7 @@ async fn a_value_that_is_put_while_another_is_being_kept_stays() {
         let cache = cache.clone();
         async move { cache.get("pear", || async { Ok(7) }).await.map(|found| *found) }
     });
-    tokio::task::spawn_blocking(move || kept.recv_timeout(10 * SECOND)).await.unwrap().expect("it is weighed");
+    tokio::task::spawn_blocking(move || kept.recv_timeout(60 * SECOND)).await.unwrap().expect("it is weighed");
     cache.put("pear", 9).await;
     done.send(()).ok();
     assert_eq!(fetched.await.unwrap().ok(), Some(7), "who asked before gets what was then");

@@ -52,7 +52,7 @@ async fn what_the_service_exports_is_seen_as_a_collector_sees_it() {
     service.get("/prices/pear/usd").await.unwrap();
     // The stop sends what is left.
     service.stop().await.unwrap();
-    let spans = receiver.wait_for_spans(1, Duration::from_secs(10)).await;
+    let spans = receiver.wait_for_spans(1, Duration::from_secs(60)).await;
     assert_eq!(spans[0].name, "GET /prices/{sku}/{currency}");
     assert_eq!(spans[0].attributes["http.response.status_code"], 200);
 }

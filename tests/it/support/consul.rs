@@ -18,8 +18,7 @@ use tokio::{
 
 use super::{process::Folder, raw::Raw};
 
-/// How long a test waits for an agent: the first election of a cluster takes some seconds on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub use super::pace::PATIENCE;
 
 /// An agent that is a server too. Dropped, it is killed and its data is gone.
 #[derive(Debug)]

@@ -1,6 +1,6 @@
 //! HTTP/1.1 by hand: a test of connections must see each byte, each close and each reset.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{io, net::SocketAddr};
 
 use serde_json::Value;
 use tokio::{
@@ -8,6 +8,8 @@ use tokio::{
     net::TcpStream,
     time::timeout,
 };
+
+use super::pace::PATIENCE;
 
 /// An answer, read to its end.
 #[derive(Debug, Clone)]
@@ -87,6 +89,6 @@ fn parse(bytes: &[u8]) -> Option<(Answer, usize)> {
 /// One GET on a connection of its own.
 pub async fn get(address: SocketAddr, path: &str) -> Answer {
     let asked = async { Connection::open(address).await?.get(path).await };
-    let answer = timeout(Duration::from_secs(30), asked).await.expect("an answer in time");
+    let answer = timeout(PATIENCE, asked).await.expect("an answer in time");
     answer.unwrap_or_else(|error| panic!("GET {path}: {error}"))
 }

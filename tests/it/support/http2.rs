@@ -1,6 +1,6 @@
 //! HTTP/2 over one connection, and gRPC messages by hand.
 
-use std::{net::SocketAddr, time::Duration};
+use std::net::SocketAddr;
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderMap, Request, Response};
@@ -10,7 +10,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{net::TcpStream, time::timeout};
 use tokio_util::task::AbortOnDropHandle;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+use super::pace::PATIENCE;
 
 /// A connection that many requests share.
 #[derive(Debug, Clone)]

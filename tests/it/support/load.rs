@@ -17,7 +17,7 @@ use tokio::{
     time::{Instant, timeout, timeout_at},
 };
 
-use super::http1::Connection;
+use super::{http1::Connection, pace::PATIENCE};
 
 /// What became of the requests. Each asks for an order of its own, so that spans can be told apart.
 #[derive(Debug, Default)]
@@ -73,7 +73,7 @@ impl Load {
     /// Waits until so many were answered.
     pub async fn reached(&self, answered: u32) {
         let mut count = self.answered.subscribe();
-        let reached = timeout(Duration::from_secs(60), count.wait_for(|count| *count >= answered)).await;
+        let reached = timeout(PATIENCE, count.wait_for(|count| *count >= answered)).await;
         drop(reached.expect("the load goes on").expect("the load lives"));
     }
 
@@ -110,7 +110,7 @@ impl Load {
             };
             loop {
                 let Some(order) = self.next() else { return };
-                let asked = timeout(Duration::from_secs(30), connection.get(&format!("/orders/{order}"))).await;
+                let asked = timeout(PATIENCE, connection.get(&format!("/orders/{order}"))).await;
                 match asked {
                     Ok(Ok(answer)) if answer.status == 200 => {
                         let closes = answer.closes();

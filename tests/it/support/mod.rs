@@ -10,6 +10,7 @@ pub mod http1;
 pub mod http2;
 pub mod load;
 pub mod orders;
+pub mod pace;
 pub mod postgres;
 pub mod process;
 pub mod python;

@@ -21,8 +21,7 @@ use tokio::{
 
 use super::http1::{self, Answer};
 
-/// How long a test waits for what should come at once: machines that build beside the test are slow.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub use super::pace::PATIENCE;
 
 /// The binary that `cargo build -p quickstart` makes, beside the tests' own.
 pub fn binary() -> PathBuf {

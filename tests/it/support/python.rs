@@ -8,7 +8,7 @@ use tokio::{io::AsyncWriteExt, process::Command, time::timeout};
 use super::process::{Ended, PATIENCE};
 
 /// How long a tool may take that asks a service many things. It ends by itself long before.
-const PATIENCE_WITH_TOOLS: Duration = Duration::from_secs(120);
+const PATIENCE_WITH_TOOLS: Duration = Duration::from_secs(600);
 
 fn python() -> Command {
     let mut python = Command::new(std::env::var_os("XTASK_PYTHON").unwrap_or_else(|| "python3".into()));

@@ -8,8 +8,7 @@ use tokio::{
     time::timeout,
 };
 
-/// How long a test waits for what should come at once.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub use super::pace::PATIENCE;
 
 pub trait Socket: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Socket for T {}
@@ -155,6 +154,11 @@ impl Raw {
 
     /// Whether nothing at all comes within a short while.
     pub async fn is_silent(&mut self) -> bool {
-        self.read.is_empty() && timeout(Duration::from_millis(150), self.socket.read_buf(&mut self.read)).await.is_err()
+        self.is_silent_for(Duration::from_millis(150)).await
+    }
+
+    /// Whether nothing at all comes within this time.
+    pub async fn is_silent_for(&mut self, time: Duration) -> bool {
+        self.read.is_empty() && timeout(time, self.socket.read_buf(&mut self.read)).await.is_err()
     }
 }

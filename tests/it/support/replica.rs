@@ -231,6 +231,20 @@ impl Caller {
         tasks
     }
 
+    /// What `/admin/dependencies` says of the attempts at one endpoint of `shop`.
+    pub async fn attempts(&self, address: SocketAddr) -> Attempts {
+        let page = self.dependency().await;
+        let rows = page["endpoints"].as_array().cloned().unwrap_or_default();
+        let row = rows.iter().find(|row| row["address"] == address.to_string().as_str());
+        let row = row.unwrap_or_else(|| panic!("no {address} in {page:#}"));
+        let count = |group: &str, key: &str| row[group][key].as_u64().unwrap_or_else(|| panic!("no {key} in {row:#}"));
+        Attempts {
+            spoiled: count("attempts", "total") - count("attempts", "success"),
+            timed_out: count("attempts", "timed_out"),
+            opened: count("breaker", "opened"),
+        }
+    }
+
     /// What `/admin/dependencies` says of `shop`.
     pub async fn dependency(&self) -> serde_json::Value {
         let page = self.service.operator("/admin/dependencies").await.expect("the operators' port answers").json();
@@ -242,6 +256,16 @@ impl Caller {
 async fn get(client: &Client) -> Result<Bytes, CallError> {
     let Raw(body): Raw<Bytes> = client.call(Method::GET, "/stock/pear").answer().await?;
     Ok(body)
+}
+
+/// Attempts at one endpoint so far.
+#[derive(Debug, Clone, Copy)]
+pub struct Attempts {
+    /// Those that came to nothing.
+    pub spoiled: u64,
+    pub timed_out: u64,
+    /// How often the endpoint's breaker opened.
+    pub opened: u64,
 }
 
 /// What became of calls.
@@ -264,16 +288,9 @@ impl Tally {
         whole
     }
 
-    /// The time within which this share of the answered calls was answered.
-    #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "counts")]
-    pub fn within(&self, share: f64) -> Duration {
-        let index = ((self.answered.len() as f64 * share).ceil() as usize).clamp(1, self.answered.len());
-        self.answered[index - 1]
-    }
-
-    /// How many answered calls took longer.
-    pub fn slower_than(&self, time: Duration) -> usize {
-        self.answered.iter().filter(|&&took| took > time).count()
+    /// The time within which half of the answered calls were answered.
+    pub fn median(&self) -> Duration {
+        self.answered[self.answered.len() / 2]
     }
 
     /// Fails with the first few errors when there is one.

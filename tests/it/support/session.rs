@@ -15,6 +15,8 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
+use super::pace::PATIENCE;
+
 /// One shell; it and all it started are killed with the value.
 #[derive(Debug)]
 pub struct Session {
@@ -80,7 +82,7 @@ impl Session {
 
     /// A file, seen from where the shell is.
     fn file(&mut self, name: &str) -> PathBuf {
-        Path::new(self.line("pwd", Duration::from_secs(10)).trim_end()).join(name)
+        Path::new(self.line("pwd", PATIENCE).trim_end()).join(name)
     }
 
     /// Writes a file of the page.

@@ -16,8 +16,7 @@ use chassis::{
 use http::{Method, Request, StatusCode};
 use serde_json::{Value, json};
 
-/// How long a test waits for what should come at once.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) use super::pace::PATIENCE;
 
 /// Logs, and makes a child of its own.
 #[tracing::instrument(fields(password = "hunter2"))]
