@@ -74,6 +74,9 @@ async fn busy() -> TestService {
         send.send((chassis.client("away").unwrap(), chassis.channel("away").unwrap())).unwrap();
         // It stands for it, without Consul in vain.
         leaders.send(chassis.leader("busy").unwrap()).unwrap();
+        let meter = chassis.meter("busy");
+        let broken = meter.u64_observable_gauge("busy.broken");
+        broken.with_callback(|_| panic!("a callback of the test's")).build();
         talkative(chassis).background("idle", Restart::default(), |stop| async move {
             stop.cancelled().await;
             Ok::<(), Infallible>(())
@@ -126,10 +129,81 @@ async fn every_documented_metric_is_in_a_live_scrape_and_nothing_else_of_ours() 
     service.stop().await.unwrap();
 }
 
+/// Every name that a user may choose badly.
+fn name_badly(chassis: Chassis<NoSettings>) -> Chassis<NoSettings> {
+    let (shop, store) = (chassis.meter("shop"), chassis.meter("store"));
+    let attributes = ["le", "quantile", "otel_scope_name", "__name__", "a.b", "a_b"].map(|key| KeyValue::new(key, "x"));
+    shop.f64_histogram("shop.took").with_unit("s").build().record(0.5, &attributes);
+    for meter in [&shop, &store] {
+        meter.u64_counter("jobs").build().add(1, &attributes);
+        meter.u64_counter("jobs").build().add(1, &[KeyValue::new("empty", "")]);
+    }
+    shop.f64_histogram("jobs").build().record(1.0, &[]);
+    shop.f64_gauge("jobs.total").build().record(1.0, &[]);
+    shop.u64_gauge("shop.took.seconds.sum").build().record(1, &[]);
+    shop.u64_gauge("target_info").build().record(1, &[]);
+    shop.u64_gauge("chassis.build.info").build().record(1, &[]);
+    shop.u64_gauge("http.server.request.duration").with_unit("s").build().record(1, &[]);
+    chassis
+}
+
+#[tokio::test]
+async fn names_that_collide_leave_a_scrape_that_is_read() {
+    let service = TestService::start(name_badly).await.unwrap();
+    let scrape = service.metrics().await.unwrap();
+    // Lints of style are about names such as `jobs_total` for a histogram; what cannot be read is an error.
+    let said = promtool(&scrape);
+    assert!(!said.contains("error while linting"), "{said}\n{scrape}");
+    assert_eq!(
+        sample(&scrape, "shop_took_seconds_count", &["exported_le=\"x\"", "a_b=\"x;x\""]),
+        Some(1.0),
+        "{scrape}"
+    );
+    for meter in ["shop", "store"] {
+        let label = format!("otel_scope_name=\"{meter}\"");
+        assert_eq!(sample(&scrape, "jobs_total", &[&label, "exported___name__=\"x\""]), Some(1.0), "{scrape}");
+    }
+    assert!(sample(&scrape, "chassis_build_info", &["version"]).is_some(), "{scrape}");
+    service.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_callback_that_panics_leaves_all_other_metrics() {
+    let receiver = OtlpReceiver::start().await.unwrap();
+    let make = |chassis: Chassis<NoSettings>| {
+        let meters = [opentelemetry::global::meter("elsewhere"), chassis.meter("shop")];
+        let broken = meters[0].u64_observable_gauge("broken.elsewhere");
+        broken.with_callback(|_| panic!("a callback of the test's")).build();
+        let broken = meters[1].u64_observable_gauge("broken");
+        broken.with_callback(|_| panic!("a callback of the test's")).build();
+        chassis
+    };
+    let builder = TestService::builder().export_to(&receiver).env("OTEL_METRIC_EXPORT_INTERVAL", "50");
+    let service = builder.start(make).await.unwrap();
+    for scrapes in 0..3 {
+        let answer = scrape(&service, "text/plain").await;
+        let text = answer.text();
+        assert_eq!(answer.status, 200);
+        assert!(sample(&text, "chassis_build_info", &["version"]).is_some(), "{text}");
+        assert!(scrapes == 0 || sample(&text, "chassis_metrics_callback_panics_total", &["\"broken\""]) > Some(0.0));
+    }
+    eventually("a push", async || {
+        receiver.metrics().iter().any(|metric| metric.name == "chassis.build.info").then_some(())
+    })
+    .await;
+    service.stop().await.unwrap();
+}
+
 #[tokio::test]
 async fn promtool_finds_nothing_to_complain_of() {
     let service = busy().await;
-    let scrape = service.metrics().await.unwrap();
+    let said = promtool(&service.metrics().await.unwrap());
+    assert_eq!(said, "");
+    service.stop().await.unwrap();
+}
+
+/// What Prometheus' own checker says of a scrape.
+fn promtool(scrape: &str) -> String {
     let program = std::env::var_os("XTASK_PROMTOOL").unwrap_or_else(|| "promtool".into());
     let mut promtool = Command::new(&program)
         .args(["check", "metrics"])
@@ -140,9 +214,7 @@ async fn promtool_finds_nothing_to_complain_of() {
         .unwrap_or_else(|error| panic!("cannot start {program:?}: {error}; run `cargo xtask test`, which brings it"));
     promtool.stdin.take().unwrap().write_all(scrape.as_bytes()).unwrap();
     let said = promtool.wait_with_output().unwrap();
-    let text = format!("{}{}", String::from_utf8_lossy(&said.stdout), String::from_utf8_lossy(&said.stderr));
-    assert!(said.status.success() && text.trim().is_empty(), "{text}");
-    service.stop().await.unwrap();
+    format!("{}{}", String::from_utf8_lossy(&said.stdout), String::from_utf8_lossy(&said.stderr)).trim().to_owned()
 }
 
 #[tokio::test]

@@ -84,11 +84,23 @@ pub(crate) fn routes(operator: Operator) -> AdminService {
 
 async fn metrics(State(operator): State<Arc<Operator>>, request: Request) -> Response {
     let accept = request.headers().get(header::ACCEPT).cloned();
-    let metrics = operator.metrics.clone();
-    // Thousands of series take tens of milliseconds, which requests would have to wait for.
-    match tokio::task::spawn_blocking(move || metrics.render(accept.as_ref())).await {
+    match operator.metrics.scrape(accept).await {
         Ok((content_type, body)) => ([(header::CONTENT_TYPE, content_type)], body).into_response(),
-        Err(_) => reject(Cause::Internal, Protocol::Http),
+        Err(error) => {
+            tracing::error!(%error, "a scrape failed");
+            answer(Problem::from(Cause::Internal).detail(error.to_string()), Protocol::Http)
+        }
+    }
+}
+
+/// The list, for people with a browser and for people with curl.
+async fn index(State(operator): State<Arc<Operator>>, request: Request) -> Response {
+    let accept = request.headers().get(header::ACCEPT).map_or(&b""[..], http::HeaderValue::as_bytes);
+    let service = &operator.identity.service;
+    if !accept.windows(HTML.len()).any(|range| range == HTML) {
+        let row = |(path, what): &(&str, &str)| format!("{path:<40} {what}\n");
+        let rows: String = PAGES.iter().map(row).collect();
+        return ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], rows).into_response();
     }
 }
 

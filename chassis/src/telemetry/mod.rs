@@ -108,7 +108,7 @@ impl Telemetry {
         if let Some(tracer) = providers.tracer_provider() {
             opentelemetry::global::set_tracer_provider(tracer.clone());
         }
-        let providers = providers.with_meter_provider(metrics.provider().clone());
+        let providers = providers.with_meter_provider(metrics.sdk_provider().clone());
         let telemetry = Self { logs, metrics, providers, sampler, formats };
         telemetry.observe_itself();
         Ok(telemetry)

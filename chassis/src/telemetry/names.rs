@@ -4,7 +4,7 @@
 //! `docs/generated/metrics.md` is [`reference_markdown`] of the same table, and a test compares the table with a live
 //! scrape. Names are the OpenTelemetry semantic conventions' (1.42) where these have one, else they start with `chassis.`.
 
-use std::fmt::Write as _;
+use std::{borrow::Cow, fmt::Write as _};
 
 /// What an instrument measures, as OpenTelemetry names the kinds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,11 +50,7 @@ pub(crate) struct MetricDoc {
 impl MetricDoc {
     /// The name of the family in a Prometheus scrape: dots become underscores, the unit and `_total` are appended.
     pub(crate) fn scrape_name(&self) -> String {
-        let unit = match self.unit {
-            "s" => "_seconds",
-            "By" => "_bytes",
-            _ => "",
-        };
+        let unit = suffix_of_unit(self.unit).map_or(String::new(), |unit| format!("_{unit}"));
         let total = if self.kind == Kind::Counter { "_total" } else { "" };
         let name = format!("{}{unit}{total}", self.name.replace('.', "_"));
         match self.kind {
@@ -62,6 +58,60 @@ impl MetricDoc {
             Kind::Counter | Kind::Histogram => name,
         }
     }
+}
+
+/// What the scrape appends for a unit in UCUM, as OpenTelemetry's compatibility with Prometheus has it: `s` is `seconds`,
+/// `By/s` is `bytes_per_second`. `None` for annotations such as `{request}`, and for units that Prometheus has no name for.
+pub(crate) fn suffix_of_unit(unit: &str) -> Option<Cow<'static, str>> {
+    if let Some(name) = plural_of_unit(unit) {
+        return Some(name.into());
+    }
+    let (of, per) = unit.split_once('/')?;
+    let per = match per {
+        "s" => "second",
+        "m" => "minute",
+        "h" => "hour",
+        "d" => "day",
+        "w" => "week",
+        "mo" => "month",
+        "y" => "year",
+        _ => return None,
+    };
+    // A time or a number by a time says no more than the time.
+    let of = plural_of_unit(of).filter(|_| !matches!(of, "1" | "d" | "h" | "min" | "s" | "ms" | "us" | "ns"));
+    Some(of.map_or_else(|| format!("per_{per}"), |of| format!("{of}_per_{per}")).into())
+}
+
+fn plural_of_unit(unit: &str) -> Option<&'static str> {
+    Some(match unit {
+        "d" => "days",
+        "h" => "hours",
+        "min" => "minutes",
+        "s" => "seconds",
+        "ms" => "milliseconds",
+        "us" => "microseconds",
+        "ns" => "nanoseconds",
+        "By" | "B" => "bytes",
+        "KiBy" => "kibibytes",
+        "MiBy" => "mebibytes",
+        "GiBy" => "gibibytes",
+        "TiBy" => "tibibytes",
+        "KBy" | "KB" => "kilobytes",
+        "MBy" | "MB" => "megabytes",
+        "GBy" | "GB" => "gigabytes",
+        "TBy" | "TB" => "terabytes",
+        "m" => "meters",
+        "V" => "volts",
+        "A" => "amperes",
+        "J" => "joules",
+        "W" => "watts",
+        "g" => "grams",
+        "Cel" => "celsius",
+        "Hz" => "hertz",
+        "1" => "ratio",
+        "%" => "percent",
+        _ => return None,
+    })
 }
 
 /// The name a gauge gets in the scrape when its own ends in `_count`, which Prometheus keeps for histograms:

@@ -13,7 +13,8 @@ use opentelemetry::{
     KeyValue,
     trace::{SpanId, TraceId},
 };
-use prometheus::proto::LabelPair;
+
+use super::families::SeriesLabels;
 
 /// The exemplars of all series, by family and labels.
 #[derive(Debug, Default)]
@@ -28,9 +29,8 @@ impl Exemplars {
     }
 
     /// The slots of the series that the scrape shows with these labels, if a sampled request has been there.
-    pub(crate) fn find(&self, family: &str, labels: &[LabelPair]) -> Option<Arc<Slots>> {
-        let labels = labels.iter().map(|label| (label.name().to_owned(), label.value().to_owned()));
-        self.lock().get(&key(family, labels.collect())).cloned()
+    pub(crate) fn find(&self, family: &str, labels: &SeriesLabels) -> Option<Arc<Slots>> {
+        self.lock().get(&key(family, labels.clone())).cloned()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<Slots>>> {

@@ -1,23 +1,19 @@
-//! The scrape: which format the reader wants, and the OpenMetrics encoder.
+//! The scrape: which format the reader wants, and the encoder of both.
 //!
-//! Prometheus text 0.0.4 is written by the `prometheus` crate; OpenMetrics 1.0.0 is written here, to the letter of its
-//! specification, because that crate does not have it.
+//! Prometheus text 0.0.4 and OpenMetrics 1.0.0 differ in the names of families, the order of metadata, canonical numbers
+//! and exemplars; all else is written once.
 
 use std::{
-    collections::HashSet,
     fmt::{self, Write as _},
     time::UNIX_EPOCH,
 };
 
-use bytes::Bytes;
 use http::HeaderValue;
-use prometheus::{
-    TextEncoder,
-    proto::{LabelPair, Metric, MetricFamily, MetricType},
-};
 
-use super::exemplars::{Exemplar, Exemplars};
-use crate::telemetry::names::gauge_name;
+use super::{
+    exemplars::{Exemplar, Exemplars},
+    families::{Family, FamilyKind, Point, Series, SeriesLabels},
+};
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 const OPEN_METRICS: HeaderValue =
@@ -25,34 +21,18 @@ const OPEN_METRICS: HeaderValue =
 
 /// Writes all families in the format that `accept` asks for.
 pub(super) fn render(
-    mut families: Vec<MetricFamily>,
+    families: &[Family],
     accept: Option<&HeaderValue>,
     exemplars: &Exemplars,
-) -> (HeaderValue, Bytes) {
-    rename_gauges(&mut families);
+) -> (HeaderValue, String) {
     let mut body = String::new();
+    // Writing to a String cannot fail.
     if wants_open_metrics(accept) {
-        // Writing to a String cannot fail.
-        let _ = open_metrics(&mut body, &families, exemplars);
-        return (OPEN_METRICS, body.into());
+        let _ = open_metrics(&mut body, families, exemplars);
+        return (OPEN_METRICS, body);
     }
-    if let Err(error) = TextEncoder::new().encode_utf8(&families, &mut body) {
-        tracing::error!(%error, "the metrics scrape is incomplete");
-    }
-    (TEXT, body.into())
-}
-
-/// Takes `_count` off gauges, unless the other name is taken.
-fn rename_gauges(families: &mut [MetricFamily]) {
-    let taken: HashSet<String> = families.iter().map(|family| family.name().to_owned()).collect();
-    for family in families {
-        if family.get_field_type() == MetricType::GAUGE
-            && let Some(name) = gauge_name(family.name())
-            && !taken.contains(&name)
-        {
-            family.set_name(name);
-        }
-    }
+    let _ = text(&mut body, families);
+    (TEXT, body)
 }
 
 /// Whether the `Accept` header (RFC 9110 section 12.5.1) prefers OpenMetrics 1.0.0 to text 0.0.4.
@@ -119,64 +99,77 @@ fn thousandths(text: &str) -> Option<u16> {
     (0.0..=1.0).contains(&weight).then(|| (weight * 1000.0).round() as u16)
 }
 
-/// Writes OpenMetrics 1.0.0.
-fn open_metrics(out: &mut String, families: &[MetricFamily], exemplars: &Exemplars) -> fmt::Result {
-    for family in families {
-        write_family(out, family, exemplars)?;
-    }
-    out.push_str("# EOF\n");
-    Ok(())
-}
-
-fn write_family(out: &mut String, family: &MetricFamily, exemplars: &Exemplars) -> fmt::Result {
-    let full_name = family.name();
-    // A family's samples have a suffix by its type, and the family's own name is without it.
-    let (kind, name, suffix) = match family.get_field_type() {
-        MetricType::COUNTER => ("counter", full_name.strip_suffix("_total").unwrap_or(full_name), "_total"),
-        MetricType::HISTOGRAM => ("histogram", full_name, ""),
-        _ => match full_name.strip_suffix("_info") {
-            Some(name) => ("info", name, "_info"),
-            None => ("gauge", full_name, ""),
-        },
-    };
-    writeln!(out, "# TYPE {name} {kind}")?;
-    if let Some(unit) = ["seconds", "bytes", "ratio"].into_iter().find(|unit| ends_in_word(name, unit)) {
-        writeln!(out, "# UNIT {name} {unit}")?;
-    }
-    if !family.help().is_empty() {
-        writeln!(out, "# HELP {name} {}", Escaped(family.help()))?;
-    }
-    for metric in family.get_metric() {
-        match family.get_field_type() {
-            MetricType::COUNTER => write_sample(out, (name, suffix), metric, None, metric.get_counter().get_value())?,
-            MetricType::HISTOGRAM => write_histogram(out, name, metric, exemplars)?,
-            // The exporter makes no other types.
-            _ => write_sample(out, (name, suffix), metric, None, metric.get_gauge().get_value())?,
+/// Writes Prometheus text 0.0.4.
+fn text(out: &mut String, families: &[Family]) -> fmt::Result {
+    for Family { name, kind, help, series, .. } in families {
+        if !help.is_empty() {
+            writeln!(out, "# HELP {name} {}", Escaped(help, false))?;
+        }
+        writeln!(out, "# TYPE {name} {}", kind.as_str())?;
+        for series in series {
+            write_series(out, name, series, |bound| bound.to_string(), |_| None)?;
         }
     }
     Ok(())
 }
 
-fn write_histogram(out: &mut String, name: &str, metric: &Metric, exemplars: &Exemplars) -> fmt::Result {
-    let histogram = metric.get_histogram();
-    let slots = exemplars.find(name, metric.get_label());
-    let exemplar = |bucket| slots.as_ref().and_then(|slots| slots.get(bucket));
+/// Writes OpenMetrics 1.0.0.
+fn open_metrics(out: &mut String, families: &[Family], exemplars: &Exemplars) -> fmt::Result {
+    for family in families {
+        let (name, kind) = match family.kind {
+            // Another family has the name without the suffix; a family of unknown type keeps its own.
+            _ if family.shares_stem => (&*family.name, "unknown"),
+            FamilyKind::Info => (family.stem(), "info"),
+            kind => (family.stem(), kind.as_str()),
+        };
+        writeln!(out, "# TYPE {name} {kind}")?;
+        if let Some(unit) = ["seconds", "bytes", "ratio"].into_iter().find(|unit| ends_in_word(name, unit)) {
+            writeln!(out, "# UNIT {name} {unit}")?;
+        }
+        if !family.help.is_empty() {
+            writeln!(out, "# HELP {name} {}", Escaped(&family.help, true))?;
+        }
+        for series in &family.series {
+            let slots = match series.point {
+                Point::Histogram { .. } => exemplars.find(&family.name, &series.labels),
+                Point::Value(_) => None,
+            };
+            let exemplar = |bucket| slots.as_ref().and_then(|slots| slots.get(bucket));
+            // The specification's canonical numbers: `1.0`, not `1`.
+            write_series(out, &family.name, series, |bound| format!("{bound:?}"), exemplar)?;
+        }
+    }
+    out.push_str("# EOF\n");
+    Ok(())
+}
+
+fn write_series(
+    out: &mut String,
+    name: &str,
+    series: &Series,
+    bound: impl Fn(f64) -> String,
+    exemplar: impl Fn(usize) -> Option<Exemplar>,
+) -> fmt::Result {
+    let labels = &series.labels;
+    let (buckets, sum, count) = match &series.point {
+        Point::Value(value) => return write_sample(out, (name, ""), labels, *value),
+        Point::Histogram { buckets, sum, count } => (buckets, *sum, *count),
+    };
     let mut bucket_line = |bucket, bound: &str, count: u64| {
-        write_head(out, (name, "_bucket"), metric.get_label(), Some(bound))?;
+        write_head(out, (name, "_bucket"), labels, Some(bound))?;
         write!(out, " {count}")?;
         if let Some(exemplar) = exemplar(bucket) {
             write_exemplar(out, &exemplar)?;
         }
         out.write_char('\n')
     };
-    for (place, bucket) in histogram.get_bucket().iter().enumerate() {
-        // The specification's canonical numbers: `1.0`, not `1`.
-        bucket_line(place, &format!("{:?}", bucket.upper_bound()), bucket.cumulative_count())?;
+    for (place, (upper, count)) in buckets.iter().enumerate() {
+        bucket_line(place, &bound(*upper), *count)?;
     }
-    bucket_line(histogram.get_bucket().len(), "+Inf", histogram.get_sample_count())?;
-    write_sample(out, (name, "_sum"), metric, None, histogram.get_sample_sum())?;
-    write_head(out, (name, "_count"), metric.get_label(), None)?;
-    writeln!(out, " {}", histogram.get_sample_count())
+    bucket_line(buckets.len(), "+Inf", count)?;
+    write_sample(out, (name, "_sum"), labels, sum)?;
+    write_head(out, (name, "_count"), labels, None)?;
+    writeln!(out, " {count}")
 }
 
 fn write_exemplar(out: &mut String, exemplar: &Exemplar) -> fmt::Result {
@@ -192,8 +185,8 @@ fn write_exemplar(out: &mut String, exemplar: &Exemplar) -> fmt::Result {
     )
 }
 
-fn write_sample(out: &mut String, name: (&str, &str), metric: &Metric, bound: Option<&str>, value: f64) -> fmt::Result {
-    write_head(out, name, metric.get_label(), bound)?;
+fn write_sample(out: &mut String, name: (&str, &str), labels: &SeriesLabels, value: f64) -> fmt::Result {
+    write_head(out, name, labels, None)?;
     if value.is_infinite() {
         return writeln!(out, " {}Inf", if value > 0.0 { '+' } else { '-' });
     }
@@ -203,15 +196,15 @@ fn write_sample(out: &mut String, name: (&str, &str), metric: &Metric, bound: Op
 fn write_head(
     out: &mut String,
     (name, suffix): (&str, &str),
-    labels: &[LabelPair],
+    labels: &SeriesLabels,
     bound: Option<&str>,
 ) -> fmt::Result {
     write!(out, "{name}{suffix}")?;
     let bound = bound.map(|bound| ("le", bound));
-    let labels = labels.iter().map(|label| (label.name(), label.value())).chain(bound);
+    let labels = labels.iter().map(|(name, value)| (&**name, &**value)).chain(bound);
     let mut separator = '{';
     for (name, value) in labels {
-        write!(out, "{separator}{name}=\"{}\"", Escaped(value))?;
+        write!(out, "{separator}{name}=\"{}\"", Escaped(value, true))?;
         separator = ',';
     }
     if separator == ',' { out.write_char('}') } else { Ok(()) }
@@ -221,8 +214,8 @@ fn ends_in_word(name: &str, word: &str) -> bool {
     name.strip_suffix(word).is_some_and(|stem| stem.ends_with('_'))
 }
 
-/// A text with `\`, `"` and line feed escaped.
-struct Escaped<'a>(&'a str);
+/// A text with `\` and line feed escaped, and `"` when asked for: in the text format a help has it plain.
+struct Escaped<'a>(&'a str, bool);
 
 impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -232,7 +225,8 @@ impl fmt::Display for Escaped<'_> {
                 Some(plain) => {
                     let escape = match &part[plain.len()..] {
                         "\n" => "\\n",
-                        "\"" => "\\\"",
+                        "\"" if self.1 => "\\\"",
+                        "\"" => "\"",
                         _ => "\\\\",
                     };
                     write!(f, "{plain}{escape}")?;
@@ -280,7 +274,8 @@ mod tests {
 
     #[test]
     fn text_is_escaped_where_the_format_needs_it() {
-        assert_eq!(Escaped("a\\b\"c\nd").to_string(), "a\\\\b\\\"c\\nd");
-        assert_eq!(Escaped("plain").to_string(), "plain");
+        assert_eq!(Escaped("a\\b\"c\nd", true).to_string(), "a\\\\b\\\"c\\nd");
+        assert_eq!(Escaped("a\\b\"c\nd", false).to_string(), "a\\\\b\"c\\nd");
+        assert_eq!(Escaped("plain", true).to_string(), "plain");
     }
 }

@@ -9,8 +9,11 @@ mod cgroup;
 mod client;
 mod exemplars;
 mod expose;
+mod families;
+mod guard;
 mod process;
 mod runtime;
+mod scrape;
 mod server;
 
 use std::{
@@ -22,10 +25,8 @@ use std::{
     },
 };
 
-use bytes::Bytes;
-use http::HeaderValue;
 use opentelemetry::{
-    KeyValue,
+    InstrumentationScope, KeyValue,
     metrics::{Histogram, Meter, MeterProvider},
 };
 use opentelemetry_sdk::{
@@ -34,7 +35,8 @@ use opentelemetry_sdk::{
 };
 use serde::{Deserialize, Serialize};
 
-use self::exemplars::Exemplars;
+pub(crate) use self::guard::GuardedProvider;
+pub use self::scrape::ScrapeError;
 pub(crate) use self::{
     client::{CallSeries, ClientLevels, ClientMetrics, HttpAttempts, RpcAttempts},
     server::{
@@ -42,6 +44,7 @@ pub(crate) use self::{
         method_index, method_label, version_label,
     },
 };
+use self::{exemplars::Exemplars, scrape::Scrape};
 use super::names::{self, MetricDoc, attribute};
 use crate::{cause::Cause, error::Error, identity::Identity};
 
@@ -108,6 +111,9 @@ impl MetricsConfig {
     }
 }
 
+/// The meter of the chassis's own instruments.
+const METER_NAME: &str = "chassis";
+
 /// The attributes of one series.
 pub(crate) type Labels = Vec<KeyValue>;
 
@@ -116,8 +122,8 @@ pub(crate) type Labels = Vec<KeyValue>;
 pub struct Metrics(Arc<Inner>);
 
 struct Inner {
-    provider: SdkMeterProvider,
-    registry: prometheus::Registry,
+    provider: GuardedProvider,
+    scrape: Scrape,
     meter: Meter,
     config: Arc<MetricsConfig>,
     exemplars: Arc<Exemplars>,
@@ -174,23 +180,19 @@ impl Metrics {
     ) -> Result<Self, Error> {
         config.check()?;
         let config = Arc::new(config);
-        let registry = prometheus::Registry::new();
-        let exporter = opentelemetry_prometheus::exporter()
-            .with_registry(registry.clone())
-            // Its labels would double the size of a scrape and say the same on nearly every line.
-            .scope_info_enabled(false)
-            .build()
-            .map_err(|error| Error::internal("cannot register the prometheus exporter").caused_by(error))?;
+        // The version keeps it apart from a meter of the service's own with this name.
+        let scope = InstrumentationScope::builder(METER_NAME).with_version(env!("CARGO_PKG_VERSION")).build();
+        let scrape = Scrape::new(scope.clone());
         let view = Arc::clone(&config);
         let builder = SdkMeterProvider::builder()
             .with_resource(resource)
-            .with_reader(exporter)
+            .with_reader(scrape.reader())
             .with_view(move |instrument: &Instrument| view.stream(instrument));
-        let provider = readers(builder).build();
-        let meter = provider.meter("chassis");
+        let provider = GuardedProvider::new(readers(builder).build());
+        let meter = provider.meter_with_scope(scope);
         let metrics = Self(Arc::new(Inner {
             provider,
-            registry,
+            scrape,
             meter,
             config,
             exemplars: Arc::default(),
@@ -207,29 +209,26 @@ impl Metrics {
         Ok(metrics)
     }
 
-    /// All metrics, in the format the `Accept` header asks for: OpenMetrics 1.0.0, or else Prometheus text 0.0.4.
-    /// Gives the content type and the body.
-    ///
-    /// Takes half a millisecond for an idle service, but 15 to 30 ms per thousand histogram series: with many routes call
-    /// it off the request threads. After the provider's shutdown the body is empty.
-    #[must_use]
-    pub fn render(&self, accept: Option<&HeaderValue>) -> (HeaderValue, Bytes) {
-        expose::render(self.0.registry.gather(), accept, &self.0.exemplars)
-    }
-
     /// A meter for the service's own instruments; they appear in the scrape and go out over OTLP like all others.
     ///
     /// A histogram with unit `s` gets the buckets of the semantic conventions, also when it advises its own by
     /// `with_boundaries`; set other ones by `telemetry.metrics.buckets`.
+    ///
+    /// A callback of an observable instrument that panics harms no other metric: its instrument is left out of this
+    /// collection, `chassis.metrics.callback.panics` counts it, and the first panic is logged.
     #[must_use]
     pub fn meter(&self, name: &'static str) -> Meter {
         self.0.provider.meter(name)
     }
 
-    /// The provider itself: to be made the global one, and to be shut down.
-    #[must_use]
-    pub fn provider(&self) -> &SdkMeterProvider {
+    /// The provider of all meters: to be made the global one.
+    pub(crate) fn provider(&self) -> &GuardedProvider {
         &self.0.provider
+    }
+
+    /// The SDK's provider: to be flushed and shut down, and not for making meters.
+    pub(crate) fn sdk_provider(&self) -> &SdkMeterProvider {
+        self.0.provider.sdk()
     }
 
     observed! {
@@ -323,6 +322,11 @@ impl Metrics {
     }
 
     fn observe_own(&self, identity: &Identity) {
+        let faults = Arc::clone(self.0.provider.faults());
+        self.observe_counter(&names::METRICS_CALLBACK_PANICS, move || {
+            let series = |(name, count)| (vec![KeyValue::new(attribute::INSTRUMENT, name)], count);
+            faults.panics().into_iter().map(series).collect()
+        });
         let events = Arc::clone(&self.0.events);
         self.observe_counter(&names::REJECTIONS, move || {
             let count = |cause: Cause| events.rejections[cause as usize].load(Ordering::Relaxed);

@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use http::{Method, Version};
+use http::{HeaderValue, Method, Version};
 use opentelemetry::trace::{SpanId, TraceId};
 use opentelemetry_sdk::{
     error::OTelSdkResult,
@@ -32,26 +32,29 @@ pub(crate) fn identity() -> Identity {
     }
 }
 
-fn metrics_with(config: MetricsConfig, readers: impl FnOnce(MeterProviderBuilder) -> MeterProviderBuilder) -> Metrics {
+pub(super) fn metrics_with(
+    config: MetricsConfig,
+    readers: impl FnOnce(MeterProviderBuilder) -> MeterProviderBuilder,
+) -> Metrics {
     let resource = Resource::builder_empty().with_service_name("orders").build();
     Metrics::new(config, resource, &identity(), readers).unwrap()
 }
 
-fn metrics() -> Metrics {
+pub(super) fn metrics() -> Metrics {
     metrics_with(MetricsConfig::default(), |builder| builder)
 }
 
-fn text(metrics: &Metrics) -> String {
-    String::from_utf8(metrics.render(None).1.to_vec()).unwrap()
+pub(super) fn text(metrics: &Metrics) -> String {
+    String::from_utf8(metrics.render(None).unwrap().1.to_vec()).unwrap()
 }
 
-fn open_metrics(metrics: &Metrics) -> String {
+pub(super) fn open_metrics(metrics: &Metrics) -> String {
     let accept = HeaderValue::from_static("application/openmetrics-text");
-    String::from_utf8(metrics.render(Some(&accept)).1.to_vec()).unwrap()
+    String::from_utf8(metrics.render(Some(&accept)).unwrap().1.to_vec()).unwrap()
 }
 
 /// The value of the only line that starts so and contains all of these labels.
-fn sample(scrape: &str, name: &str, labels: &[&str]) -> f64 {
+pub(super) fn sample(scrape: &str, name: &str, labels: &[&str]) -> f64 {
     let found: Vec<_> = scrape
         .lines()
         .filter(|line| line.split(['{', ' ']).next() == Some(name) && labels.iter().all(|label| line.contains(label)))
@@ -60,7 +63,7 @@ fn sample(scrape: &str, name: &str, labels: &[&str]) -> f64 {
     found[0].split('}').next_back().unwrap().split(' ').next_back().unwrap().parse().unwrap()
 }
 
-fn series(scrape: &str, name: &str) -> usize {
+pub(super) fn series(scrape: &str, name: &str) -> usize {
     scrape.lines().filter(|line| line.split(['{', ' ']).next() == Some(name)).count()
 }
 
@@ -123,6 +126,8 @@ fn everything(runtime: &tokio::runtime::Handle) -> (Metrics, cgroup::tests::Fake
     metrics.observe_counter(&names::TELEMETRY_DROPPED_SPANS, || {
         vec![(vec![KeyValue::new(attribute::REASON, "queue_full")], 4)]
     });
+    metrics.meter("orders").u64_observable_gauge("broken").with_callback(|_| panic!("for the count")).build();
+    text(&metrics);
     let group = cgroup::tests::Fake::limited();
     group.find("0::/pod\n").unwrap().observe(&metrics);
     // The group's files are read at collection, so they go to the caller.
@@ -456,7 +461,7 @@ fn every_attribute_of_a_series_is_documented() {
 
 /// Keeps the total of each pushed histogram and counter.
 #[derive(Clone, Default)]
-struct Pushed(Arc<Mutex<BTreeMap<String, u64>>>);
+pub(super) struct Pushed(pub(super) Arc<Mutex<BTreeMap<String, u64>>>);
 
 impl PushMetricExporter for Pushed {
     async fn export(&self, metrics: &ResourceMetrics) -> OTelSdkResult {
@@ -495,7 +500,7 @@ fn two_readers_see_the_same_values() {
     (0..3).for_each(|_| route.record(200, Version::HTTP_11, None, 0.003));
     metrics.reject(Cause::Overloaded);
     let before = text(&metrics);
-    metrics.provider().force_flush().unwrap();
+    metrics.sdk_provider().force_flush().unwrap();
     for scrape in [before, text(&metrics)] {
         let pushed = pushed.0.lock().unwrap();
         assert_eq!(pushed["http.server.request.duration"], 3);

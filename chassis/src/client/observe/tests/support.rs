@@ -180,7 +180,7 @@ impl Fixture {
     }
 
     pub(super) fn scrape(&self) -> String {
-        String::from_utf8(self.metrics.render(None).1.to_vec()).unwrap()
+        String::from_utf8(self.metrics.render(None).unwrap().1.to_vec()).unwrap()
     }
 
     /// The sum of the samples of this name with all of these labels.
