@@ -224,8 +224,13 @@ where
         let config = settings.value();
         let identity = identify(&build, &sources.profile, &otlp, &config.service);
         problem::set_domain(&identity.service);
+        let in_tests = output.is_some();
         let telemetry = Arc::new(Telemetry::start(&config.telemetry, &config.log, &otlp, &identity, output)?);
         let health = Registry::new(config.health.clone());
+        // Services under test share their process, and so its panics.
+        if !in_tests {
+            health.follow_panics(log::panics);
+        }
         let (phase, shutdown) = PhaseOwner::new();
         let core = Arc::new(Core {
             identity,

@@ -331,8 +331,12 @@ where
     async fn end_work(&mut self, deadline: Instant) {
         self.core.tasks.shutdown(deadline).await;
         for (name, hook) in std::mem::take(&mut self.hooks).into_iter().rev() {
-            if tokio::time::timeout_at(deadline.max(Instant::now() + LAST_STEPS).into(), hook()).await.is_err() {
-                tracing::warn!(hook = name, "the shutdown hook did not end in time");
+            let until = deadline.max(Instant::now() + LAST_STEPS);
+            match tokio::time::timeout_at(until.into(), health::caught(hook)).await {
+                Ok(Ok(())) => {}
+                // The hooks after it close what is theirs.
+                Ok(Err(panic)) => tracing::error!(hook = name, panic, "the shutdown hook panicked"),
+                Err(_) => tracing::warn!(hook = name, "the shutdown hook did not end in time"),
             }
         }
     }

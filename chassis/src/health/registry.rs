@@ -4,7 +4,7 @@ use std::{
     fmt,
     future::Future,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
@@ -25,6 +25,18 @@ use crate::clock::now;
 /// The name of the built-in check that panics degrade.
 pub(crate) const PANICS: &str = "panics";
 
+/// The names of built-in checks, and how the names of families of them begin.
+const OWN: [&str; 6] = [PANICS, "event_loop", "responses", "config", "consul_kv", "registration"];
+const OWN_FAMILIES: [&str; 3] = ["background:", "client:", "leader:"];
+
+/// Why a check is not added.
+const TWICE: &str = "another check has this name already; give one of them another name";
+const BUILT_IN: &str = "the chassis has a check of this name itself; choose another name";
+
+fn is_own(name: &str) -> bool {
+    OWN.contains(&name) || OWN_FAMILIES.iter().any(|family| name.starts_with(family))
+}
+
 /// The one truth about this instance's health. Cheap to clone; all clones are the same registry.
 #[derive(Clone)]
 pub struct Registry(Arc<Shared>);
@@ -37,8 +49,25 @@ struct Shared {
     added: Notify,
     summary: watch::Sender<Summary>,
     serving: watch::Sender<Arc<Services>>,
+    /// Panics of requests, each reported by its layer.
     panics: AtomicU64,
     lag_nanos: AtomicU64,
+}
+
+/// Checks that were not added, and why.
+#[derive(Default)]
+struct Refused {
+    by_name: BTreeMap<Arc<str>, &'static str>,
+    /// Whether the start has looked at them; what comes later is logged.
+    taken: bool,
+}
+
+/// A count of all panics of the process, whoever caught them.
+struct Followed {
+    total: Box<dyn Fn() -> u64 + Send + Sync>,
+    /// The count when following began: what was before is not this registry's.
+    before: u64,
+    seen: AtomicU64,
 }
 
 impl Registry {
@@ -65,7 +94,12 @@ impl Registry {
         self.check_with(name, CheckOptions::default(), check);
     }
 
-    /// Adds a check that differs from the defaults. It takes the place of any other check of this name.
+    /// Adds a check that differs from the defaults.
+    ///
+    /// A name is taken once: two checks of one name, a scheduled and a reported one of one name, and the names of the
+    /// built-in checks (`panics`, `event_loop`, `responses`, `config`, `consul_kv`, `registration`, `background:…`, `client:…`, `leader:…`)
+    /// are refused. The first one stays. Before the service starts that is a reason not to start; later it is logged as an
+    /// error.
     #[allow(clippy::needless_pass_by_value, reason = "options are built in the call")]
     pub fn check_with(&self, name: impl Into<Arc<str>>, options: CheckOptions, check: impl Check) {
         let (name, plan) = (name.into(), options.plan(&self.0.config));
@@ -90,10 +124,8 @@ impl Registry {
 
     /// Counts a panic: the `panics` check is degraded until `health.panic_window` has passed without another.
     pub fn record_panic(&self) {
-        let count = self.0.panics.fetch_add(1, Relaxed) + 1;
-        let window = self.0.config.panic_window;
-        let message = format!("panics since start: {count}, the last within {window}; the log has each");
-        self.report_until(&PANICS.into(), Status::Degraded, Some(message), Some(window.get()));
+        self.0.panics.fetch_add(1, Relaxed);
+        self.report_panics();
     }
 
     /// How many panics were counted since start.
@@ -358,6 +390,38 @@ mod tests {
         tokio::time::advance(minute).await;
         registry.settle();
         assert_eq!((registry.summary().status, registry.panics()), (Status::Up, 2));
+    }
+
+    #[test]
+    fn a_panic_outside_of_requests_degrades() {
+        let registry = Registry::default();
+        registry.mark_started();
+        let total = Arc::new(AtomicU64::new(7));
+        let followed = total.clone();
+        registry.follow_panics(move || followed.load(Relaxed));
+        registry.look_for_panics();
+        assert_eq!((registry.summary().status, registry.panics()), (Status::Up, 0), "what was before does not count");
+        total.fetch_add(1, Relaxed);
+        registry.look_for_panics();
+        assert_eq!((registry.summary().status, registry.panics()), (Status::Degraded, 1));
+        // A request's panic is in the followed count, too, and counts once.
+        registry.record_panic();
+        assert_eq!(registry.panics(), 1);
+    }
+
+    #[test]
+    fn names_of_built_in_checks_are_refused() {
+        let registry = Registry::default();
+        let up = || async { Ok::<_, super::super::CheckError>(()) };
+        for name in ["panics", "event_loop", "client:stock", "background:sweep"] {
+            registry.check(name, up);
+        }
+        registry.reporter("config", Criticality::Critical).down("mine");
+        registry.set("leader:billing", Status::Down, "mine");
+        let refused: Vec<_> = registry.refusals().into_iter().map(|(name, _)| name.to_string()).collect();
+        let all = ["background:sweep", "client:stock", "config", "event_loop", "leader:billing", "panics"];
+        assert_eq!(refused, all);
+        assert_eq!(registry.report().checks.keys().collect::<Vec<_>>(), ["panics"]);
     }
 
     #[test]

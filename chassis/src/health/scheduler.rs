@@ -56,6 +56,13 @@ pub(crate) async fn run(registry: Registry, stop: CancellationToken) {
         registry.set_event_loop_lag(worst);
         ticks = ticks.wrapping_add(1);
         if ticks.is_multiple_of(TICKS_PER_LOOK) {
+            registry.look_for_panics();
+            if let Some(total) = registry.answers() {
+                match answers.record(total, registry.config().failing_share, now.into_std()) {
+                    Some(message) => responses.degraded(message),
+                    None => responses.up(),
+                }
+            }
             // A loop this late was frozen with all its checks (SIGSTOP, a paused machine): they run first, then ages count.
             if late < TICK * TICKS_PER_LOOK {
                 registry.settle();

@@ -277,7 +277,7 @@ metrics! {
     REJECTIONS "chassis.rejections" Counter "{request}" [CAUSE]
         Development "Requests refused or failed by the chassis, by the word it gave as the reason."
     PANICS "chassis.panics" Counter "{panic}" []
-        Development "Panics caught in handlers, background tasks and failure observers."
+        Development "Panics of the process, caught or not: of handlers, tasks, threads, callbacks and failure observers."
     BULKHEAD_IN_USE "chassis.bulkhead.in_use" UpDownCounter "{request}" [CODE_FUNCTION_NAME]
         Development "Requests that a handler with a concurrency limit serves now, answers to their end."
     BULKHEAD_LIMIT "chassis.bulkhead.limit" UpDownCounter "{request}" [CODE_FUNCTION_NAME]
@@ -303,6 +303,8 @@ metrics! {
         Development "Configuration changes seen while running; a rejected one left the last good values in force."
     LOG_DROPPED_LINES "chassis.log.dropped_lines" Counter "{line}" [STREAM]
         Development "Log lines dropped because the output was slower than the service."
+    METRICS_CALLBACK_PANICS "chassis.metrics.callback.panics" Counter "{panic}" [INSTRUMENT]
+        Development "Panics of metric callbacks, by instrument; each left its instrument out of one collection."
     TELEMETRY_EXPORTED_SPANS "chassis.telemetry.exported_spans" Counter "{span}" []
         Development "Spans that their receiver accepted."
     TELEMETRY_DROPPED_SPANS "chassis.telemetry.dropped_spans" Counter "{span}" [REASON]

@@ -410,6 +410,25 @@ mod tests {
     }
 
     #[test]
+    fn a_value_that_panics_leaves_a_note_in_its_line() {
+        struct Broken;
+        impl fmt::Debug for Broken {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("half \"")?;
+                panic!("no more")
+            }
+        }
+        let lines = json_of(|| {
+            let _entered = info_span!("outer", value = ?Broken).entered();
+            info!(value = ?Broken, after = 1, "m");
+            info!("{:?}", Broken);
+        });
+        let note = "half \"(formatting panicked: no more)";
+        assert_eq!((&lines[0]["value"], &lines[0]["after"]), (&json!(note), &json!(1)));
+        assert_eq!((&lines[0]["spans"][0]["value"], &lines[1]["message"]), (&json!(note), &json!(note)));
+    }
+
+    #[test]
     fn the_trace_of_the_request_is_on_the_line() {
         let (context, trace_id, span_id) = request();
         let lines = json_of(|| {

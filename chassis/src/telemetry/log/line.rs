@@ -9,7 +9,10 @@ use std::{
 use opentelemetry::trace::{SpanId, TraceContextExt, TraceId};
 use tracing::Level;
 
-use super::json::{self, Escape, Printable};
+use super::{
+    json::{self, Escape, Printable},
+    panic::{caught, count_panic},
+};
 use crate::{context::RequestContext, identity::Identity};
 
 /// How lines look, resolved from the configuration and the surroundings.
@@ -128,15 +131,25 @@ impl<'a> Line<'a> {
     }
 
     /// A value that formats itself; it may contain anything.
+    ///
+    /// A panic of its `Display` or `Debug` is counted, and noted in its place: logging ends no work.
     pub(crate) fn formatted(&mut self, value: fmt::Arguments<'_>) {
-        if self.is_json() {
+        let json = self.is_json();
+        if json {
             self.out.push(b'"');
-            // An error here is the value's own: what it has written so far stands.
-            let _ = Escape(self.out).write_fmt(value);
-            self.out.push(b'"');
-        } else {
-            let _ = Printable(self.out).write_fmt(value);
         }
+        if let Err(panic) = caught(|| self.write(value)) {
+            count_panic();
+            self.write(format_args!("(formatting panicked: {})", panic.message));
+        }
+        if json {
+            self.out.push(b'"');
+        }
+    }
+
+    fn write(&mut self, value: fmt::Arguments<'_>) {
+        // An error here is the value's own: what it has written so far stands.
+        let _ = if self.is_json() { Escape(self.out).write_fmt(value) } else { Printable(self.out).write_fmt(value) };
     }
 
     /// The event's message: in text it stands alone, before the fields.
