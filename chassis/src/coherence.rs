@@ -246,6 +246,11 @@ fn routes_of_the_chassis(facts: &Facts<'_>) -> Vec<Conflict> {
     conflicts
 }
 
+/// Whether the chassis runs a background task of this name itself.
+pub(crate) fn is_own_task(name: &str) -> bool {
+    matches!(name, "consul_kv" | "registration") || name.starts_with("leader:")
+}
+
 /// Whether the route stands where the chassis answers GET itself.
 pub(crate) fn takes_own(route: &RouteInfo, own: &str) -> bool {
     route.kind == RouteKind::Http && clash(&route.path, own).is_some() && route.method == Method::GET

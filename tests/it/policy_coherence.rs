@@ -46,6 +46,39 @@ fn plain(path: &'static str) -> Router {
 }
 
 #[tokio::test]
+async fn a_name_is_given_to_one_check_and_one_task() {
+    let idle = |stop: CancellationToken| async move {
+        stop.cancelled().await;
+        Ok::<(), Infallible>(())
+    };
+    let up = || async { Ok::<(), Infallible>(()) };
+    let down = || async { Err::<(), _>(chassis::health::CheckError::down("gone")) };
+    let said = refused(TestService::builder(), |chassis| {
+        chassis.health().reporter("queue", chassis::health::Criticality::Critical).up();
+        chassis
+            .check("store", down)
+            .check("store", up)
+            .check("queue", up)
+            .check("event_loop", up)
+            .background("sweep", Restart::default(), idle)
+            .background("sweep", Restart::default(), idle)
+            .background("leader:billing", Restart::default(), idle)
+    })
+    .await;
+    assert_tells(
+        &said,
+        &[
+            "5 conflicts between the parts of the service:",
+            "health check store: another check has this name already; give one of them another name",
+            "health check queue: another check has this name already",
+            "health check event_loop: the chassis has a check of this name itself; choose another name",
+            "background task sweep: two background tasks of this name were added",
+            "background task leader:billing: the chassis has a background task of this name itself",
+        ],
+    );
+}
+
+#[tokio::test]
 async fn every_conflict_is_told_at_once_with_both_sides_and_no_port_opens() {
     let free = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = free.local_addr().unwrap();

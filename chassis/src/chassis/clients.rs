@@ -42,7 +42,7 @@ impl Destinations {
         let destination = make(name, core, settings)?;
         let critical = settings.clients.get(name).is_some_and(|config| config.critical);
         let criticality = if critical { Criticality::Critical } else { Criticality::NotCritical };
-        let reporter = core.health.reporter(format!("client:{name}"), criticality);
+        let reporter = core.health.own_reporter(format!("client:{name}"), criticality);
         let feed = AbortOnDropHandle::new(tokio::spawn(destination.clone().feed(reporter, critical)));
         made.insert(name.to_owned(), Made { destination: destination.clone(), _feed: feed });
         Ok(destination)

@@ -87,7 +87,7 @@ impl<S> Chassis<S> {
                 instance: identity.instance_id.clone(),
                 config: config.clone(),
                 scope: scope.clone(),
-                health: health.reporter(format!("leader:{}", handle.name()), Criticality::NotCritical),
+                health: health.own_reporter(format!("leader:{}", handle.name()), Criticality::NotCritical),
             };
             // Weak: the core owns the tasks.
             let (core, handle) = (core.upgrade(), handle.clone());

@@ -13,6 +13,7 @@ mod serve;
 
 use std::{
     any::type_name,
+    collections::BTreeSet,
     fmt,
     pin::Pin,
     sync::{Arc, OnceLock, atomic::AtomicBool},
@@ -143,6 +144,7 @@ pub struct Chassis<S = NoSettings> {
     grpc_sources: Vec<(&'static str, GrpcSource)>,
     /// What was found out while the parts came in.
     conflicts: Vec<Conflict>,
+    background_names: BTreeSet<&'static str>,
     observers: Vec<Arc<dyn FailureObserver>>,
     descriptors: Vec<&'static [u8]>,
     hooks: Vec<(String, Hook)>,
@@ -264,6 +266,7 @@ where
             grpc_names: Vec::new(),
             grpc_sources: Vec::new(),
             conflicts: Vec::new(),
+            background_names: BTreeSet::new(),
             observers: Vec::new(),
             descriptors: Vec::new(),
             hooks: Vec::new(),
@@ -395,7 +398,8 @@ where
         self
     }
 
-    /// Adds a critical health check: the service is ready only while it succeeds.
+    /// Adds a critical health check: the service is ready only while it succeeds. Two checks of one name are a reason not to
+    /// start, as two routes of one path are.
     ///
     /// Other criticality, intervals and thresholds: [`Chassis::check_with`].
     #[must_use]
@@ -411,15 +415,22 @@ where
         self
     }
 
-    /// Starts a supervised background task; see [`Tasks::spawn`].
+    /// Starts a supervised background task; see [`Tasks::spawn`]. Two tasks of one name are a reason not to start.
     #[must_use]
-    pub fn background<M, F, E>(self, name: &'static str, policy: impl Into<Policy>, make: M) -> Self
+    pub fn background<M, F, E>(mut self, name: &'static str, policy: impl Into<Policy>, make: M) -> Self
     where
         M: FnMut(CancellationToken) -> F + Send + 'static,
         F: Future<Output = Result<(), E>> + Send + 'static,
         E: fmt::Display + Send + 'static,
     {
-        if self.command == Command::Serve {
+        if !self.background_names.insert(name) {
+            let message = "two background tasks of this name were added; they would share one health check and one \
+                           series of each metric: give one of them another name";
+            self.conflicts.push(Conflict::new(format!("background task {name}"), message));
+        } else if coherence::is_own_task(name) {
+            let message = "the chassis has a background task of this name itself; choose another name";
+            self.conflicts.push(Conflict::new(format!("background task {name}"), message));
+        } else if self.command == Command::Serve {
             self.core.tasks.spawn(name, policy, make);
         }
         self

@@ -74,7 +74,7 @@ pub(super) async fn apply_reloads<S: DeserializeOwned + JsonSchema>(
     settings: watch::Sender<Loaded<Settings>>,
     app: watch::Sender<Arc<S>>,
 ) {
-    let health = core.health.reporter("config", Criticality::NotCritical);
+    let health = core.health.own_reporter("config", Criticality::NotCritical);
     health.up();
     while status.changed().await.is_ok() {
         let now = status.borrow_and_update().clone();

@@ -345,6 +345,8 @@ where
     /// stands beside the chassis's own routes from then on.
     fn check_coherence(&mut self, config: &Settings) -> Result<()> {
         let mut told = std::mem::take(&mut self.conflicts);
+        let refused = self.core.health.refusals().into_iter();
+        told.extend(refused.map(|(name, why)| Conflict::new(format!("health check {name}"), why)));
         // What is described is told by the rules; only of a plain router nothing else is known than what axum says.
         let described = self.routes.iter().any(|route| OWN_ROUTES.iter().any(|own| coherence::takes_own(route, own)));
         match log::caught(|| self.router.clone().merge(self.own_routes())) {
@@ -534,7 +536,7 @@ where
             super::reload::load_settings::<S>(&sources)
         });
         if let Some(mut kv) = self.kv.take() {
-            let reporter = core.health.reporter("consul_kv", Criticality::NotCritical);
+            let reporter = core.health.own_reporter("consul_kv", Criticality::NotCritical);
             let reload = core.reload.clone();
             core.tasks.spawn("consul_kv", Restart::OnFailure, move |ended| {
                 let follow = kv.follower().follow(reload.clone(), reporter.clone());

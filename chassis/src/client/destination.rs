@@ -317,7 +317,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn breakers_that_change_without_end_are_looked_at_ten_times_a_second() {
         let (destination, reports) = destination();
-        let reporter = Registry::default().reporter("client:stock", Criticality::NotCritical);
+        let reporter = Registry::default().own_reporter("client:stock", Criticality::NotCritical);
         let _feed = AbortOnDropHandle::new(tokio::spawn(Arc::clone(&destination).feed(reporter, false)));
         // After the first list, a quiet time.
         tokio::time::sleep(Duration::from_secs(10)).await;

@@ -186,7 +186,7 @@ impl Registering {
     ) -> Self {
         let (stop, runs) = (CancellationToken::new(), TaskTracker::new());
         let (shown, progress) = watch::channel(Progress::default());
-        let reporter = health.reporter(CHECK, Criticality::NotCritical);
+        let reporter = health.own_reporter(CHECK, Criticality::NotCritical);
         reporter.degraded("not registered yet");
         let keeper = Arc::new(Keeper {
             registrar,
@@ -402,7 +402,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_interface_that_leads_there_has_the_address() {
-        let reporter = Registry::default().reporter(CHECK, Criticality::NotCritical);
+        let reporter = Registry::default().own_reporter(CHECK, Criticality::NotCritical);
         assert_eq!(found("127.0.0.1", 9, &reporter).await, "", "the node of an agent beside this instance");
     }
 

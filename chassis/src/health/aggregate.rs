@@ -35,8 +35,6 @@ enum Kind {
 
 #[derive(Debug)]
 struct Entry {
-    /// Tells a check from a former one of the same name.
-    id: u64,
     criticality: Criticality,
     state: CheckState,
     kind: Kind,
@@ -49,55 +47,58 @@ pub(crate) struct Board {
     /// Each gRPC service with the checks it needs; `None` means it goes with the instance's readiness.
     services: BTreeMap<Arc<str>, Option<Vec<String>>>,
     changes: Vec<Change>,
-    next_id: u64,
     start_up_ended: bool,
     started: bool,
     draining: bool,
 }
 
 impl Board {
-    /// Adds a scheduled check, in the place of any other of its name. The number is what its results are recorded under.
+    /// Adds a scheduled check. `false`: the name is taken, and nothing has changed.
     pub(crate) fn schedule(
         &mut self,
-        name: Arc<str>,
+        name: &Arc<str>,
         criticality: Criticality,
         initial: Status,
         plan: Plan,
         now: Instant,
-    ) -> u64 {
-        self.insert(name, criticality, CheckState::new(initial, now), Kind::Scheduled(plan))
+    ) -> bool {
+        let free = !self.entries.contains_key(name);
+        if free {
+            self.insert(name.clone(), criticality, CheckState::new(initial, now), Kind::Scheduled(plan));
+        }
+        free
     }
 
-    /// Adds a reported check, or changes the criticality of the one there is.
-    pub(crate) fn expect_reports(&mut self, name: &Arc<str>, criticality: Criticality, now: Instant) {
+    /// Adds a reported check, or finds the one there is, which is critical when one of its reporters says so. `false`: a
+    /// scheduled check has the name, and nothing has changed.
+    pub(crate) fn expect_reports(&mut self, name: &Arc<str>, criticality: Criticality, now: Instant) -> bool {
         match self.entries.get_mut(name) {
-            Some(entry @ Entry { kind: Kind::Reported { .. }, .. }) => entry.criticality = criticality,
-            _ => {
+            Some(Entry { kind: Kind::Scheduled(_), .. }) => return false,
+            Some(entry) if criticality == Criticality::Critical => entry.criticality = criticality,
+            Some(_) => {}
+            None => {
                 let state = CheckState::new(Status::Unknown, now);
                 self.insert(name.clone(), criticality, state, Kind::Reported { clears_at: None });
             }
         }
+        true
     }
 
-    fn insert(&mut self, name: Arc<str>, criticality: Criticality, state: CheckState, kind: Kind) -> u64 {
-        let id = self.next_id;
-        self.next_id += 1;
-        self.entries.insert(name, Entry { id, criticality, state, kind });
-        id
+    fn insert(&mut self, name: Arc<str>, criticality: Criticality, state: CheckState, kind: Kind) {
+        self.entries.insert(name, Entry { criticality, state, kind });
     }
 
-    /// Takes in a result. `false`: another check has this name now.
-    pub(crate) fn record(&mut self, name: &Arc<str>, id: u64, outcome: Outcome, took: Duration, now: Instant) -> bool {
-        let Some(entry) = self.entries.get_mut(name).filter(|entry| entry.id == id) else { return false };
+    /// Takes in a result of a scheduled check.
+    pub(crate) fn record(&mut self, name: &Arc<str>, outcome: Outcome, took: Duration, now: Instant) {
+        let Some(entry) = self.entries.get_mut(name) else { return };
         if let Kind::Scheduled(plan) = entry.kind {
             let from = entry.state.status;
             entry.state.record(outcome, took, now, &plan);
             note(&mut self.changes, name, from, &entry.state);
         }
-        true
     }
 
-    /// Takes in a report, which replaces whatever had the name before. It holds until the next, or until `clears_at`.
+    /// Takes in a report, which holds until the next, or until `clears_at`. `false`: a scheduled check has the name.
     pub(crate) fn report(
         &mut self,
         name: &Arc<str>,
@@ -105,15 +106,17 @@ impl Board {
         message: Option<String>,
         clears_at: Option<Instant>,
         now: Instant,
-    ) {
-        let criticality = self.entries.get(name).map_or(Criticality::NotCritical, |entry| entry.criticality);
-        self.expect_reports(name, criticality, now);
+    ) -> bool {
+        if !self.expect_reports(name, Criticality::NotCritical, now) {
+            return false;
+        }
         if let Some(entry) = self.entries.get_mut(name) {
             let from = entry.state.status;
             entry.kind = Kind::Reported { clears_at };
             entry.state.report(status, message, now);
             note(&mut self.changes, name, from, &entry.state);
         }
+        true
     }
 
     /// Lets time do its work: results grow too old, reports clear by themselves.
@@ -133,8 +136,12 @@ impl Board {
         }
     }
 
+    /// Adds a gRPC service. One that was added before needs what either says.
     pub(crate) fn register_service(&mut self, name: Arc<str>, needs: Option<Vec<String>>) {
-        self.services.insert(name, needs);
+        let known = self.services.entry(name).or_default();
+        if let Some(more) = needs {
+            known.get_or_insert_default().extend(more);
+        }
     }
 
     pub(crate) fn end_start_up(&mut self) {
@@ -173,8 +180,9 @@ impl Board {
             Some(checks) => summary.started && !summary.draining && checks.iter().all(able),
         };
         let own = [("", summary.ready), ("liveness", true), ("readiness", summary.ready), ("startup", summary.started)];
-        let mut serving: Services = own.into_iter().map(|(name, serves)| (name.into(), serves)).collect();
-        serving.extend(self.services.iter().map(|(name, needs)| (name.clone(), takes_calls(needs))));
+        let mut serving: Services =
+            self.services.iter().map(|(name, needs)| (name.clone(), takes_calls(needs))).collect();
+        serving.extend(own.into_iter().map(|(name, serves)| (name.into(), serves)));
         serving
     }
 
@@ -255,14 +263,14 @@ mod tests {
         let now = Instant::now();
         let mut board = Board::default();
         let db: Arc<str> = "db".into();
-        let id = board.schedule(db.clone(), Critical, Unknown, PLAN, now);
+        assert!(board.schedule(&db, Critical, Unknown, PLAN, now));
         assert!(!board.summary().checked);
         board.end_start_up();
         assert!(!board.summary().started, "the first run has not ended");
-        assert!(board.record(&db, id, Outcome::Fail("refused".into()), Duration::ZERO, now));
+        board.record(&db, Outcome::Fail("refused".into()), Duration::ZERO, now);
         let summary = board.summary();
         assert!(summary.started && !summary.ready, "a failed first run is a run: {summary:?}");
-        board.schedule("late".into(), Critical, Unknown, PLAN, now);
+        board.schedule(&"late".into(), Critical, Unknown, PLAN, now);
         assert!(board.summary().started);
     }
 
@@ -304,16 +312,32 @@ mod tests {
     }
 
     #[test]
-    fn a_check_replaced_takes_no_more_results() {
+    fn a_name_is_taken_once() {
         let now = Instant::now();
         let mut board = Board::default();
-        let db: Arc<str> = "db".into();
-        let old = board.schedule(db.clone(), Critical, Unknown, PLAN, now);
-        let new = board.schedule(db.clone(), Critical, Unknown, PLAN, now);
-        assert!(!board.record(&db, old, Outcome::Pass, Duration::ZERO, now));
-        assert_eq!(board.summary().status, Unknown);
-        assert!(board.record(&db, new, Outcome::Pass, Duration::ZERO, now));
-        assert_eq!(board.summary().status, Up);
+        let (db, queue): (Arc<str>, Arc<str>) = ("db".into(), "queue".into());
+        assert!(board.schedule(&db, Critical, Unknown, PLAN, now));
+        assert!(!board.schedule(&db, NotCritical, Up, PLAN, now));
+        assert!(!board.expect_reports(&db, NotCritical, now) && !board.report(&db, Up, None, None, now));
+        assert_eq!(board.summary().status, Unknown, "the first is as it was");
+        assert!(board.expect_reports(&queue, NotCritical, now) && board.expect_reports(&queue, Critical, now));
+        assert!(board.expect_reports(&queue, NotCritical, now), "several reporters may share a check");
+        assert!(!board.schedule(&queue, NotCritical, Up, PLAN, now));
+        board.record(&db, Outcome::Pass, Duration::ZERO, now);
+        board.report(&queue, Down, None, None, now);
+        assert_eq!(board.summary().status, Down, "it stays critical");
+    }
+
+    #[test]
+    fn a_service_added_twice_needs_what_either_says() {
+        let mut board = board(&[(NotCritical, Down), (NotCritical, Up)]);
+        board.register_service("a".into(), Some(vec!["check-0".into()]));
+        board.register_service("a".into(), None);
+        board.register_service("b".into(), Some(vec!["check-1".into()]));
+        board.register_service("b".into(), Some(vec!["check-0".into()]));
+        board.register_service("readiness".into(), Some(vec!["check-0".into()]));
+        let serving = board.serving();
+        assert_eq!(["a", "b", "readiness"].map(|name| serving[name]), [false, false, true]);
     }
 
     #[test]
@@ -321,13 +345,13 @@ mod tests {
         let now = Instant::now();
         let mut board = Board::default();
         let db: Arc<str> = "db".into();
-        let id = board.schedule(db.clone(), Critical, Unknown, PLAN, now);
+        assert!(board.schedule(&db, Critical, Unknown, PLAN, now));
         board.end_start_up();
         let why = |board: &mut Board| board.full_report(now).why_not_ready();
         assert_eq!(why(&mut board).as_deref(), Some("starting: no result yet of db"));
-        board.record(&db, id, Outcome::Fail("refused".into()), Duration::ZERO, now);
+        board.record(&db, Outcome::Fail("refused".into()), Duration::ZERO, now);
         assert_eq!(why(&mut board).as_deref(), Some("db is down"));
-        board.record(&db, id, Outcome::Pass, Duration::ZERO, now);
+        board.record(&db, Outcome::Pass, Duration::ZERO, now);
         assert_eq!(why(&mut board), None);
         board.drain();
         assert_eq!(why(&mut board).as_deref(), Some("draining"));

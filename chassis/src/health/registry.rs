@@ -1,6 +1,7 @@
 //! The handle that everybody shares: checks and reports go in, one truth comes out.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     future::Future,
     sync::{
@@ -47,6 +48,7 @@ struct Shared {
     /// Checks that the scheduler has not taken over yet.
     pending: Mutex<Vec<Job>>,
     added: Notify,
+    refused: Mutex<Refused>,
     summary: watch::Sender<Summary>,
     serving: watch::Sender<Arc<Services>>,
     /// Panics of requests, each reported by its layer.
@@ -84,12 +86,13 @@ impl Registry {
             board: Mutex::new(board),
             pending: Mutex::default(),
             added: Notify::new(),
+            refused: Mutex::default(),
             panics: AtomicU64::new(0),
             lag_nanos: AtomicU64::new(0),
         }))
     }
 
-    /// Adds a critical check, run as `[health]` says. It takes the place of any other check of this name.
+    /// Adds a critical check, run as `[health]` says. Its name must be free, as [`check_with`](Self::check_with) says.
     pub fn check(&self, name: impl Into<Arc<str>>, check: impl Check) {
         self.check_with(name, CheckOptions::default(), check);
     }
@@ -103,23 +106,65 @@ impl Registry {
     #[allow(clippy::needless_pass_by_value, reason = "options are built in the call")]
     pub fn check_with(&self, name: impl Into<Arc<str>>, options: CheckOptions, check: impl Check) {
         let (name, plan) = (name.into(), options.plan(&self.0.config));
-        let id =
-            self.update(|board, now| board.schedule(name.clone(), options.criticality, options.initial, plan, now));
-        lock(&self.0.pending).push(Job { id, name, plan, check: Arc::new(check) });
+        if is_own(&name) {
+            return self.refuse(&name, BUILT_IN);
+        }
+        if !self.update(|board, now| board.schedule(&name, options.criticality, options.initial, plan, now)) {
+            return self.refuse(&name, TWICE);
+        }
+        lock(&self.0.pending).push(Job { name, plan, check: Arc::new(check) });
         self.0.added.notify_one();
     }
 
-    /// Adds a check whose status somebody reports; unknown until the first report. Several reporters of one name share it.
+    /// Adds a check whose status somebody reports; unknown until the first report. Several reporters of one name share it,
+    /// and it is critical when one of them says so.
+    ///
+    /// The name of a scheduled or a built-in check is refused, as [`check_with`](Self::check_with) says: nothing that this
+    /// reporter reports is shown then.
     pub fn reporter(&self, name: impl Into<Arc<str>>, criticality: Criticality) -> Reporter {
         let name = name.into();
-        self.update(|board, now| board.expect_reports(&name, criticality, now));
+        if is_own(&name) {
+            self.refuse(&name, BUILT_IN);
+            return Reporter { registry: Self::default(), name };
+        }
+        self.own_reporter(name, criticality)
+    }
+
+    /// As [`reporter`](Self::reporter), for the checks of the chassis itself.
+    pub(crate) fn own_reporter(&self, name: impl Into<Arc<str>>, criticality: Criticality) -> Reporter {
+        let name = name.into();
+        if !self.update(|board, now| board.expect_reports(&name, criticality, now)) {
+            self.refuse(&name, TWICE);
+        }
         Reporter { registry: self.clone(), name }
     }
 
-    /// Reports a check's status by name. A check not known before is added, as not critical.
+    /// Reports a check's status by name. A check not known before is added, as not critical. The name of a scheduled or a
+    /// built-in check is refused, as [`check_with`](Self::check_with) says.
     pub fn set(&self, name: &str, status: Status, message: impl Into<String>) {
         let message = Some(message.into()).filter(|text| !text.is_empty());
-        self.report_until(&name.into(), status, message, None);
+        let name: Arc<str> = name.into();
+        if is_own(&name) {
+            return self.refuse(&name, BUILT_IN);
+        }
+        self.report_until(&name, status, message, None);
+    }
+
+    /// The names that were refused so far, and why. Those refused later are logged.
+    pub(crate) fn refusals(&self) -> Vec<(Arc<str>, &'static str)> {
+        let mut refused = lock(&self.0.refused);
+        refused.taken = true;
+        refused.by_name.iter().map(|(name, why)| (name.clone(), *why)).collect()
+    }
+
+    fn refuse(&self, name: &Arc<str>, why: &'static str) {
+        let new_and_late = {
+            let mut refused = lock(&self.0.refused);
+            refused.by_name.insert(name.clone(), why).is_none() && refused.taken
+        };
+        if new_and_late {
+            tracing::error!(check = %name, "health check refused: {why}");
+        }
     }
 
     /// Counts a panic: the `panics` check is degraded until `health.panic_window` has passed without another.
@@ -231,9 +276,9 @@ impl Registry {
         self.0.added.notified().await;
     }
 
-    /// Takes in the result of a run. `false`: another check has this name now.
-    pub(crate) fn record(&self, job: &Job, outcome: Outcome, took: Duration) -> bool {
-        self.update(|board, now| board.record(&job.name, job.id, outcome, took, now))
+    /// Takes in the result of a run.
+    pub(crate) fn record(&self, job: &Job, outcome: Outcome, took: Duration) {
+        self.update(|board, now| board.record(&job.name, outcome, took, now));
     }
 
     /// Lets time do its work on what is known.
@@ -246,7 +291,10 @@ impl Registry {
     }
 
     fn report_until(&self, name: &Arc<str>, status: Status, message: Option<String>, clears_in: Option<Duration>) {
-        self.update(|board, now| board.report(name, status, message, clears_in.map(|window| now + window), now));
+        let until = |now: Instant| clears_in.map(|window| now + window);
+        if !self.update(|board, now| board.report(name, status, message, until(now), now)) {
+            self.refuse(name, TWICE);
+        }
     }
 
     /// The one way to change the board: what follows from a change is published before the next change can begin, so that
@@ -355,7 +403,7 @@ mod tests {
     #[test]
     fn the_watch_changes_only_when_the_summary_does() {
         let registry = Registry::default();
-        let reporter = registry.reporter("config", Criticality::NotCritical);
+        let reporter = registry.own_reporter("config", Criticality::NotCritical);
         reporter.up();
         registry.mark_started();
         let mut watch = registry.subscribe();

@@ -25,7 +25,6 @@ const TICKS_PER_LOOK: u32 = 10;
 /// One check to be run again and again.
 #[derive(Clone)]
 pub(crate) struct Job {
-    pub(crate) id: u64,
     pub(crate) name: Arc<str>,
     pub(crate) plan: Plan,
     pub(crate) check: Arc<dyn DynCheck>,
@@ -36,7 +35,7 @@ pub(crate) async fn run(registry: Registry, stop: CancellationToken) {
     let mut checks = JoinSet::new();
     let mut ticks: u32 = 0;
     let mut lag = Lag::new(Instant::now().into_std());
-    let event_loop = registry.reporter("event_loop", Criticality::NotCritical);
+    let event_loop = registry.own_reporter("event_loop", Criticality::NotCritical);
     event_loop.up();
     loop {
         for job in registry.take_pending() {
@@ -75,15 +74,13 @@ pub(crate) async fn run(registry: Registry, stop: CancellationToken) {
     }
 }
 
-/// Runs one check until another takes its name.
+/// Runs one check again and again.
 async fn repeat(registry: Registry, job: Job) {
     loop {
         let started = Instant::now();
         let outcome = run_once(&job).await;
         let took = started.elapsed();
-        if !registry.record(&job, in_time(outcome, took, &job.plan), took) {
-            return;
-        }
+        registry.record(&job, in_time(outcome, took, &job.plan), took);
         sleep(jittered(job.plan.interval, fastrand::f64())).await;
     }
 }
@@ -185,7 +182,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_check_added_later_runs_and_one_replaced_ends() {
+    async fn a_check_added_later_runs_and_a_second_of_its_name_does_not() {
         let registry = Registry::default();
         let _task = running(&registry).await;
         registry.mark_started();
@@ -193,9 +190,10 @@ mod tests {
         registry.first_run().await;
         assert!(registry.is_started() && !registry.is_ready());
         registry.check("db", || async { Ok::<_, CheckError>(()) });
+        registry.set("db", Status::Up, "");
         tokio::time::sleep(30 * SECOND).await;
-        assert_eq!(status(&registry, "db"), Status::Up);
-        assert!(registry.is_ready());
+        assert_eq!(status(&registry, "db"), Status::Down);
+        assert_eq!(registry.refusals().len(), 1);
     }
 
     #[tokio::test(start_paused = true)]

@@ -176,7 +176,7 @@ impl Tasks {
         }
         owned.reap();
         let stats = owned.stats.entry(name.clone()).or_insert_with(|| Arc::new(TaskStats::new(name.clone()))).clone();
-        let reporter = self.0.health.reporter(format!("background:{name}"), policy.criticality);
+        let reporter = self.0.health.own_reporter(format!("background:{name}"), policy.criticality);
         let supervisor = supervisor::Supervisor::new(stats, policy, reporter, stop);
         let id = owned.set.spawn(supervisor.run(make)).id();
         owned.names.insert(id, name);

@@ -124,7 +124,7 @@ fn an_answer_that_was_thinned_out_is_no_answer() {
 async fn settings_that_make_no_client_are_told_by_the_check() {
     let config = ConsulConfig { address: "ftp://a:1".to_owned(), ..ConsulConfig::default() };
     let registry = crate::health::Registry::default();
-    let reporter = registry.reporter("consul_kv", crate::health::Criticality::NotCritical);
+    let reporter = registry.own_reporter("consul_kv", crate::health::Criticality::NotCritical);
     let followed = Kv::new(&config, "orders", "dev").follow(Arc::default(), reporter).await;
     assert!(followed.is_err());
     registry.settle();
