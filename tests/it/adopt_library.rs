@@ -223,6 +223,38 @@ async fn adopt_own_server_may_be_tonics() {
     service.stop().await.unwrap();
 }
 
+/// An application with `tracing_subscriber::fmt::init()`, from its first line to its end.
+async fn fmt_init(rust_log: Option<&str>) -> (Vec<String>, Vec<String>) {
+    let mut process = Quickstart::example("own-fmt-init")
+        .env("CHASSIS_HTTP__ADDRESS", "127.0.0.1:0")
+        .env("CHASSIS_ADMIN__ADDRESS", "127.0.0.1:0");
+    if let Some(directives) = rust_log {
+        process = process.env("RUST_LOG", directives);
+    }
+    let mut process = process.spawn();
+    process.catches(rustix::process::Signal::TERM).await;
+    process.signal(rustix::process::Signal::TERM);
+    assert_eq!(process.exit_code().await, 0);
+    (process.stdout(), process.stderr())
+}
+
+#[tokio::test]
+async fn adopt_fmt_init_logs_as_without_the_chassis() {
+    let (stdout, stderr) = fmt_init(None).await;
+    for line in [" INFO own_fmt_init: the application begins", "a tracing subscriber was installed before the chassis"]
+    {
+        assert!(stdout.iter().any(|found| found.contains(line)), "{line:?} in {stdout:#?}");
+    }
+    assert!(stderr.is_empty(), "{stderr:#?}");
+}
+
+#[tokio::test]
+async fn adopt_a_subscriber_that_hides_warnings_is_named_on_stderr() {
+    let (stdout, stderr) = fmt_init(Some("error")).await;
+    assert!(!stdout.iter().any(|line| line.contains("the application begins")), "{stdout:#?}");
+    assert!(stderr.len() == 1 && stderr[0].contains("RUST_LOG=info"), "{stderr:#?}");
+}
+
 #[tokio::test]
 async fn adopt_own_tracing_subscriber_has_trace_ids_on_its_lines_and_its_spans_under_the_requests() {
     let receiver = OtlpReceiver::start().await.unwrap();

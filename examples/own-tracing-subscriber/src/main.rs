@@ -10,7 +10,8 @@ use std::fmt;
 use chassis::{RequestContext, config::Sources, prelude::*};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::{
-    EnvFilter, Layer, Registry,
+    Layer, Registry,
+    filter::{LevelFilter, Targets},
     fmt::{FmtContext, FormatEvent, FormatFields, format},
     layer::SubscriberExt,
     registry::LookupSpan,
@@ -58,7 +59,8 @@ fn greet(name: &str) -> String {
 
 /// What this service has always logged with, and the chassis's layer in it.
 fn subscriber() -> impl Subscriber + Send + Sync {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = std::env::var("RUST_LOG").ok().and_then(|directives| directives.parse::<Targets>().ok());
+    let filter = filter.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO));
     let lines = tracing_subscriber::fmt::layer().event_format(WithTrace(format().compact())).with_filter(filter);
     Registry::default().with(lines).with(chassis::telemetry::tracing_layer())
 }

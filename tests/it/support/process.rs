@@ -255,6 +255,11 @@ impl Process {
         says(&self.stdout, text).await
     }
 
+    /// The lines of standard error so far.
+    pub fn stderr(&self) -> Vec<String> {
+        self.stderr.borrow().clone()
+    }
+
     /// The lines of standard output so far.
     pub fn stdout(&self) -> Vec<String> {
         self.stdout.borrow().clone()

@@ -11,8 +11,11 @@ use std::{
 };
 
 use tokio::sync::Notify;
-use tracing::dispatcher::{self, WeakDispatch};
-use tracing_subscriber::{EnvFilter, Registry, filter::Directive, reload};
+use tracing::{
+    dispatcher::{self, WeakDispatch},
+    level_filters::LevelFilter,
+};
+use tracing_subscriber::{Registry, reload};
 
 use crate::clock::now;
 
@@ -32,11 +35,19 @@ const LEVELS: [&str; 6] = ["trace", "debug", "info", "warn", "error", "off"];
 #[error("{0}")]
 pub struct FilterError(String);
 
+/// The filter of the log's layer. Not tracing-subscriber's `EnvFilter`, whose cargo feature would change what
+/// `tracing_subscriber::fmt::init()` does in every program with the chassis in it.
+#[cfg(not(feature = "log-span-filter"))]
+pub(crate) type EventFilter = tracing_subscriber::filter::Targets;
+/// The filter of the log's layer, by spans and fields too.
+#[cfg(feature = "log-span-filter")]
+pub(crate) type EventFilter = tracing_subscriber::EnvFilter;
+
 /// Reads filter directives; a blank text is the default filter.
-pub(crate) fn parse(directives: &str) -> Result<EnvFilter, FilterError> {
+pub(crate) fn parse(directives: &str) -> Result<EventFilter, FilterError> {
     let directives = tidy(directives);
     directives.split(',').try_for_each(check)?;
-    EnvFilter::builder().parse(directives).map_err(|error| FilterError(error.to_string()))
+    directives.parse().map_err(|error| FilterError(format!("found {directives:?}: {error}")))
 }
 
 /// The directives without blanks, or the default when nothing is left.
@@ -47,8 +58,14 @@ fn tidy(directives: &str) -> String {
 
 fn check(piece: &str) -> Result<(), FilterError> {
     const EXPECTED: &str = "expected a level (trace, debug, info, warn, error, off) or target=level";
-    if let Err(error) = piece.parse::<Directive>() {
-        return Err(FilterError(format!("found {piece:?}, {EXPECTED}: {error}")));
+    if piece.contains(['[', ']', '{', '}']) {
+        return check_spans(piece, EXPECTED);
+    }
+    let (target, level) = piece.split_once('=').map_or((piece, None), |(target, level)| (target, Some(level)));
+    let named = |character: char| character.is_alphanumeric() || "_:-./".contains(character);
+    let is_level = |level: &str| !level.is_empty() && level.parse::<LevelFilter>().is_ok();
+    if target.is_empty() || !target.chars().all(named) || level.is_some_and(|level| !is_level(level)) {
+        return Err(FilterError(format!("found {piece:?}, {EXPECTED}")));
     }
     // A word that is no level is a target in full detail, and everything else falls silent: hardly what a misspelt
     // level meant.
@@ -62,6 +79,19 @@ fn check(piece: &str) -> Result<(), FilterError> {
         ))),
         _ => Ok(()),
     }
+}
+
+#[cfg(not(feature = "log-span-filter"))]
+fn check_spans(piece: &str, expected: &str) -> Result<(), FilterError> {
+    Err(FilterError(format!(
+        "found {piece:?}, {expected}; filters by spans and fields need the cargo feature `log-span-filter` of chassis-rs"
+    )))
+}
+
+#[cfg(feature = "log-span-filter")]
+fn check_spans(piece: &str, expected: &str) -> Result<(), FilterError> {
+    let directive = piece.parse::<tracing_subscriber::filter::Directive>();
+    directive.map(drop).map_err(|error| FilterError(format!("found {piece:?}, {expected}: {error}")))
 }
 
 /// Where the filter in force comes from.
@@ -131,13 +161,13 @@ pub struct LogControl(Arc<Inner>);
 struct Inner {
     state: Mutex<State>,
     /// `None` when the subscriber is not the chassis's.
-    handle: Option<(reload::Handle<EnvFilter, Registry>, WeakDispatch)>,
+    handle: Option<(reload::Handle<EventFilter, Registry>, WeakDispatch)>,
     /// The end of the override has moved.
     moved: Notify,
 }
 
 impl LogControl {
-    pub(crate) fn new(configured: &str, handle: Option<(reload::Handle<EnvFilter, Registry>, WeakDispatch)>) -> Self {
+    pub(crate) fn new(configured: &str, handle: Option<(reload::Handle<EventFilter, Registry>, WeakDispatch)>) -> Self {
         let state = Mutex::new(State { configured: tidy(configured), overriding: None });
         Self(Arc::new(Inner { state, handle, moved: Notify::new() }))
     }
@@ -235,7 +265,7 @@ impl LogControl {
         Ok(())
     }
 
-    fn apply(&self, filter: EnvFilter) -> Result<(), FilterError> {
+    fn apply(&self, filter: EventFilter) -> Result<(), FilterError> {
         let Some((handle, dispatch)) = &self.0.handle else { return Ok(()) };
         let gone = || FilterError("cannot change the log filter: the tracing subscriber is gone".to_owned());
         let dispatch = dispatch.upgrade().ok_or_else(gone)?;
@@ -266,7 +296,13 @@ mod tests {
 
     #[test]
     fn a_bad_directive_is_named() {
-        for (directives, named) in [("info,shop=loud", "shop=loud"), ("warn,[broken", "[broken"), ("=", "\"=\"")] {
+        for (directives, named) in [
+            ("info,shop=loud", "shop=loud"),
+            ("warn,[broken", "[broken"),
+            ("=", "\"=\""),
+            ("shop=", "\"shop=\""),
+            ("a b", "\"a b\""),
+        ] {
             let message = parse(directives).err().map(|e| e.to_string()).unwrap_or_default();
             assert!(message.contains(named), "{directives}: {message}");
         }
@@ -283,13 +319,35 @@ mod tests {
     }
 
     #[test]
-    fn what_tracing_accepts_is_accepted() {
-        for good in
-            ["", " ", "info", "INFO, shop=debug", "off", "shop", "shop[order{id=7}]=trace", "5", "warning=trace"]
-        {
+    fn levels_and_targets_are_accepted() {
+        for good in ["", " ", "info", "INFO, shop=debug", "off", "shop", "5", "a-b::c.d=0", "warning=trace"] {
             assert!(parse(good).is_ok(), "{good}: {:?}", parse(good).err());
         }
-        assert_eq!(parse("").map(|f| f.to_string()), Ok("opentelemetry=warn,info".to_owned()));
+        let default = parse("").unwrap().to_string();
+        assert!(["opentelemetry=warn,info", "info,opentelemetry=warn"].contains(&&*default), "{default}");
+    }
+
+    #[test]
+    fn spans_and_fields_need_a_feature() {
+        for spans in ["shop[order{id=7}]=trace", "[{id}]=debug"] {
+            let message = parse(spans).err().map(|error| error.to_string());
+            match cfg!(feature = "log-span-filter") {
+                true => assert_eq!(message, None),
+                false => assert!(message.unwrap().contains("`log-span-filter`")),
+            }
+        }
+    }
+
+    #[test]
+    fn the_longest_target_decides() {
+        let log = captured("warn,shop=info,shop::cart=off");
+        log.run(|| {
+            tracing::info!(target: "shop::till", "till");
+            tracing::error!(target: "shop::cart", "cart");
+            tracing::info!(target: "elsewhere", "elsewhere");
+            tracing::warn!(target: "elsewhere", "warned");
+        });
+        assert_eq!(log.messages(), ["till", "warned"]);
     }
 
     fn captured(filter: &str) -> Captured {

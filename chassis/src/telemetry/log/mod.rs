@@ -171,7 +171,20 @@ pub(crate) fn init(
         "a tracing subscriber was installed before the chassis and stays; log.format, log.filter and log.redact do not apply, \
          and spans of handlers are exported only with chassis::telemetry::tracing_layer() in it"
     );
+    if !tracing::enabled!(Level::WARN) {
+        hidden();
+    }
     Ok(LogControl::new(&config.filter, None))
+}
+
+/// Says where the subscriber cannot hide it that the subscriber hides warnings.
+#[allow(clippy::print_stderr, reason = "the log is what it is about")]
+fn hidden() {
+    eprintln!(
+        "chassis: the tracing subscriber that was installed before the chassis lets no warnings of the chassis through. With \
+         tracing_subscriber::fmt::init() that is so when the feature `env-filter` of tracing-subscriber is on and RUST_LOG is \
+         not set: set RUST_LOG=info, or build the subscriber with a filter of your own"
+    );
 }
 
 /// The subscriber that [`init`] installs, for those who install it elsewhere or for a while.
