@@ -137,6 +137,8 @@ pub(crate) struct Inner {
     pub(crate) peer: Option<std::net::SocketAddr>,
     /// Nanoseconds after `started`; `u64::MAX` means that nothing limits the request.
     pub(crate) deadline: AtomicU64,
+    /// The limit that the caller brought, in nanoseconds after the start.
+    pub(crate) callers_limit: AtomicU64,
     /// Whether its handler waits for the caller to send more of the body.
     pub(crate) waits_for_body: AtomicBool,
     /// What a panic of its handler, or of its body, said.
@@ -194,6 +196,7 @@ impl RequestContext {
             content_length: 0,
             peer: None,
             deadline: AtomicU64::new(u64::MAX),
+            callers_limit: AtomicU64::new(u64::MAX),
             waits_for_body: AtomicBool::new(false),
             panic: OnceLock::new(),
             inside: OnceLock::new(),
@@ -235,6 +238,20 @@ impl RequestContext {
     pub(crate) fn limit(&self, deadline: Instant) {
         let nanos = deadline.saturating_duration_since(self.0.started).as_nanos();
         self.0.deadline.fetch_min(u64::try_from(nanos).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// Notes the limit that the caller brought.
+    pub(crate) fn limit_by_caller(&self, timeout: Duration) {
+        self.0.callers_limit.store(u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// Whether the caller's own limit is what ended a request after this time. The last tenth of it counts: calls out end a
+    /// little before the request, so that their failure can still be answered.
+    pub(crate) fn is_over_by_caller(&self, elapsed: Duration) -> bool {
+        let limit = self.0.callers_limit.load(Ordering::Relaxed);
+        limit <= self.0.deadline.load(Ordering::Relaxed)
+            && limit != u64::MAX
+            && elapsed.as_nanos() >= u128::from(limit - limit / 10)
     }
 
     /// What is left of the request's time; zero when it is up, `None` when nothing limits it.

@@ -155,6 +155,8 @@ async fn an_interrupt_skips_the_drain_delay_in_the_dev_profile_alone() {
     let mut service = Quickstart::new().set("shutdown.drain_delay", FOR_EVER).start().await;
     service.process.signal(Signal::INT);
     assert_eq!(service.process.exit_code().await, 0);
+    let draining = &service.process.logged("draining: not ready, still serving")[0];
+    assert_eq!((&draining["delay"], &draining["at_once"]), (&"0s".into(), &true.into()), "the log has the real delay");
 
     let mut service = Quickstart::new().arguments(&["--profile", "prod"]).start().await;
     service.process.signal(Signal::INT);
@@ -163,6 +165,8 @@ async fn an_interrupt_skips_the_drain_delay_in_the_dev_profile_alone() {
     assert_eq!(service.get("/orders/7").await.status, 200, "still serving");
     service.process.signal(Signal::INT);
     assert_eq!(service.process.exit_code().await, 0);
+    assert_eq!(service.process.logged("draining: not ready, still serving")[0]["at_once"], false);
+    assert_eq!(service.process.logged("the drain delay is cut short").len(), 1);
 }
 
 #[tokio::test]

@@ -105,13 +105,41 @@ async fn a_probe_that_succeeds_has_no_line_and_is_counted() {
 }
 
 #[tokio::test]
-async fn a_probe_that_fails_has_a_line() {
+async fn a_probe_that_fails_has_a_line_and_no_error() {
     let make = |chassis: chassis::Chassis<chassis::settings::NoSettings>| {
         talkative(chassis).check("store", || async { Err::<(), _>(chassis::health::CheckError::down("gone")) })
     };
     let service = TestService::builder().start(make).await.unwrap();
     let answer = service.get("/readyz").await.unwrap();
     assert_eq!(answer.status, 503);
+    assert_eq!(access_line(answer.header("x-trace-id")).await["level"], "INFO");
+    service.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_a_caller_can_cause_is_no_error() {
+    let service = TestService::start(talkative).await.unwrap();
+    // Nobody waits for the answer of the first; the second ends by the caller's own limit.
+    for (path, timeout) in [("/trace", "0"), ("/hang", "30")] {
+        let answer = get_with(&service, path, &[("x-request-timeout-ms", timeout)]).await;
+        assert_eq!(answer.status, 504);
+        let line = access_line(answer.header("x-trace-id")).await;
+        assert_eq!((&line["level"], &line["error.type"]), (&"INFO".into(), &"deadline_exceeded".into()), "{line}");
+    }
+    let channel = channel(&service).await;
+    for unknown in ["talk.v1.Talk/NoSuch", "no.Such/Method"] {
+        let (answer, trace_id) = call(&channel, unknown, 1, &[]).await;
+        assert_eq!(answer.unwrap_err().code(), tonic::Code::Unimplemented);
+        assert_eq!(access_line(&trace_id).await["level"], "INFO", "{unknown}");
+    }
+    drop(channel);
+    service.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_servers_own_limit_is_an_error() {
+    let service = TestService::builder().set("http.request_timeout", "30ms").start(talkative).await.unwrap();
+    let answer = get_with(&service, "/hang", &[("x-request-timeout-ms", "60000")]).await;
     assert_eq!(access_line(answer.header("x-trace-id")).await["level"], "ERROR");
     service.stop().await.unwrap();
 }

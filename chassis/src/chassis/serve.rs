@@ -307,11 +307,17 @@ where
         if let Some(registering) = registering {
             registering.leave().await;
         }
-        let delay = config.drain_delay.get();
-        tracing::info!(?delay, "draining: not ready, still serving");
+        let at_once = *stop.borrow() == Some(true);
+        let delay = if at_once { Duration::ZERO } else { config.drain_delay.get() };
+        tracing::info!(delay = %crate::config::Duration(delay), at_once, "draining: not ready, still serving");
+        let began = Instant::now();
         tokio::select! {
             () = tokio::time::sleep(delay) => {}
-            _ = stop.wait_for(|stop| *stop == Some(true)) => {}
+            _ = stop.wait_for(|stop| *stop == Some(true)) => {
+                if !at_once {
+                    tracing::info!(waited = ?began.elapsed(), "the drain delay is cut short");
+                }
+            }
         }
         core.phase.advance(Phase::Stopping);
         streams_end.cancel();

@@ -99,6 +99,9 @@ where
         for timeout in [from_caller, server].into_iter().flatten() {
             context.limit(deadline(timeout));
         }
+        if let Some(timeout) = from_caller {
+            context.limit_by_caller(timeout);
+        }
         // A deadline of zero has passed before anything was done: refuse instead of starting work nobody waits for.
         let expired = from_caller.is_some_and(|timeout| timeout.is_zero());
         let inner = (!expired).then(|| self.inner.call(request));

@@ -28,7 +28,10 @@ use crate::{
     cause::{Cause, ErrorType, Refusal},
     context::{Caller, Entered, Inner, NO_CODE, Protocol, RequestContext, TraceContext},
     telemetry::{
-        log::{AccessLog, AccessOutcome, AccessRecord, AccessStatus},
+        log::{
+            AccessLog, AccessOutcome, AccessRecord, AccessStatus,
+            blame::{self, Blame, Facts},
+        },
         metrics::{
             InFlight, Metrics, RpcSeries, ServerMetrics, code_name, code_of_status, is_server_error, method_label,
             version_label,
@@ -227,6 +230,7 @@ impl Exchange {
             content_length: headers.get(header::CONTENT_LENGTH).map_or(0, announced),
             peer,
             deadline: AtomicU64::new(u64::MAX),
+            callers_limit: AtomicU64::new(u64::MAX),
             waits_for_body: AtomicBool::new(false),
             panic: OnceLock::new(),
             inside: OnceLock::new(),
@@ -369,7 +373,7 @@ impl Exchange {
         let answer = AccessStatus::Http(status);
         if self.wants_line(route.is_some_and(|route| route.is_quiet()), answer, error_type, elapsed) {
             let route = route.map(|route| route.template());
-            self.observer.access.write(&self.record(route, answer, error_type, elapsed));
+            self.observer.access.write(&self.record(route, answer, error_type, elapsed, blame));
         }
         if !self.observer.failures.is_empty() {
             self.tell(status, None, error_type, elapsed);
@@ -450,6 +454,7 @@ impl Exchange {
         status: AccessStatus,
         error_type: Option<&'static str>,
         duration: Duration,
+        blame: Option<Blame>,
     ) -> AccessRecord<'a> {
         let inner = &*self.context.0;
         AccessRecord {
@@ -469,6 +474,7 @@ impl Exchange {
             span_id: inner.trace.span_id,
             sampled: inner.trace.flags.is_sampled(),
             outcome: if self.end == End::Complete { AccessOutcome::Complete } else { AccessOutcome::Aborted },
+            blame,
         }
     }
 

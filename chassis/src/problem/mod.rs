@@ -364,12 +364,20 @@ impl Problem {
     /// answer.
     fn log(&self) {
         if let Some(cause) = &self.0.cause {
-            tracing::error!(error.type = self.0.code, error = %cause, "the request failed");
-            RequestContext::with_current(|context| {
-                if let Some(context) = context {
-                    let _ = context.0.inside.set(cause.as_str().into());
-                }
+            let callers_deadline = RequestContext::with_current(|context| {
+                let context = context?;
+                let _ = context.0.inside.set(cause.as_str().into());
+                Some(
+                    self.0.status == StatusCode::GATEWAY_TIMEOUT
+                        && context.is_over_by_caller(context.started().elapsed()),
+                )
             });
+            // A deadline of the caller's own is no fault of the service.
+            if callers_deadline == Some(true) {
+                tracing::info!(error.type = self.0.code, error = %cause, "the request failed");
+            } else {
+                tracing::error!(error.type = self.0.code, error = %cause, "the request failed");
+            }
         }
     }
 }

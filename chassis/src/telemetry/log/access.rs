@@ -15,6 +15,7 @@ use tracing::Level;
 
 use super::{
     AccessLogConfig, Style,
+    blame::Blame,
     line::{Format, Line, key, with_buffer},
     redact::{HIDDEN, Redactor},
     sink::LineSink,
@@ -78,6 +79,8 @@ pub(crate) struct AccessRecord<'a> {
     pub(crate) span_id: SpanId,
     pub(crate) sampled: bool,
     pub(crate) outcome: AccessOutcome,
+    /// Whose doing a failure is.
+    pub(crate) blame: Option<Blame>,
 }
 
 /// Writes access lines. Cheap to clone.
@@ -141,15 +144,14 @@ impl AccessLog {
 
     /// Writes the line. Ask [`wants`](Self::wants) first.
     ///
-    /// The level is ERROR for a server error, WARN for a slow or aborted request, INFO otherwise. It does not make the
-    /// line urgent: when everything fails, a wake-up per request would make it worse.
+    /// The level of a failure is that of its [`Blame`]; a slow or aborted request is WARN, any other INFO. It does not make
+    /// the line urgent: when everything fails, a wake-up per request would make it worse.
     pub(crate) fn write(&self, record: &AccessRecord<'_>) {
-        let level = if record.status.is_server_error() {
-            Level::ERROR
-        } else if record.outcome == AccessOutcome::Aborted || self.is_slow(record.duration) {
-            Level::WARN
-        } else {
-            Level::INFO
+        let remarkable = record.outcome == AccessOutcome::Aborted || self.is_slow(record.duration);
+        let level = match record.blame {
+            Some(blame) => blame.level(),
+            None if remarkable => Level::WARN,
+            None => Level::INFO,
         };
         with_buffer(|out| {
             // The format as a constant, so that two versions are built, each without a decision per field.
@@ -285,6 +287,7 @@ mod tests {
             span_id: SpanId::from(0xdef),
             sampled: true,
             outcome: AccessOutcome::Complete,
+            blame: None,
         }
     }
 
@@ -321,6 +324,7 @@ mod tests {
             status: AccessStatus::Grpc(Code::Unavailable),
             error_type: Some("draining"),
             outcome: AccessOutcome::Aborted,
+            blame: Some(Blame::Service),
             peer: Some("2001:db8::1".parse().unwrap()),
             ..record()
         };
@@ -329,6 +333,7 @@ mod tests {
         let expected = ["ERROR", "grpc", "UNAVAILABLE", "draining", "aborted", "2001:db8::1"];
         assert_eq!(shown.map(|key| line[key].as_str().unwrap()), expected);
         assert_eq!(json_of(&AccessRecord { outcome: AccessOutcome::Aborted, ..record() })["level"], "WARN");
+        assert_eq!(json_of(&AccessRecord { blame: Some(Blame::Probe), ..call })["level"], "INFO");
         assert_eq!(json_of(&AccessRecord { duration: Duration::from_secs(1), ..record() })["level"], "WARN");
     }
 

@@ -8,6 +8,7 @@
 //! needs the bridge installs it itself; its events then arrive here.
 
 mod access;
+pub(crate) mod blame;
 mod config;
 pub(crate) mod fields;
 mod filter;
