@@ -15,6 +15,7 @@ use tonic::codegen::tokio_stream::{self, StreamExt};
 use crate::support::{
     raw::Raw,
     scrape::{sum, until, until_nothing_is_in_flight},
+    telemetry::eventually,
     witness::Witness,
 };
 
@@ -80,6 +81,33 @@ async fn a_panic_is_a_500_with_the_trace_id_and_the_connection_goes_on() {
     assert_eq!(service.get("/readyz").await.unwrap().status, 200);
     let lines = chassis::testing::log_lines_of(answer.header("x-trace-id"));
     assert!(lines.iter().any(|line| line.to_string().contains("a secret of the handler")), "{lines:?}");
+}
+
+#[tokio::test]
+async fn a_service_that_fails_everything_is_degraded_and_ready() {
+    let unavailable = || async { http::StatusCode::SERVICE_UNAVAILABLE };
+    let service = TestService::start(|chassis: Chassis| {
+        chassis
+            .mount(Router::new().route("/orders", get(unavailable)))
+            .check("store", || async { Ok::<(), std::convert::Infallible>(()) })
+    })
+    .await
+    .unwrap();
+    for _ in 0..10 {
+        assert_eq!(service.get("/orders").await.unwrap().status, 503);
+        // A probe is no answer that the share is taken over.
+        assert_eq!(service.get("/readyz").await.unwrap().status, 200);
+    }
+    let message = eventually("the check", async || {
+        let health = service.operator("/health").await.unwrap().json();
+        assert_eq!(health["checks"]["store"]["status"], "up");
+        let check = &health["checks"]["responses"];
+        (check["status"] == "degraded").then(|| check["message"].as_str().unwrap().to_owned())
+    })
+    .await;
+    assert!(message.starts_with("10 of 10 requests") && message.contains("(100 %)"), "{message}");
+    assert_eq!(service.get("/readyz").await.unwrap().status, 200);
+    service.stop().await.unwrap();
 }
 
 #[tokio::test]

@@ -187,6 +187,10 @@ where
         let observer = core.telemetry.observer().with_quiet(&health::PROBES);
         let observer = observer.with_grpc(self.grpc_services()).with_failures(std::mem::take(&mut self.observers));
         let observer = Arc::new(observer.with_panics(move || on_panic.record_panic()));
+        // Weak: the observer reports panics to the registry.
+        let answering = Arc::downgrade(&observer);
+        core.health
+            .follow_answers(move || answering.upgrade().map_or_else(Default::default, |observer| observer.answers()));
         let service = stack::inbound(routes, &config.http, &observer, &policies, core.shutdown.clone());
         let connections = TaskTracker::new();
         let mut accepting = match http {

@@ -37,6 +37,13 @@ pub struct HealthConfig {
     /// Chosen: a hundred times the timer's own grain of 1 ms, and what a person begins to notice.
     #[schemars(extend("x-minimum" = "1ms", "x-maximum" = "1m"))]
     pub event_loop_lag: Duration,
+
+    /// The share of requests, over the last minute and at least five of them, that must fail by the service's own doing before
+    /// the `responses` check is degraded: a 5xx, or a gRPC code of that kind. Probes, refusals while stopping and deadlines
+    /// that the caller set do not count. The check never makes the instance unready.
+    /// Chosen: half, where a fault of single routes begins to be one of the service.
+    #[schemars(range(min = 0.01, max = 1.0), extend("x-unit" = "share"))]
+    pub failing_share: f64,
 }
 
 impl Default for HealthConfig {
@@ -48,6 +55,7 @@ impl Default for HealthConfig {
             successes_to_rise: 2,
             panic_window: Duration::from_secs(5 * 60),
             event_loop_lag: Duration::from_millis(100),
+            failing_share: 0.5,
         }
     }
 }

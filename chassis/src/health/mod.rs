@@ -37,6 +37,7 @@ pub mod grpc;
 pub mod http;
 mod registry;
 mod report;
+mod responses;
 mod scheduler;
 mod state;
 mod status;
@@ -61,6 +62,7 @@ pub use report::{CheckReport, Report, Schedule, Summary};
 pub use status::{Criticality, Status};
 
 pub(crate) use caught::caught;
+pub(crate) use responses::Answers;
 
 /// Where probers ask: routes over HTTP, and the method over gRPC.
 pub(crate) const PROBES: [&str; 4] = ["/livez", "/readyz", "/startupz", "/grpc.health.v1.Health/Check"];

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Check, CheckOptions, Criticality, HealthConfig, Report, Status, Summary,
     aggregate::{Board, Change, Services},
+    responses::Answers,
     scheduler::{self, Job},
     state::Outcome,
 };
@@ -53,6 +54,8 @@ struct Shared {
     serving: watch::Sender<Arc<Services>>,
     /// Panics of requests, each reported by its layer.
     panics: AtomicU64,
+    followed: OnceLock<Followed>,
+    answers: OnceLock<Box<dyn Fn() -> Answers + Send + Sync>>,
     lag_nanos: AtomicU64,
 }
 
@@ -88,6 +91,8 @@ impl Registry {
             added: Notify::new(),
             refused: Mutex::default(),
             panics: AtomicU64::new(0),
+            followed: OnceLock::new(),
+            answers: OnceLock::new(),
             lag_nanos: AtomicU64::new(0),
         }))
     }
@@ -176,7 +181,41 @@ impl Registry {
     /// How many panics were counted since start.
     #[must_use]
     pub fn panics(&self) -> u64 {
-        self.0.panics.load(Relaxed)
+        let followed = self.0.followed.get().map_or(0, |followed| followed.seen.load(Relaxed));
+        self.0.panics.load(Relaxed).max(followed)
+    }
+
+    /// Follows a count of all panics of the process, from now on: those of spawned tasks, callbacks and threads degrade the
+    /// `panics` check too. The count is looked at once a second while the checks run.
+    pub(crate) fn follow_panics(&self, total: impl Fn() -> u64 + Send + Sync + 'static) {
+        let before = total();
+        let _ = self.0.followed.set(Followed { total: Box::new(total), before, seen: AtomicU64::new(0) });
+    }
+
+    /// Follows the count of requests and of those that failed by the service's own doing, for the check `responses`.
+    pub(crate) fn follow_answers(&self, total: impl Fn() -> Answers + Send + Sync + 'static) {
+        let _ = self.0.answers.set(Box::new(total));
+    }
+
+    /// The count of requests; `None` before it is followed.
+    pub(crate) fn answers(&self) -> Option<Answers> {
+        self.0.answers.get().map(|total| total())
+    }
+
+    /// Looks at the followed count.
+    pub(crate) fn look_for_panics(&self) {
+        let Some(followed) = self.0.followed.get() else { return };
+        let now = (followed.total)().saturating_sub(followed.before);
+        if followed.seen.swap(now, Relaxed) < now {
+            self.report_panics();
+        }
+    }
+
+    fn report_panics(&self) {
+        let count = self.panics();
+        let window = self.0.config.panic_window;
+        let message = format!("panics since start: {count}, the last within {window}; the log has each");
+        self.report_until(&PANICS.into(), Status::Degraded, Some(message), Some(window.get()));
     }
 
     /// The worst lateness of the event loop in the last half minute; zero before the scheduler runs.

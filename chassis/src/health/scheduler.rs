@@ -13,6 +13,7 @@ use super::{
     Criticality, Registry, caught,
     check::DynCheck,
     event_loop::{Lag, TICK, complaint},
+    responses::Responses,
     state::{Outcome, Plan},
 };
 
@@ -37,6 +38,9 @@ pub(crate) async fn run(registry: Registry, stop: CancellationToken) {
     let mut lag = Lag::new(Instant::now().into_std());
     let event_loop = registry.own_reporter("event_loop", Criticality::NotCritical);
     event_loop.up();
+    let responses = registry.own_reporter("responses", Criticality::NotCritical);
+    responses.up();
+    let mut answers = Responses::default();
     loop {
         for job in registry.take_pending() {
             checks.spawn(repeat(registry.clone(), job));

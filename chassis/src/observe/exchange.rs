@@ -27,14 +27,15 @@ use super::{
 use crate::{
     cause::{Cause, ErrorType, Refusal},
     context::{Caller, Entered, Inner, NO_CODE, Protocol, RequestContext, TraceContext},
+    health::Answers,
     telemetry::{
         log::{
             AccessLog, AccessOutcome, AccessRecord, AccessStatus,
             blame::{self, Blame, Facts},
         },
         metrics::{
-            InFlight, Metrics, RpcSeries, ServerMetrics, code_name, code_of_status, is_server_error, method_label,
-            version_label,
+            InFlight, Metrics, RpcSeries, ServerMetrics, SharedCount, code_name, code_of_status, is_server_error,
+            method_label, version_label,
         },
         names::{OTHER, attribute},
         propagation::{self, Formats},
@@ -73,6 +74,10 @@ pub(crate) struct Observer {
     pub(crate) on_panic: Box<dyn Fn() + Send + Sync>,
     pub(crate) rpc_methods: RwLock<HashMap<Box<str>, Arc<RpcSeries>>>,
     pub(crate) rpc_other: Arc<RpcSeries>,
+    /// Requests that ended, but for probes and those whose caller went away.
+    answers: SharedCount,
+    /// Those of them that failed by the service's own doing.
+    own_failures: SharedCount,
 }
 
 impl std::fmt::Debug for Observer {
@@ -104,7 +109,16 @@ impl Observer {
             on_panic: Box::new(|| {}),
             rpc_methods: RwLock::default(),
             rpc_other,
+            answers: SharedCount::default(),
+            own_failures: SharedCount::default(),
         }
+    }
+
+    /// How many requests ended, and how many of them failed by the service's own doing.
+    pub(crate) fn answers(&self) -> Answers {
+        // In this order: a request that ends in between must not be a failure without an answer.
+        let failed = self.own_failures.total();
+        Answers { all: self.answers.total(), failed }
     }
 
     /// The same observer, which tells of panics.
@@ -371,7 +385,10 @@ impl Exchange {
             series.record(status, inner.version, error_type, seconds);
         }
         let answer = AccessStatus::Http(status);
-        if self.wants_line(route.is_some_and(|route| route.is_quiet()), answer, error_type, elapsed) {
+        let probe = route.is_some_and(|route| route.is_quiet());
+        let blame = self.blame(probe, answer, elapsed);
+        self.count(probe, blame);
+        if self.wants_line(probe, answer, error_type, elapsed) {
             let route = route.map(|route| route.template());
             self.observer.access.write(&self.record(route, answer, error_type, elapsed, blame));
         }
@@ -400,8 +417,11 @@ impl Exchange {
             series.record(code, self.error_type, seconds);
         }
         let answer = AccessStatus::Grpc(code);
-        if self.wants_line(self.observer.quiet.contains(&path), answer, error_type, elapsed) {
-            self.observer.access.write(&self.record(Some(method), answer, error_type, elapsed));
+        let probe = self.observer.quiet.contains(&path);
+        let blame = self.blame(probe, answer, elapsed);
+        self.count(probe, blame);
+        if self.wants_line(probe, answer, error_type, elapsed) {
+            self.observer.access.write(&self.record(Some(method), answer, error_type, elapsed, blame));
         }
         if !self.observer.failures.is_empty() {
             self.tell(self.status, Some(code), error_type, elapsed);
@@ -434,6 +454,36 @@ impl Exchange {
         for watcher in &self.observer.failures {
             watcher.tell(&ended, &self.context);
         }
+    }
+
+    /// Counts the request for the check of the service's own failures.
+    fn count(&self, probe: bool, blame: Option<Blame>) {
+        let own_failure = blame.is_some_and(Blame::is_own_failure);
+        if probe || (self.end == End::Open && !own_failure) {
+            return;
+        }
+        self.observer.answers.add_one();
+        if own_failure {
+            self.observer.own_failures.add_one();
+        }
+    }
+
+    /// Whose doing the failure is, if it is one.
+    fn blame(&self, probe: bool, status: AccessStatus, elapsed: Duration) -> Option<Blame> {
+        let deadline = self.refused == Some(Cause::DeadlineExceeded)
+            || self.error_type == Some(Cause::DeadlineExceeded.as_str())
+            || matches!(status, AccessStatus::Http(504) | AccessStatus::Grpc(Code::DeadlineExceeded));
+        let broken = self.end == End::BrokeOff || self.context.0.failure.get().is_some();
+        let over_by_caller = self.context.is_over_by_caller(elapsed);
+        blame::blame(&Facts {
+            probe,
+            status,
+            refused: self.refused,
+            deadline,
+            over_by_caller,
+            // The caller's deadline breaks a body off, and is the caller's all the same.
+            broke: self.context.0.panic.get().is_some() || (broken && !(deadline && over_by_caller)),
+        })
     }
 
     /// Whether the answer ended otherwise than its head promised.

@@ -40,8 +40,8 @@ pub use self::scrape::ScrapeError;
 pub(crate) use self::{
     client::{CallSeries, ClientLevels, ClientMetrics, HttpAttempts, RpcAttempts},
     server::{
-        HttpSeries, InFlight, METHODS, RpcSeries, Scheme, ServerMetrics, code_name, code_of_status, is_server_error,
-        method_index, method_label, version_label,
+        HttpSeries, InFlight, METHODS, RpcSeries, Scheme, ServerMetrics, SharedCount, code_name, code_of_status,
+        is_server_error, method_index, method_label, version_label,
     },
 };
 use self::{exemplars::Exemplars, scrape::Scrape};

@@ -7,7 +7,7 @@
 
 use std::sync::{
     Arc, OnceLock,
-    atomic::{AtomicUsize, Ordering},
+    atomic::{AtomicU64, AtomicUsize, Ordering},
 };
 
 use http::{Method, StatusCode, Version};
@@ -475,6 +475,26 @@ fn shard() -> usize {
         static SHARD: usize = THREADS.fetch_add(1, Ordering::Relaxed) % SHARDS;
     }
     SHARD.with(|shard| *shard)
+}
+
+/// A count that many threads add to.
+#[derive(Debug, Default)]
+pub(crate) struct SharedCount([CountSlot; SHARDS]);
+
+/// Aligned as [`Slot`] is.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct CountSlot(AtomicU64);
+
+impl SharedCount {
+    #[inline]
+    pub(crate) fn add_one(&self) {
+        self.0[shard()].0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn total(&self) -> u64 {
+        self.0.iter().map(|slot| slot.0.load(Ordering::Relaxed)).sum()
+    }
 }
 
 /// A request counts as in flight until this is dropped.
