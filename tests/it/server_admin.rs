@@ -26,6 +26,25 @@ async fn ask(service: &TestService, method: &str, path: &str, headers: &[(&str, 
 }
 
 #[tokio::test]
+async fn the_root_lists_what_the_operators_port_has() {
+    let service = service().await;
+    let token = format!("Bearer {TOKEN}");
+    let list = service.operator("/").await.unwrap().text();
+    let paths: Vec<_> = list.lines().map(|line| line.split(' ').next().unwrap()).collect();
+    assert!(paths.contains(&"/metrics") && paths.contains(&"/admin/log-filter"), "{list}");
+    for path in paths.iter().filter(|path| !path.contains('{')) {
+        let answer = ask(&service, "GET", path, &[("authorization", &token)], "").await;
+        assert_eq!(answer.status, 200, "{path}");
+    }
+    for path in ["/", "/admin", "/admin/"] {
+        let page = ask(&service, "GET", path, &[("accept", "text/html,*/*;q=0.8")], "").await;
+        assert!(page.header("content-type").starts_with("text/html"), "{path}");
+        assert!(page.text().contains("<a href=\"/admin/dependencies\">"), "{}", page.text());
+    }
+    service.stop().await.unwrap();
+}
+
+#[tokio::test]
 async fn probes_are_on_both_ports_and_details_on_the_operators_alone() {
     let service = service().await;
     for probe in ["/livez", "/readyz", "/startupz"] {

@@ -257,7 +257,13 @@ where
             Ok(file) => (file, None),
             Err(error) => (None, Some(error)),
         };
+        let (url, operators) = (bound.http.url(), bound.admin.as_ref().and_then(BoundAddress::url));
+        let docs = url.as_ref().filter(|_| self.has_page(&config)).map(|url| format!("{url}/docs"));
+        // Addresses that a terminal makes a link of come first.
         tracing::info!(
+            url,
+            docs,
+            operators,
             http = %bound.http,
             admin = bound.admin.as_ref().map(tracing::field::display),
             profile = core.identity.environment,
@@ -470,7 +476,8 @@ where
         if openapi::described(&self.routes).next().is_none() {
             return probes;
         }
-        probes.merge(openapi::http::routes(&self.openapi(), &self.settings.value().openapi, &self.routes))
+        let service = &self.core.identity.service;
+        probes.merge(openapi::http::routes(&self.openapi(), service, &self.settings.value().openapi, &self.routes))
     }
 
     /// Everything the main port answers; the check has put the chassis's own routes there already.
@@ -502,6 +509,17 @@ where
             })?;
         }
         Ok(router)
+    }
+
+    /// Whether `/docs` is the page of the document.
+    fn has_page(&self, config: &Settings) -> bool {
+        #[cfg(feature = "docs-page")]
+        let page = config.openapi.page;
+        #[cfg(not(feature = "docs-page"))]
+        let page = false;
+        let free = |path: &str| !self.routes.iter().any(|route| route.path == path);
+        let described = openapi::described(&self.routes).next().is_some();
+        page && config.openapi.enabled && described && free("/docs") && free("/openapi.json")
     }
 
     /// The document of the described routes. It bears the package's name and version, not those of the configuration.

@@ -13,8 +13,12 @@ use crate::service::RouteInfo;
 const DOCUMENT: &str = "/openapi.json";
 
 /// The routes of the document and its page. A path that a described route has already stays that route's.
-pub(crate) fn routes(document: &Document, config: &OpenApiConfig, described: &[RouteInfo]) -> Router {
+///
+/// The page has the service's name as its title.
+pub(crate) fn routes(document: &Document, service: &str, config: &OpenApiConfig, described: &[RouteInfo]) -> Router {
     let mut router = Router::new();
+    // Without the page nothing shows it.
+    let _ = service;
     let taken = |path: &str| described.iter().any(|route| route.path == path);
     if !config.enabled {
         return router;
@@ -31,7 +35,7 @@ pub(crate) fn routes(document: &Document, config: &OpenApiConfig, described: &[R
             Some(path) => {
                 tracing::info!("a route of the service answers {path}: the page of its OpenAPI document is not served");
             }
-            None => router = router.merge(super::page::routes()),
+            None => router = router.merge(super::page::routes(service)),
         }
     }
     router

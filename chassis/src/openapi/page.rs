@@ -33,9 +33,15 @@ const STYLE_ENTRY: Entry = find(ARCHIVE, b"/dist/swagger-ui.css");
 static SCRIPT: [u8; SCRIPT_ENTRY.length + GZIP_FRAME] = gzip(ARCHIVE, &SCRIPT_ENTRY);
 static STYLE: [u8; STYLE_ENTRY.length + GZIP_FRAME] = gzip(ARCHIVE, &STYLE_ENTRY);
 
-pub(super) fn routes() -> Router {
+/// The page, under the service's name.
+fn page(service: &str) -> String {
+    let escaped = service.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    PAGE.replace("{title}", &escaped)
+}
+
+pub(super) fn routes(service: &str) -> Router {
     let asset = |asset: Asset| get(move |headers: HeaderMap| std::future::ready(asset.answer(&headers)));
-    let page = Asset::new("text/html; charset=utf-8", Bytes::from_static(PAGE.as_bytes()));
+    let page = Asset::new("text/html; charset=utf-8", page(service).into());
     let page = move |headers: HeaderMap| {
         let mut answer = page.answer(&headers);
         answer.headers_mut().insert(header::CONTENT_SECURITY_POLICY, POLICY);
@@ -125,4 +131,13 @@ const fn gzip<const LENGTH: usize>(zip: &[u8], entry: &Entry) -> [u8; LENGTH] {
     checksum.copy_from_slice(&entry.checksum.to_le_bytes());
     size.copy_from_slice(&entry.size.to_le_bytes());
     stream
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_pages_title_is_the_services_name() {
+        let page = super::page("orders <b> & co");
+        assert!(page.contains("<title>orders &lt;b&gt; &amp; co</title>"), "{page}");
+    }
 }

@@ -47,6 +47,29 @@ use crate::{
 /// How many connections the operators' port serves at once. Chosen: a few scrapers, probes and people.
 pub(crate) const MAX_CONNECTIONS: u32 = 256;
 
+/// Where the list of the pages is.
+const INDEX_PATHS: [&str; 3] = ["/", "/admin", "/admin/"];
+
+const HTML: &[u8] = b"text/html";
+
+/// What the operators' port answers, as its list has it.
+const PAGES: [(&str, &str); 14] = [
+    ("/livez", "the process answers"),
+    ("/readyz", "it takes traffic; ?verbose has the checks"),
+    ("/startupz", "start-up has ended"),
+    ("/health", "every check with its message"),
+    ("/metrics", "all metrics, for Prometheus"),
+    ("/info", "who this is and what was built"),
+    ("/admin/config", "every setting and where it comes from"),
+    ("/admin/routes", "what the main port serves"),
+    ("/admin/layers", "what a request and a call pass"),
+    ("/admin/dependencies", "the destinations of calls out, worst first"),
+    ("/admin/dependencies/{name}/breaker", "PUT: hold a breaker open, or let everything through"),
+    ("/admin/log-filter", "the log filter in force; PUT another for a while, DELETE it"),
+    ("/", "this list"),
+    ("/admin", "this list"),
+];
+
 /// What the operators' pages are made from.
 pub(crate) struct Operator {
     pub(crate) identity: Identity,
@@ -73,6 +96,7 @@ pub(crate) fn routes(operator: Operator) -> AdminService {
         .route("/admin/log-filter", get(log_filter).put(set_log_filter).delete(clear_log_filter))
         .layer(middleware::from_fn_with_state(operator.clone(), guard));
     let open = Router::new().route("/metrics", get(metrics)).route("/info", get(info));
+    let open = INDEX_PATHS.into_iter().fold(open, |open, path| open.route(path, get(index)));
     let router = open
         .merge(guarded)
         .fallback(|| async { reject(Cause::NotFound, Protocol::Http) })
@@ -102,6 +126,18 @@ async fn index(State(operator): State<Arc<Operator>>, request: Request) -> Respo
         let rows: String = PAGES.iter().map(row).collect();
         return ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], rows).into_response();
     }
+    // Nothing of it comes from a request; a name comes from the settings.
+    let service = service.replace('&', "&amp;").replace('<', "&lt;");
+    let row = |(path, what): &(&str, &str)| {
+        let link = if path.contains('{') { (*path).to_owned() } else { format!("<a href=\"{path}\">{path}</a>") };
+        format!("<tr><td>{link}</td><td>{what}</td></tr>\n")
+    };
+    let rows: String = PAGES.iter().map(row).collect();
+    let page = format!(
+        "<!doctype html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\"><title>{service}, for operators</title></head>\n\
+         <body>\n<h1>{service}</h1>\n<table>\n{rows}</table>\n</body>\n</html>\n"
+    );
+    ([(header::CONTENT_TYPE, "text/html; charset=utf-8")], page).into_response()
 }
 
 async fn info(State(operator): State<Arc<Operator>>) -> Response {

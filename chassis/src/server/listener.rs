@@ -24,6 +24,16 @@ impl BoundAddress {
             Self::Unix(_) => None,
         }
     }
+
+    /// An address that opens in a browser of this machine; `None` for a Unix socket.
+    #[must_use]
+    pub(crate) fn url(&self) -> Option<String> {
+        let address = self.tcp()?;
+        Some(match address.ip() {
+            ip if ip.is_unspecified() => format!("http://localhost:{}", address.port()),
+            _ => format!("http://{address}"),
+        })
+    }
 }
 
 impl fmt::Display for BoundAddress {

@@ -173,8 +173,40 @@ impl AccessLog {
         line.end();
     }
 
+    /// For people: what was asked and what came of it as a sentence, and the fields that they look for. JSON has all of them.
+    fn text(&self, line: &mut Line<'_>, record: &AccessRecord<'_>) {
+        let method = if record.protocol == Protocol::Http { record.method } else { "gRPC" };
+        let millis = record.duration.as_secs_f64() * 1000.0;
+        match record.status {
+            AccessStatus::Http(status) => {
+                line.message(format_args!("{method} {} {status} {millis:.1} ms", record.path));
+            }
+            AccessStatus::Grpc(code) => {
+                line.message(format_args!("{method} {} {} {millis:.1} ms", record.path, code_name(code)));
+            }
+        }
+        if let Some(query) = record.query.filter(|_| self.settings.query.load(Ordering::Relaxed)) {
+            line.key(key!("url.query"));
+            write_query(line, query, &self.style.redactor);
+        }
+        if let Some(error_type) = record.error_type {
+            line.key(key!("error.type")).string(error_type);
+        }
+        if record.outcome == AccessOutcome::Aborted {
+            line.key(key!("outcome")).word("aborted");
+        }
+        if let Some(peer) = record.peer {
+            line.key(key!("network.peer.address"));
+            write_address(line, peer);
+        }
+        line.trace(record.trace_id, record.span_id);
+    }
+
     #[inline(always)]
     fn fields(&self, line: &mut Line<'_>, record: &AccessRecord<'_>) {
+        if !line.is_json() {
+            return self.text(line, record);
+        }
         line.key(key!("protocol")).word(match record.protocol {
             Protocol::Http => "http",
             Protocol::Grpc => "grpc",
@@ -335,6 +367,34 @@ mod tests {
         assert_eq!(json_of(&AccessRecord { outcome: AccessOutcome::Aborted, ..record() })["level"], "WARN");
         assert_eq!(json_of(&AccessRecord { blame: Some(Blame::Probe), ..call })["level"], "INFO");
         assert_eq!(json_of(&AccessRecord { duration: Duration::from_secs(1), ..record() })["level"], "WARN");
+    }
+
+    #[test]
+    fn a_line_for_people_begins_with_the_request() {
+        let text = |record: &AccessRecord<'_>| {
+            let writes = Writes::default();
+            let sink = LineSink::new(writes.clone(), 1 << 20, silent()).unwrap();
+            let config = LogConfig { format: super::super::LogFormat::Text, ..LogConfig::default() };
+            AccessLog::new(&AccessLogConfig::default(), style(&config), sink).write(record);
+            writes.text().split_once(' ').unwrap().1.to_owned()
+        };
+        let line = text(&record());
+        let begin = " INFO chassis::access: GET /orders/7 200 1.2 ms network.peer.address=10.0.200.3 trace_id=";
+        assert!(line.starts_with(begin), "{line}");
+        assert!(line.len() < 200, "{line}");
+        let call = AccessRecord {
+            protocol: Protocol::Grpc,
+            path: "/orders.v1.Orders/GetOrder\n",
+            status: AccessStatus::Grpc(Code::NotFound),
+            error_type: Some("unknown_order"),
+            ..record()
+        };
+        let line = text(&call);
+        assert!(
+            line.contains(": gRPC /orders.v1.Orders/GetOrder\\n NOT_FOUND 1.2 ms error.type=unknown_order"),
+            "{line}"
+        );
+        assert_eq!(line.matches('\n').count(), 1, "a path forges no line: {line}");
     }
 
     #[test]
