@@ -133,6 +133,8 @@ pub(crate) struct Inner {
     pub(crate) version: http::Version,
     pub(crate) target: http::Uri,
     pub(crate) user_agent: Option<http::HeaderValue>,
+    /// Whom the caller asked for; only of a request whose span is kept.
+    pub(crate) host: Option<(Box<str>, u16)>,
     pub(crate) content_length: u64,
     pub(crate) peer: Option<std::net::SocketAddr>,
     /// Nanoseconds after `started`; `u64::MAX` means that nothing limits the request.
@@ -193,6 +195,7 @@ impl RequestContext {
             version: http::Version::HTTP_11,
             target: http::Uri::default(),
             user_agent: None,
+            host: None,
             content_length: 0,
             peer: None,
             deadline: AtomicU64::new(u64::MAX),

@@ -23,10 +23,43 @@ async fn the_span_says_what_the_conventions_ask_for() {
         "http.request.method": "GET", "http.route": "/orders/{id}", "http.response.status_code": 200,
         "url.path": "/orders/7", "url.scheme": "http", "network.protocol.version": "1.1",
         "client.address": "127.0.0.1", "user_agent.original": "curl/8",
+        "server.address": "127.0.0.1", "server.port": service.http().port(),
     });
     assert_eq!(json!(span.attributes), expected, "and no secret of the query");
     assert!(span.start_time < span.end_time);
     service.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_span_names_whom_the_caller_asked_for() {
+    let (service, receiver) = exporting(TestService::builder()).await;
+    for (host, address, port) in [
+        ("orders.example:1234", "orders.example", 1234),
+        ("orders.example", "orders.example", 80),
+        ("[::1]:90", "::1", 90),
+    ] {
+        let answer = get_with(&service, "/trace", &[("host", host)]).await;
+        let spans = spans_of(&receiver, answer.header("x-trace-id"), 1).await;
+        let attributes = &spans[0].attributes;
+        assert_eq!((&attributes["server.address"], &attributes["server.port"]), (&json!(address), &json!(port)));
+    }
+    service.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn probes_have_no_span_unless_asked_for() {
+    for traced in [false, true] {
+        let (service, receiver) = exporting(TestService::builder().set("telemetry.sampling.probes", traced)).await;
+        let parent = format!("00-{}-{PARENT}-01", fresh_trace_id());
+        for path in ["/livez", "/readyz", "/startupz", "/trace"] {
+            get_with(&service, path, &[("traceparent", &parent)]).await;
+        }
+        let channel = channel(&service).await;
+        call(&channel, "grpc.health.v1.Health/Check", 0, &[("traceparent", &parent)]).await.0.unwrap();
+        drop(channel);
+        service.stop().await.unwrap();
+        assert_eq!(receiver.spans().len(), if traced { 5 } else { 1 }, "{:#?}", receiver.spans());
+    }
 }
 
 #[tokio::test]
@@ -86,6 +119,7 @@ async fn a_calls_span_says_what_the_rpc_conventions_ask_for() {
     {
         assert_eq!(span.attributes[key], value);
     }
+    assert_eq!(span.attributes["server.port"], i64::from(service.http().port()));
     assert!(!span.attributes.contains_key("error.type"), "{span:#?}");
     drop(channel);
     service.stop().await.unwrap();

@@ -185,6 +185,7 @@ where
             shown.bulkheads().iter().map(levels).collect()
         });
         let observer = core.telemetry.observer().with_quiet(&health::PROBES);
+        let observer = observer.with_traced_probes(config.telemetry.sampling.probes);
         let observer = observer.with_grpc(self.grpc_services()).with_failures(std::mem::take(&mut self.observers));
         let observer = Arc::new(observer.with_panics(move || on_panic.record_panic()));
         // Weak: the observer reports panics to the registry.

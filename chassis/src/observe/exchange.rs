@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, header, uri::Authority};
 use opentelemetry::{
     Context as OtelContext, KeyValue,
     trace::{SpanId, SpanKind, Status, TraceId},
@@ -53,6 +53,9 @@ const ABORTED: &str = "aborted";
 /// The word for a body that broke off after its head was sent.
 const BROKEN_OFF: &str = "broken_off";
 
+/// How the paths of gRPC health begin.
+const HEALTH_SERVICE: &str = "/grpc.health.v1.Health/";
+
 /// The status recorded for it. No standard has one; nginx's 499 is what operators know.
 const STATUS_ABORTED: u16 = 499;
 
@@ -70,6 +73,8 @@ pub(crate) struct Observer {
     pub(crate) grpc: Vec<String>,
     /// Routes and gRPC paths whose successes get no access line.
     pub(crate) quiet: &'static [&'static str],
+    /// Whether probes are part of traces.
+    pub(crate) trace_probes: bool,
     /// Told of each request of which a panic was caught.
     pub(crate) on_panic: Box<dyn Fn() + Send + Sync>,
     pub(crate) rpc_methods: RwLock<HashMap<Box<str>, Arc<RpcSeries>>>,
@@ -106,6 +111,7 @@ impl Observer {
             failures: Vec::new(),
             grpc: Vec::new(),
             quiet: &[],
+            trace_probes: false,
             on_panic: Box::new(|| {}),
             rpc_methods: RwLock::default(),
             rpc_other,
@@ -150,6 +156,17 @@ impl Observer {
     pub(crate) fn with_quiet(mut self, paths: &'static [&'static str]) -> Self {
         self.quiet = paths;
         self
+    }
+
+    /// The same observer, which records the spans of probes, or not.
+    pub(crate) fn with_traced_probes(mut self, trace_probes: bool) -> Self {
+        self.trace_probes = trace_probes;
+        self
+    }
+
+    /// Whether the path is a prober's. All methods of gRPC health are: a watch lasts as long as its watcher.
+    fn is_probe(&self, path: &str) -> bool {
+        self.quiet.contains(&path) || (path.starts_with(HEALTH_SERVICE) && !self.quiet.is_empty())
     }
 
     pub(super) fn server_metrics(&self) -> &ServerMetrics {
@@ -222,7 +239,12 @@ impl Exchange {
         }
         let headers = request.headers();
         let remote = propagation::extract(headers, observer.formats);
-        let own = observer.sampler.start(remote.as_ref());
+        let mut own = observer.sampler.start(remote.as_ref());
+        if !observer.trace_probes && observer.is_probe(request.uri().path()) {
+            own.flags = own.flags.with_sampled(false);
+        }
+        // Asked for by the span alone.
+        let recorded = own.flags.is_sampled() && observer.spans.is_enabled();
         let peer: Option<SocketAddr> = connection.and_then(|connection| connection.peer());
         let (parent_id, state) = match remote {
             Some(remote) => (Some(remote.parent.parent_id), remote.state),
@@ -241,6 +263,7 @@ impl Exchange {
             version: request.version(),
             target: request.uri().clone(),
             user_agent: headers.get(header::USER_AGENT).cloned(),
+            host: recorded.then(|| host(request)).flatten(),
             content_length: headers.get(header::CONTENT_LENGTH).map_or(0, announced),
             peer,
             deadline: AtomicU64::new(u64::MAX),
@@ -579,6 +602,10 @@ impl Exchange {
         if let Some(error_type) = error_type {
             attributes.push(KeyValue::new(attribute::ERROR_TYPE, error_type));
         }
+        if let Some((address, port)) = &inner.host {
+            attributes.push(KeyValue::new(attribute::SERVER_ADDRESS, address.to_string()));
+            attributes.push(KeyValue::new(attribute::SERVER_PORT, i64::from(*port)));
+        }
         if let Some(peer) = inner.peer {
             attributes.push(KeyValue::new(attribute::CLIENT_ADDRESS, peer.ip().to_string()));
         }
@@ -615,6 +642,16 @@ impl Drop for Exchange {
 
 pub(super) fn grpc_code(headers: &HeaderMap) -> Option<Code> {
     headers.get("grpc-status").map(|status| Code::from_bytes(status.as_bytes()))
+}
+
+/// Whom the caller asked for (HTTP conventions, "Setting server.address and server.port attributes"): `:authority`, or else
+/// the `host` header. Without a port it is that of cleartext.
+#[cold]
+fn host<B>(request: &Request<B>) -> Option<(Box<str>, u16)> {
+    let named = || request.headers().get(header::HOST).and_then(|host| Authority::try_from(host.as_bytes()).ok());
+    let authority = request.uri().authority().cloned().or_else(named)?;
+    let address = authority.host().trim_start_matches('[').trim_end_matches(']');
+    (!address.is_empty()).then(|| (address.into(), authority.port_u16().unwrap_or(80)))
 }
 
 /// The length that a `content-length` header announces; 0 when it announces none.

@@ -180,9 +180,9 @@ pub(crate) mod attribute {
     pub(crate) const METHOD: &str = "method";
     /// The state of an endpoint or of its breaker.
     pub(crate) const STATE: &str = "state";
-    /// The destination of a call out, as the conventions name it.
+    /// The destination of a call out, as the conventions name it. For a request served, the name in its `host`, on spans only.
     pub(crate) const SERVER_ADDRESS: &str = "server.address";
-    /// The destination's port, when all of its endpoints have the same.
+    /// The endpoint's port; absent beyond the sixteenth of a destination. For a request served, the port in its `host`.
     pub(crate) const SERVER_PORT: &str = "server.port";
     /// The path's template, on spans only.
     pub(crate) const URL_TEMPLATE: &str = "url.template";

@@ -74,12 +74,16 @@ pub struct SamplingConfig {
     /// Default as OpenTelemetry has it: all. `OTEL_TRACES_SAMPLER_ARG` sets it too.
     #[schemars(range(min = 0.0, max = 1.0), extend("x-reloadable" = true))]
     pub ratio: f64,
+    /// Whether probes of the main port have spans: `/livez`, `/readyz`, `/startupz`, and gRPC health. Nobody looks for them, and
+    /// a quiet service has more of them than of anything else. Those of the operators' port have none.
+    /// Chosen: not, whatever the caller's trace says.
+    pub probes: bool,
 }
 
 impl Default for SamplingConfig {
     /// OpenTelemetry's default, `parentbased_always_on`, in the form whose ratio may be changed while running.
     fn default() -> Self {
-        Self { sampler: SamplerKind::ParentBasedTraceIdRatio, ratio: 1.0 }
+        Self { sampler: SamplerKind::ParentBasedTraceIdRatio, ratio: 1.0, probes: false }
     }
 }
 
@@ -106,7 +110,7 @@ impl SamplingConfig {
             },
             _ => 1.0,
         };
-        Ok(Self { sampler: *kind, ratio })
+        Ok(Self { sampler: *kind, ratio, ..Self::default() })
     }
 }
 
@@ -223,7 +227,7 @@ mod tests {
     use super::*;
 
     fn sampler(kind: SamplerKind, ratio: f64) -> Sampler {
-        Sampler::new(&SamplingConfig { sampler: kind, ratio })
+        Sampler::new(&SamplingConfig { sampler: kind, ratio, ..Default::default() })
     }
 
     fn remote(flags: u8, deferred: bool) -> Remote {

@@ -252,13 +252,18 @@ impl Record {
         let (call, seconds) = (&self.call, elapsed.as_secs_f64());
         let code = self.code.unwrap_or(Code::Unknown);
         let own = self.recorded.as_ref().map(|recorded| (call.parent.trace_id, recorded.sent.span_id()));
+        let port = self.observer.port_of(&self.endpoint);
         let ending = match &call.called.attempts {
             Attempts::Http(series) => {
-                series.record(self.status, self.version, word, seconds, own);
+                let make =
+                    |port| self.observer.metrics.http_attempts(&self.observer.destination, port, call.called.method);
+                series.of(port, make).record(self.status, self.version, word, seconds, own);
                 Ending::Http(self.status, self.version)
             }
             Attempts::Rpc(series) => {
-                series.record(code, word, seconds, own);
+                let make =
+                    |port| self.observer.metrics.rpc_attempts(&self.observer.destination, port, &call.called.name);
+                series.of(port, make).record(code, word, seconds, own);
                 Ending::Grpc(code)
             }
         };

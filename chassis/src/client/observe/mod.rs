@@ -71,6 +71,10 @@ use crate::{
 };
 pub(super) use note::CallNote;
 
+/// How many ports of one destination have series of their own. Chosen: above what a list of instances has; the rest has the
+/// attribute `server.port` no more.
+const MAX_PORTS: usize = 16;
+
 /// How many methods of one kind have series of their own. Chosen: far above what a client has; the rest shares `_OTHER`.
 const MAX_METHODS: usize = 1000;
 
@@ -91,7 +95,7 @@ pub struct ClientObserver {
     /// `x-caller-service` and `user-agent`; `None` when the name is no header's value.
     caller: Option<HeaderValue>,
     user_agent: Option<HeaderValue>,
-    http: [OnceLock<Arc<HttpAttempts>>; METHODS.len()],
+    http: [OnceLock<Arc<ByPort<HttpAttempts>>>; METHODS.len()],
     /// By HTTP method and path template; gRPC methods last.
     methods: [RwLock<HashMap<Box<str>, Arc<Called>>>; METHODS.len() + 1],
     /// By the place of the cause in its declaration.
@@ -131,6 +135,11 @@ impl ClientObserver {
     #[must_use]
     pub fn destination(&self) -> &str {
         &self.destination
+    }
+
+    /// The port that an attempt at this endpoint goes to, as the caller sees it: the target's when it names one.
+    fn port_of(&self, endpoint: &EndpointStats) -> u16 {
+        self.port.unwrap_or(endpoint.endpoint().port)
     }
 
     /// The breaker of an endpoint has changed to the state of this word, for this reason: counted, and one line in the log.
@@ -206,10 +215,9 @@ impl ClientObserver {
             (false, _) => format!("{} {key}", method_label(method)),
         };
         let attempts = if grpc {
-            Attempts::Rpc(self.metrics.rpc_attempts(&self.destination, self.port, key))
+            Attempts::Rpc(ByPort::default())
         } else {
-            let series = || Arc::new(self.metrics.http_attempts(&self.destination, self.port, method));
-            Attempts::Http(Arc::clone(self.http[place].get_or_init(series)))
+            Attempts::Http(Arc::clone(self.http[place].get_or_init(Arc::default)))
         };
         let called = Arc::new(Called {
             calls: self.metrics.calls(&self.destination, &name),
@@ -256,8 +264,36 @@ impl Called {
 #[derive(Debug)]
 enum Attempts {
     /// One for all templates: the conventions' stable attributes have none.
-    Http(Arc<HttpAttempts>),
-    Rpc(RpcAttempts),
+    Http(Arc<ByPort<HttpAttempts>>),
+    Rpc(ByPort<RpcAttempts>),
+}
+
+/// One of a kind for each port of a destination. The ports of a list are few; those that a scheduler assigns change with
+/// each instance, and would make series without end.
+#[derive(Debug)]
+struct ByPort<T> {
+    /// Filled from the front, and never changed after.
+    slots: [OnceLock<(u16, T)>; MAX_PORTS],
+    /// Of all further ports.
+    rest: OnceLock<T>,
+}
+
+impl<T> Default for ByPort<T> {
+    fn default() -> Self {
+        Self { slots: std::array::from_fn(|_| OnceLock::new()), rest: OnceLock::new() }
+    }
+}
+
+impl<T> ByPort<T> {
+    fn of(&self, port: u16, make: impl Fn(Option<u16>) -> T) -> &T {
+        for slot in &self.slots {
+            let (of, series) = slot.get_or_init(|| (port, make(Some(port))));
+            if *of == port {
+                return series;
+            }
+        }
+        self.rest.get_or_init(|| make(None))
+    }
 }
 
 fn is_grpc(headers: &HeaderMap) -> bool {

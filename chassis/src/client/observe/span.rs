@@ -67,7 +67,7 @@ pub(super) fn attempt(observer: &ClientObserver, call: &CallNote, seen: Seen<'_>
     let (end_time, start_time) = between(elapsed);
     let called = &call.called;
     let mut attributes = vec![KeyValue::new(attribute::SERVER_ADDRESS, observer.destination.to_string())];
-    attributes.extend(observer.port.map(|port| KeyValue::new(attribute::SERVER_PORT, i64::from(port))));
+    attributes.push(KeyValue::new(attribute::SERVER_PORT, i64::from(observer.port_of(endpoint))));
     match ending {
         Ending::Http(..) => {
             attributes.push(KeyValue::new(attribute::HTTP_REQUEST_METHOD, called.method));

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use http::{Method, Version};
+use http::Version;
 use opentelemetry::{
     KeyValue, StringValue, Value,
     trace::{SpanId, TraceId},
@@ -13,7 +13,7 @@ use opentelemetry::{
 use tonic::Code;
 
 use super::{
-    Labels, Metrics, code_name, method_label,
+    Labels, Metrics, code_name,
     server::{Durations, SeriesList, Word},
     version_label,
 };
@@ -56,8 +56,8 @@ impl ClientMetrics {
     }
 
     /// The series of all attempts with one HTTP method. Make it once and keep it.
-    pub(crate) fn http_attempts(&self, destination: &str, port: Option<u16>, method: &Method) -> HttpAttempts {
-        let mut base = vec![KeyValue::new(attribute::HTTP_REQUEST_METHOD, method_label(method))];
+    pub(crate) fn http_attempts(&self, destination: &str, port: Option<u16>, method: &'static str) -> HttpAttempts {
+        let mut base = vec![KeyValue::new(attribute::HTTP_REQUEST_METHOD, method)];
         base.extend(server(destination, port));
         HttpAttempts { base, durations: self.http.clone(), series: SeriesList::default() }
     }

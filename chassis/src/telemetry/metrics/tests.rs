@@ -97,7 +97,7 @@ fn everything(runtime: &tokio::runtime::Handle) -> (Metrics, cgroup::tests::Fake
     method.record(Code::Unavailable, Some("draining"), 0.003);
     let client = metrics.client();
     client.calls("inventory", "GET /items/{id}").record("success", 0.004, None);
-    let attempts = client.http_attempts("inventory", Some(8080), &Method::GET);
+    let attempts = client.http_attempts("inventory", Some(8080), "GET");
     attempts.record(200, Version::HTTP_11, None, 0.003, None);
     attempts.record(0, Version::HTTP_11, Some("unreachable"), 0.3, Some((TraceId::from(7), SpanId::from(9))));
     client.rpc_attempts("inventory", Some(8080), "inventory.v1.Inventory/Reserve").record(
@@ -532,7 +532,7 @@ fn what_a_destination_counts_is_in_the_scrape_under_its_name() {
 fn an_attempt_is_an_error_from_400_on_and_with_any_code_but_ok() {
     let metrics = metrics();
     let client = metrics.client();
-    let http = client.http_attempts("inventory", None, &Method::GET);
+    let http = client.http_attempts("inventory", None, "GET");
     for status in [200, 399, 404, 503] {
         http.record(status, Version::HTTP_2, None, 0.003, None);
     }

@@ -93,7 +93,8 @@ async fn one_call_of_two_attempts_is_counted_as_one_call_and_two_attempts() {
     assert_eq!(calls(&[]), 1.0);
     assert_eq!(calls(&["destination=\"inventory\"", method, "outcome=\"success\""]), 1.0);
     let attempts = |labels: &[&str]| fixture.count("http_client_request_duration_seconds_count", labels);
-    assert_eq!(attempts(&["server_address=\"inventory\""]), 2.0);
+    let port = format!("server_port=\"{}\"", endpoint.endpoint().port);
+    assert_eq!(attempts(&["server_address=\"inventory\"", &port]), 2.0);
     assert_eq!(attempts(&["status_code=\"503\"", "error_type=\"503\""]), 1.0);
     let counts = endpoint.counts();
     assert_eq!((counts.attempts, counts.active, counts.failed, counts.success), (2, 0, 1, 1));

@@ -139,7 +139,7 @@ impl Fixture {
             ("OTEL_EXPORTER_OTLP_PROTOCOL".to_owned(), "grpc".to_owned()),
             ("OTEL_METRICS_EXPORTER".to_owned(), "none".to_owned()),
         ];
-        let sampler = Sampler::new(&SamplingConfig { sampler: kind, ratio: 1.0 });
+        let sampler = Sampler::new(&SamplingConfig { sampler: kind, ratio: 1.0, ..Default::default() });
         let providers = Providers::new(&OtlpSettings::from_env(&env).unwrap(), &identity(), sampler.clone()).unwrap();
         let metrics =
             Metrics::new(MetricsConfig::default(), providers.resource().clone(), &identity(), |builder| builder);
