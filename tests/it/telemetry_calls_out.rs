@@ -14,7 +14,7 @@ use http::{HeaderMap, Method, Request, StatusCode};
 use opentelemetry::trace::SpanKind;
 use serde_json::{Value, json};
 
-use crate::support::telemetry::{get_with, sample, spans_of};
+use crate::support::telemetry::{fresh_trace_id, get_with, sample, spans_of, talkative};
 
 fn headers_out() -> Value {
     let mut headers = HeaderMap::new();
@@ -95,6 +95,48 @@ async fn front(receiver: &OtlpReceiver, inventory: &TestService) -> TestService 
         chassis.mount(Router::new().route("/ask", get(ask)))
     };
     builder.export_to(receiver).start(start).await.unwrap()
+}
+
+#[tokio::test]
+async fn each_call_of_a_request_has_a_parent_id_of_its_own() {
+    let receiver = OtlpReceiver::start().await.unwrap();
+    let told = TestService::start(talkative).await.unwrap();
+    for sampled in ["00", "01"] {
+        let target = format!("http://{}", told.http());
+        let start = |chassis: Chassis| {
+            let clients = [chassis::client::Client::new(&target).unwrap(), chassis.client("told").unwrap()];
+            let ask = move || {
+                let clients = clients.clone();
+                async move {
+                    let mut parents = vec![RequestContext::current().unwrap().trace().span_id.to_string()];
+                    for client in clients.iter().flat_map(|client| [client; 2]) {
+                        let trace: Value = client.call(Method::GET, "/trace").json().await.unwrap();
+                        parents.push(trace["parent_id"].as_str().unwrap().to_owned());
+                    }
+                    Json(parents)
+                }
+            };
+            chassis.mount(Router::new().route("/ask", get(ask)))
+        };
+        let builder = TestService::builder().set("clients.told.target", &target).export_to(&receiver);
+        let front = builder.start(start).await.unwrap();
+        let trace_id = fresh_trace_id();
+        let parent = format!("00-{trace_id}-b7ad6b7169203331-{sampled}");
+        let parents: Vec<String> =
+            serde_json::from_value(get_with(&front, "/ask", &[("traceparent", &parent)]).await.json()).unwrap();
+        front.stop().await.unwrap();
+        let different: std::collections::HashSet<_> = parents.iter().collect();
+        assert_eq!(different.len(), 5, "two plain ones, two of a destination, the request's own: {parents:?}");
+        if sampled == "01" {
+            let spans = spans_of(&receiver, &trace_id, 7).await;
+            let known: Vec<_> = spans.iter().map(|span| span.span_id.to_string()).collect();
+            assert!(
+                parents.iter().all(|parent| known.contains(parent)),
+                "no parent is missing: {parents:?} {spans:#?}"
+            );
+        }
+    }
+    told.stop().await.unwrap();
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::time::{Instant, timeout_at};
+use tracing::{Instrument, Span};
 
 use super::{
     Client,
@@ -22,7 +23,7 @@ use super::{
     error::{CallError, Target, What},
     facts::Facts,
     observe::CallNote,
-    path, query,
+    path, plain, query,
 };
 use crate::{
     context::{Protocol, RequestContext},
@@ -289,9 +290,11 @@ impl Call {
         if let Some(millis) = announced.filter(|_| !layered || streamed) {
             headers.insert(TIMEOUT_HEADER, HeaderValue::from(millis));
         }
-        if let Some(context) = context.as_ref().filter(|_| !layered) {
-            context.inject(headers);
-        }
+        let span = context.as_ref().filter(|_| !layered).map_or_else(Span::none, |context| {
+            let span = plain::span(context, &self.method, &self.template, &uri);
+            plain::inject(context, &span, headers);
+            span
+        });
         for (name, value) in &self.headers {
             headers.insert(name, value.clone());
         }
@@ -317,7 +320,7 @@ impl Call {
         }
 
         let transport = Arc::clone(&self.client.0.transport);
-        let sent = transport.send(request);
+        let sent = transport.send(request).instrument(span);
         let response = match time.head.filter(|_| !layered) {
             Some(head) => timeout_at(head, sent)
                 .await

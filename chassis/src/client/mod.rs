@@ -72,6 +72,7 @@ pub mod limit;
 pub mod observe;
 mod outcome;
 mod path;
+mod plain;
 pub(crate) mod pool;
 mod problem;
 mod query;

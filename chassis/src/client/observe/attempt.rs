@@ -104,7 +104,9 @@ where
         let call = note.unwrap_or_else(|| CallNote::alone(&self.observer, &request));
         let count = call.next_attempt();
         let number = request.extensions().get::<Attempt>().map_or(count, |attempt| attempt.previous);
-        let span_id = if call.recorded { new_span_id() } else { call.parent.parent_id };
+        // Also of what is not recorded: the parent id is that of this attempt, and no two are one (W3C Trace Context,
+        // "Mutating the traceparent Field").
+        let span_id = new_span_id();
         self.observer.write_headers(request.headers_mut(), &call, span_id);
         self.endpoint.begin();
         let started = clock::tokio_now();

@@ -116,14 +116,20 @@ async fn the_last_error_of_an_endpoint_leads_to_its_trace() {
 }
 
 #[tokio::test]
-async fn a_call_that_is_not_sampled_makes_no_span_and_its_parent_is_the_request_being_served() {
+async fn attempts_that_are_not_sampled_make_no_span_and_have_ids_of_their_own() {
     let fixture = Fixture::sampled().await;
-    let script = Script::of([status(200)]);
+    let script = Script::of([status(503), status(200), status(200)]);
     {
         let _entered = Entered::enter(served(TraceFlags::default()));
-        fixture.around(script.clone(), &nowhere()).call(get("http://inventory/items/7")).await.unwrap();
+        let mut service = fixture.around(script.clone(), &nowhere());
+        service.call(get("http://inventory/items/7")).await.unwrap();
+        service.call(get("http://inventory/items/8")).await.unwrap();
     }
-    assert_eq!(script.asked("traceparent"), [Some(format!("00-{:032x}-{:016x}-00", 7, 9))]);
+    let sent = script.asked("traceparent");
+    let trace = format!("00-{:032x}-", 7);
+    assert!(sent.iter().flatten().all(|sent| sent.starts_with(&trace) && sent.ends_with("-00")), "{sent:?}");
+    let ids: std::collections::HashSet<_> = sent.iter().map(parent_sent).chain([format!("{:016x}", 9)]).collect();
+    assert_eq!(ids.len(), 4, "a retry and a second call, and the request being served: {sent:?}");
     assert_eq!(fixture.spans().await, []);
 }
 
