@@ -64,10 +64,11 @@ fn row(destination: &Destination) -> (Standing, Value) {
             "budget_left": budget.left,
             "budget_refused": budget.refused,
             "retries": retry.retries(),
+            "held_back": retry.held_back,
             "given_up": retry.given_up,
             "too_late": retry.too_late,
         },
-        "hedge": { "delay_ms": hedge.delay.map(millis), "sent": hedge.sent, "won": hedge.won },
+        "hedge": { "delay_ms": hedge.delay.map(millis), "sent": hedge.sent, "won": hedge.won, "held_back": hedge.held_back },
         "endpoints": endpoints.iter().map(endpoint).collect::<Vec<_>>(),
     });
     (standing, row)

@@ -304,8 +304,9 @@ impl Stack for Parts {
                 ("throttled", retry.throttled),
                 ("unreachable", retry.unreachable),
             ],
-            budget_exhausted: retry.budget_exhausted + hedge.budget_exhausted,
-            hedges: vec![("won", hedge.won), ("lost", hedge.lost)],
+            retries_held_back: self.retry.held_back(),
+            budget_exhausted: vec![("retry", retry.budget_exhausted), ("hedge", hedge.budget_exhausted)],
+            hedges: vec![("won", hedge.won), ("lost", hedge.lost), ("held_back", hedge.held_back)],
             ..self.observer.levels()
         }
     }

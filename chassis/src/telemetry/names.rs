@@ -206,6 +206,10 @@ pub(crate) mod attribute {
     pub(crate) const LISTENER: &str = "listener";
     /// The number of a runtime worker, from 0.
     pub(crate) const WORKER: &str = "worker";
+    /// The kind of a further attempt: `retry` or `hedge`.
+    pub(crate) const ATTEMPT: &str = "attempt";
+    /// The name of an instrument.
+    pub(crate) const INSTRUMENT: &str = "instrument";
     /// The service's version.
     pub(crate) const VERSION: &str = "version";
     /// Which stream of lines.
@@ -260,11 +264,13 @@ metrics! {
     CLIENT_REFUSED "chassis.client.refused" Counter "{call}" [DESTINATION CAUSE]
         Development "Calls out that were held back on this side, by the word of the cause."
     CLIENT_RETRIES "chassis.client.retries" Counter "{attempt}" [DESTINATION REASON]
-        Development "Attempts made again, by the outcome of the one before."
-    CLIENT_RETRY_BUDGET_EXHAUSTED "chassis.client.retry.budget_exhausted" Counter "{attempt}" [DESTINATION]
-        Development "Retries and hedges that were not made because the budget of the destination was used up."
+        Development "Attempts sent again, by the outcome of the one before."
+    CLIENT_RETRIES_HELD_BACK "chassis.client.retries.held_back" Counter "{attempt}" [DESTINATION CAUSE]
+        Development "Retries that were decided on and not sent, by what held them back; cancelled when the call was given up."
+    CLIENT_RETRY_BUDGET_EXHAUSTED "chassis.client.retry.budget_exhausted" Counter "{attempt}" [DESTINATION ATTEMPT]
+        Development "Attempts (retry, hedge) that were not made because the budget of the destination was used up."
     CLIENT_HEDGES "chassis.client.hedges" Counter "{attempt}" [DESTINATION OUTCOME]
-        Development "Second attempts sent while the first was under way, by whether their answer was used."
+        Development "Second attempts while the first was under way: won and lost were sent, held_back were not."
     CLIENT_ENDPOINTS "chassis.client.endpoints" Gauge "{endpoint}" [DESTINATION STATE]
         Development "Endpoints of each destination by the state of their breaker; unreachable when the last attempt found no connection."
     CLIENT_BREAKER_TRANSITIONS "chassis.client.breaker.transitions" Counter "{transition}" [DESTINATION STATE]

@@ -59,6 +59,7 @@ struct Shared {
     sent: AtomicU64,
     won: AtomicU64,
     lost: AtomicU64,
+    held_back: AtomicU64,
     budget_exhausted: AtomicU64,
 }
 
@@ -74,6 +75,8 @@ pub struct HedgeCounts {
     pub won: u64,
     /// Hedges whose race is over without it: the first attempt had the answer, or the call was given up.
     pub lost: u64,
+    /// Hedges that were decided on and not sent: a breaker or a limit held them back. They are in none of the other counts.
+    pub held_back: u64,
     /// Hedges that were not sent, since the budget was spent.
     pub budget_exhausted: u64,
     /// How long a call is waited for now, before it is hedged; `None` while too little is known, or when hedging is off.
@@ -96,6 +99,7 @@ impl Hedge {
             sent: AtomicU64::new(0),
             won: AtomicU64::new(0),
             lost: AtomicU64::new(0),
+            held_back: AtomicU64::new(0),
             budget_exhausted: AtomicU64::new(0),
         }));
         hedge.configure(config);
@@ -123,6 +127,7 @@ impl Hedge {
             sent: self.0.sent.load(Relaxed),
             won: self.0.won.load(Relaxed),
             lost: self.0.lost.load(Relaxed),
+            held_back: self.0.held_back.load(Relaxed),
             budget_exhausted: self.0.budget_exhausted.load(Relaxed),
             delay: self.delay(now),
         }
@@ -154,19 +159,34 @@ impl Hedge {
         let pays = self.0.budget.withdraw(now.into_std(), 1);
         let counter = if pays { &self.0.sent } else { &self.0.budget_exhausted };
         counter.fetch_add(1, Relaxed);
-        pays.then(|| Sent { hedge: self.clone(), won: false })
+        pays.then(|| Sent { hedge: self.clone(), fate: Fate::Lost })
     }
 }
 
-/// A hedge under way. However its race ends, it is counted as won or lost then, and once.
+/// A hedge under way. However its race ends, its fate is counted then, and once.
 struct Sent {
     hedge: Hedge,
-    won: bool,
+    fate: Fate,
+}
+
+/// What came of a hedge.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Won,
+    Lost,
+    HeldBack,
 }
 
 impl Drop for Sent {
     fn drop(&mut self) {
-        let counter = if self.won { &self.hedge.0.won } else { &self.hedge.0.lost };
+        let counter = match self.fate {
+            Fate::Won => &self.hedge.0.won,
+            Fate::Lost => &self.hedge.0.lost,
+            Fate::HeldBack => {
+                self.hedge.0.sent.fetch_sub(1, Relaxed);
+                &self.hedge.0.held_back
+            }
+        };
         counter.fetch_add(1, Relaxed);
     }
 }
@@ -301,6 +321,9 @@ where
         // Both are always asked, so that neither depends on whose timer woke the task.
         poll_into(&mut of_first, first.as_mut(), cx);
         poll_into(&mut of_second, second.as_mut(), cx);
+        if of_second.as_ref().is_some_and(held_back) {
+            sent.fate = Fate::HeldBack;
+        }
         if let Some(good) = of_first.take_if(|result| timed.is_good(result)) {
             return Poll::Ready((good, false));
         }
@@ -318,11 +341,18 @@ where
         }
     })
     .await;
-    sent.won = won;
+    if won {
+        sent.fate = Fate::Won;
+    }
     // From the start of the call, also when the hedge won: the first would have taken longer still, and a percentile of
     // what hedges make of it would sink with each of them.
     timed.record(&result);
     result
+}
+
+/// Whether an attempt was not sent, by this side's own doing.
+fn held_back<B>(result: &Result<Response<B>, BoxError>) -> bool {
+    result.as_ref().is_err_and(|error| matches!(Outcome::of_error(error), Outcome::Refused(_)))
 }
 
 fn poll_into<F: Future>(slot: &mut Option<F::Output>, future: Pin<&mut F>, cx: &mut Context<'_>) {

@@ -7,6 +7,7 @@ use tower_service::Service as _;
 
 use super::*;
 use crate::{
+    cause::Cause,
     client::{
         Attempt, Outcome, RequestBody, UpstreamAttempt,
         retry::{Budget, Retry, RetryConfig, RetryLayer},
@@ -71,6 +72,15 @@ async fn the_call_itself_may_still_win() {
     assert_eq!(send(&hedge, &peer, get(None)).await.expect("an answer").status().as_u16(), 201);
     let counts = hedge.counts(Instant::now().into_std());
     assert_eq!((counts.sent, counts.won, peer.under_way()), (1, 0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hedge_that_was_held_back_is_neither_sent_nor_lost() {
+    let hedge = usual(budget(10, 0.2)).await;
+    let peer = Peer::of([after(30, OK), Step::Held(Cause::CircuitOpen)]);
+    assert_eq!(send(&hedge, &peer, get(None)).await.expect("an answer").status().as_u16(), 200);
+    let counts = hedge.counts(Instant::now().into_std());
+    assert_eq!((counts.sent, counts.won, counts.lost, counts.held_back), (0, 0, 0, 1));
 }
 
 /// Envoy's hedging on per-try time-outs asks nobody whether a second request does harm.

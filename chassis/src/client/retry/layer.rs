@@ -25,6 +25,7 @@ use super::{
     policy::{Asked, Reason, Rules, Standing, Verdict, decide},
 };
 use crate::{
+    cause::Cause,
     client::{
         Attempt,
         balance::Tried,
@@ -61,7 +62,24 @@ struct Counters {
     given_up: AtomicU64,
     too_late: AtomicU64,
     budget_exhausted: AtomicU64,
+    /// By the place of the cause in its declaration.
+    held_back: [AtomicU64; Cause::ALL.len()],
+    given_up_waiting: AtomicU64,
 }
+
+impl Counters {
+    fn sent(&self, reason: Reason) -> &AtomicU64 {
+        match reason {
+            Reason::Failed => &self.failed,
+            Reason::TimedOut => &self.timed_out,
+            Reason::Throttled => &self.throttled,
+            Reason::Unreachable => &self.unreachable,
+        }
+    }
+}
+
+/// The word of a retry whose call was given up before it was sent.
+const CANCELLED: &str = "cancelled";
 
 /// How often what was done about failed attempts, since the start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -81,10 +99,13 @@ pub struct RetryCounts {
     pub too_late: u64,
     /// Failures without a retry, since the budget was spent.
     pub budget_exhausted: u64,
+    /// Retries that were decided on and not sent: a breaker, a limit or the deadline held them back, or the call was given up
+    /// during the wait. They are in none of the other counts.
+    pub held_back: u64,
 }
 
 impl RetryCounts {
-    /// All retries.
+    /// All retries that were sent.
     #[must_use]
     pub const fn retries(&self) -> u64 {
         self.failed + self.timed_out + self.throttled + self.unreachable
@@ -137,7 +158,19 @@ impl Retry {
             given_up: counters.given_up.load(Relaxed),
             too_late: counters.too_late.load(Relaxed),
             budget_exhausted: counters.budget_exhausted.load(Relaxed),
+            held_back: self.held_back().iter().map(|(_, count)| count).sum(),
         }
+    }
+
+    /// Retries that were not sent, by what held them back.
+    pub(crate) fn held_back(&self) -> Vec<(&'static str, u64)> {
+        let counters = &self.0.counters;
+        let causes = Cause::ALL.into_iter().map(|cause| (cause.as_str(), &counters.held_back[cause as usize]));
+        let all = causes.chain([(CANCELLED, &counters.given_up_waiting)]);
+        let counts = all.map(|(word, count)| (word, count.load(Relaxed)));
+        // The usual ones are there from the start, so that the first is an increase for the reader.
+        let usual = [Cause::CircuitOpen, Cause::BulkheadFull].map(Cause::as_str);
+        counts.filter(|(word, count)| *count > 0 || usual.contains(word)).collect()
     }
 
     fn rules(&self) -> Rules {
@@ -236,7 +269,7 @@ where
         let plan = replay.map(|replay| {
             let (service, retry) = (self.inner.clone(), self.retry.clone());
             let hedge = leg.is_some_and(|leg| leg.hedge);
-            Box::new(Plan { service, retry, replay, facts, hedge, shared, made, step: 0 })
+            Box::new(Plan { service, retry, replay, facts, hedge, shared, made, step: 0, decided: None })
         });
         RetryFuture { state: State::First { inner, plan } }
     }
@@ -306,6 +339,35 @@ struct Plan<S> {
     shared: Option<Made>,
     made: u32,
     step: u32,
+    /// The retry that is waited for or under way.
+    decided: Option<Decided>,
+}
+
+/// A retry that is paid for. It is counted when it is known whether it was sent, and once.
+struct Decided {
+    retry: Retry,
+    reason: Reason,
+    fate: Fate,
+}
+
+/// Whether a retry was sent.
+enum Fate {
+    /// Its call was given up before.
+    GivenUp,
+    Sent,
+    HeldBack(Cause),
+}
+
+impl Drop for Decided {
+    fn drop(&mut self) {
+        let counters = &self.retry.0.counters;
+        let counter = match self.fate {
+            Fate::GivenUp => &counters.given_up_waiting,
+            Fate::Sent => counters.sent(self.reason),
+            Fate::HeldBack(cause) => &counters.held_back[cause as usize],
+        };
+        counter.fetch_add(1, Relaxed);
+    }
 }
 
 impl<S> Plan<S> {
@@ -352,13 +414,7 @@ impl<S> Plan<S> {
                     counters.budget_exhausted.fetch_add(1, Relaxed);
                     return None;
                 }
-                let counter = match reason {
-                    Reason::Failed => &counters.failed,
-                    Reason::TimedOut => &counters.timed_out,
-                    Reason::Throttled => &counters.throttled,
-                    Reason::Unreachable => &counters.unreachable,
-                };
-                counter.fetch_add(1, Relaxed);
+                self.decided = Some(Decided { retry: self.retry.clone(), reason, fate: Fate::GivenUp });
                 // Counted before the wait, so that two legs that wait do not both take the last attempt.
                 self.made = self.shared.as_ref().map_or(self.made, Made::add) + 1;
                 self.step = step;
@@ -384,10 +440,23 @@ impl<S> Plan<S> {
                 return Err("the request cannot be sent again".into());
             };
             mark(&mut request, self.made - 1, self.hedge, self.facts.protocol);
+            let mut decided = self.decided.take();
+            let mut fate = |fate| decided.as_mut().map(|decided| decided.fate = fate);
             last = match std::future::poll_fn(|cx| self.service.poll_ready(cx)).await {
-                Ok(()) => self.service.call(request).await,
+                Ok(()) => {
+                    // Given up from here on, it was sent as far as anybody knows.
+                    fate(Fate::Sent);
+                    self.service.call(request).await
+                }
                 Err(error) => Err(error),
             };
+            if let Err(error) = &last {
+                fate(match Outcome::of_error(error) {
+                    Outcome::Refused(cause) => Fate::HeldBack(cause),
+                    _ => Fate::Sent,
+                });
+            }
+            drop(decided);
             match self.weigh(&last) {
                 Some(next) => wait = next,
                 None => return last.map(live).or_else(|error| before.told_with(error, self.facts.protocol)),

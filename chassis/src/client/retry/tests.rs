@@ -222,6 +222,30 @@ async fn a_spent_budget_ends_the_retries_and_is_counted() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn retries_sent_and_held_back_are_counted_apart() {
+    let held = [Cause::CircuitOpen, Cause::BulkheadFull].map(Step::Held);
+    let (retry, sent) = (retry(&generous()), [status(503), status(503), OK]);
+    send(&retry, &Peer::of(sent), get(None)).await.expect("the third answer");
+    let counts = retry.counts();
+    assert_eq!((counts.retries(), counts.failed, counts.held_back), (2, 2, 0));
+    for step in held {
+        let _ = send(&retry, &Peer::of([status(503), step]), get(None)).await;
+    }
+    // Given up during the wait, nothing was sent.
+    let peer = Peer::of([BUSY, OK]);
+    let waiting = send(&retry, &peer, get(None));
+    assert!(tokio::time::timeout(Duration::from_millis(1), waiting).await.is_err());
+    let counts = retry.counts();
+    assert_eq!((counts.retries(), counts.held_back), (2, 3), "{counts:?}");
+    assert_eq!(retry.held_back(), [("circuit_open", 1), ("bulkhead_full", 1), ("cancelled", 1)]);
+    // Given up once it was sent, it counts as sent.
+    let peer = Peer::of([status(503), after(60_000, OK)]);
+    let hanging = send(&retry, &peer, get(None));
+    assert!(tokio::time::timeout(Duration::from_secs(30), hanging).await.is_err());
+    assert_eq!(retry.counts().retries(), 3);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_time_out_costs_twice() {
     let config = RetryConfig { budget_min: 0, budget_ratio: 1.0, attempts: 2, ..RetryConfig::default() };
     let (peer, retry) = (Peer::default().then(Step::TimedOut), retry(&config));

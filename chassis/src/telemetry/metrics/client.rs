@@ -181,11 +181,13 @@ pub(crate) struct ClientLevels {
     pub(crate) stale: bool,
     /// Calls held back, by cause.
     pub(crate) refused: Vec<(&'static str, u64)>,
-    /// Attempts made again, by the outcome of the one before.
+    /// Attempts sent again, by the outcome of the one before.
     pub(crate) retries: Vec<(&'static str, u64)>,
+    /// Retries that were decided on and not sent, by what held them back.
+    pub(crate) retries_held_back: Vec<(&'static str, u64)>,
     /// Retries and hedges that the budget did not allow.
-    pub(crate) budget_exhausted: u64,
-    /// Hedges, by whether their answer was used.
+    pub(crate) budget_exhausted: Vec<(&'static str, u64)>,
+    /// Hedges, by whether their answer was used, or that they were held back.
     pub(crate) hedges: Vec<(&'static str, u64)>,
     /// Calls that a fallback answered, by method and cause.
     pub(crate) fallbacks: Vec<(Arc<str>, &'static str, u64)>,
@@ -224,6 +226,9 @@ pub(super) fn observe(metrics: &Metrics, read: impl Fn() -> Vec<ClientLevels> + 
     };
     metrics.observe_counter(&names::CLIENT_REFUSED, counts(attribute::CAUSE, |of| &of.refused));
     metrics.observe_counter(&names::CLIENT_RETRIES, counts(attribute::REASON, |of| &of.retries));
+    metrics.observe_counter(&names::CLIENT_RETRIES_HELD_BACK, counts(attribute::CAUSE, |of| &of.retries_held_back));
+    metrics
+        .observe_counter(&names::CLIENT_RETRY_BUDGET_EXHAUSTED, counts(attribute::ATTEMPT, |of| &of.budget_exhausted));
     metrics.observe_counter(&names::CLIENT_HEDGES, counts(attribute::OUTCOME, |of| &of.hedges));
     metrics.observe_counter(&names::CLIENT_BREAKER_TRANSITIONS, counts(attribute::STATE, |of| &of.transitions));
 
@@ -238,10 +243,6 @@ pub(super) fn observe(metrics: &Metrics, read: impl Fn() -> Vec<ClientLevels> + 
             }
         }
         series
-    });
-    let exhausted = Arc::clone(&read);
-    metrics.observe_counter(&names::CLIENT_RETRY_BUDGET_EXHAUSTED, move || {
-        exhausted().iter().map(|of| (of.labels(None), of.budget_exhausted)).collect()
     });
     let stale = Arc::clone(&read);
     metrics.observe_gauge(&names::DISCOVERY_STALE, move || {

@@ -77,8 +77,9 @@ fn levels() -> ClientLevels {
         stale: true,
         refused: vec![("circuit_open", 5)],
         retries: vec![("failed", 4)],
-        budget_exhausted: 2,
-        hedges: vec![("won", 1), ("lost", 2)],
+        retries_held_back: vec![("circuit_open", 3)],
+        budget_exhausted: vec![("retry", 2), ("hedge", 1)],
+        hedges: vec![("won", 1), ("lost", 2), ("held_back", 5)],
         fallbacks: vec![("GET /items/{id}".into(), "circuit_open", 1)],
         transitions: vec![("open", 1)],
     }
@@ -522,7 +523,8 @@ fn what_a_destination_counts_is_in_the_scrape_under_its_name() {
     assert_eq!(of("chassis_client_endpoints", "state=\"half_open\""), 0.0, "a state without endpoints is there, too");
     assert_eq!(of("chassis_client_refused_total", "cause=\"circuit_open\""), 5.0);
     assert_eq!(of("chassis_client_retries_total", "reason=\"failed\""), 4.0);
-    assert_eq!(of("chassis_client_retry_budget_exhausted_total", ""), 2.0);
+    assert_eq!(of("chassis_client_retries_held_back_total", "cause=\"circuit_open\""), 3.0);
+    assert_eq!(of("chassis_client_retry_budget_exhausted_total", "attempt=\"retry\""), 2.0);
     assert_eq!(of("chassis_client_hedges_total", "outcome=\"lost\""), 2.0);
     assert_eq!(of("chassis_client_breaker_transitions_total", "state=\"open\""), 1.0);
     assert_eq!(of("chassis_discovery_stale", ""), 1.0);
