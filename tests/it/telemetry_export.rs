@@ -3,11 +3,19 @@
 use std::time::Duration;
 
 use chassis::testing::{OtlpReceiver, TestService, TestServiceBuilder};
-use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+    task::JoinHandle,
+    time::timeout,
+};
+use tonic::transport::server::TcpIncoming;
 
 use crate::support::{
+    echo::Echo,
     telemetry::{PATIENCE, eventually, sample, talkative},
     telemetry_process::{Quickstart, get},
+    witness::Witness,
 };
 
 /// An export is given up after an hour (the values are milliseconds), far longer than these tests wait: whatever comes did not
@@ -42,6 +50,49 @@ fn sending_to(endpoint: &str, protocol: &str) -> TestServiceBuilder {
         .env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
         .env("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
         .set("log.access.enabled", false)
+}
+
+/// What the log says to change, once telemetry cannot be delivered there.
+async fn hint(endpoint: &str, protocol: &str) -> Option<String> {
+    let builder = sending_to(endpoint, protocol).env("OTEL_BSP_SCHEDULE_DELAY", "20");
+    let service = builder.start(talkative).await.unwrap();
+    service.get("/orders/7").await.unwrap();
+    let line = eventually("a line about the receiver", async || {
+        let is_it = |line: &serde_json::Value| {
+            let says = |key: &str, text: &str| line[key].as_str().is_some_and(|found| found.starts_with(text));
+            says("message", "telemetry cannot be delivered") && says("url", endpoint) && line["signal"] == "spans"
+        };
+        chassis::testing::log_lines().into_iter().find(is_it)
+    })
+    .await;
+    service.stop().await.unwrap();
+    line["hint"].as_str().map(str::to_owned)
+}
+
+#[tokio::test]
+async fn a_receiver_of_the_other_protocol_is_recognized() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let grpc_only = format!("http://{}", listener.local_addr().unwrap());
+    let server = tonic::transport::Server::builder().add_service(Echo(Witness::new()));
+    let server = tokio::spawn(server.serve_with_incoming(TcpIncoming::from(listener)));
+    let said = hint(&grpc_only, "http/protobuf").await;
+    assert!(said.is_some_and(|said| said.contains("set OTEL_EXPORTER_OTLP_PROTOCOL=grpc")), "over HTTP to gRPC");
+    server.abort();
+
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let http_only = format!("http://{}", listener.local_addr().unwrap());
+    let server = tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut asked = [0; 1024];
+            let _ = stream.read(&mut asked).await;
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n").await;
+        }
+    });
+    let said = hint(&http_only, "grpc").await;
+    assert!(said.is_some_and(|said| said.contains("set OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf")), "gRPC to HTTP");
+    server.abort();
+    assert_eq!(hint(&closed_port().await, "grpc").await, None, "nothing is said of one that does not answer");
 }
 
 async fn dropped(service: &TestService, reason: &str) -> f64 {

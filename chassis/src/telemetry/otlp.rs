@@ -31,6 +31,7 @@ use opentelemetry_sdk::metrics::Temporality;
 
 use crate::telemetry::resource::{ResourceSettings, pairs};
 
+mod diagnose;
 pub(crate) mod export;
 
 /// The port registered for OTLP over gRPC.

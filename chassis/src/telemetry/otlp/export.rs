@@ -15,7 +15,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, Request, Response, Uri};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
@@ -33,11 +33,17 @@ use tokio::runtime::Handle;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tonic::{metadata::MetadataMap, transport::Endpoint};
 
-use super::{MetricSettings, Protocol, Target};
+use super::{MetricSettings, Protocol, Target, diagnose::other_protocol};
 use crate::error::Error;
 
 /// The largest answer that is read: a receiver's answer is a few bytes; the limit is the one of the SDK's own clients.
 const MAX_ANSWER_BYTES: usize = 4 * 1024 * 1024;
+
+/// How long the receiver is asked for its protocol. Chosen: an answer takes a round trip, and the next export waits.
+const DIAGNOSIS: Duration = Duration::from_secs(2);
+
+/// The signal whose variables say TRACES.
+const SPANS: &str = "spans";
 
 /// What became of spans, from the end of the span to the receiver's answer. All are totals, but `queued`.
 #[derive(Debug, Default)]
@@ -85,7 +91,8 @@ impl SpanCounts {
 pub(crate) struct Exporter<E> {
     inner: E,
     signal: &'static str,
-    url: String,
+    url: Uri,
+    protocol: Protocol,
     /// The limit of one export, retries included.
     limit: Duration,
     /// Ends all exports at once.
@@ -101,7 +108,7 @@ impl<E> fmt::Debug for Exporter<E> {
     }
 }
 
-impl<E> Exporter<E> {
+impl<E: Sync> Exporter<E> {
     async fn limited(&self, export: impl Future<Output = OTelSdkResult> + Send) -> OTelSdkResult {
         // The SDK's thread has no timer of its own. A runtime that is gone ends the sleep, and so the export, at once.
         let limit = self.limit;
@@ -112,21 +119,44 @@ impl<E> Exporter<E> {
             result = export => result,
             _ = timer => Err(OTelSdkError::Timeout(limit)),
         };
-        self.tell(&result);
+        self.tell(&result, || self.diagnosis()).await;
         result
     }
 
-    /// Only a change is worth a line: a receiver that is down for an hour must not fill the log.
-    fn tell(&self, result: &OTelSdkResult) {
+    /// Which setting is wrong, when the receiver speaks the other protocol.
+    async fn diagnosis(&self) -> Option<String> {
+        let (url, protocol, signal) = (self.url.clone(), self.protocol, self.variables());
+        let ask = async move { tokio::time::timeout(DIAGNOSIS, other_protocol(&url, protocol, signal)).await };
+        let task = AbortOnDropHandle::new(self.runtime.spawn(ask));
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => None,
+            answer = task => answer.ok()?.ok()?,
+        }
+    }
+
+    /// How the signal is called in the names of variables.
+    fn variables(&self) -> &'static str {
+        if self.signal == SPANS { "TRACES" } else { "METRICS" }
+    }
+
+    /// Only a change is worth a line: a receiver that is down for an hour must not fill the log. The diagnosis is made when
+    /// one is.
+    async fn tell<D: Future<Output = Option<String>> + Send>(
+        &self,
+        result: &OTelSdkResult,
+        diagnosis: impl FnOnce() -> D + Send,
+    ) {
         let failing = result.is_err();
         if self.failing.swap(failing, Ordering::Relaxed) == failing {
             return;
         }
-        let (signal, url) = (self.signal, self.url.as_str());
+        let (signal, url) = (self.signal, &self.url);
         match result {
-            Ok(()) => tracing::info!(signal, url, "telemetry is delivered again"),
+            Ok(()) => tracing::info!(signal, %url, "telemetry is delivered again"),
             Err(error) => {
-                tracing::warn!(signal, url, %error, "telemetry cannot be delivered and is lost until the receiver answers");
+                let hint = diagnosis().await;
+                tracing::warn!(signal, %url, %error, hint, "telemetry cannot be delivered and is lost until the receiver answers");
             }
         }
     }
@@ -200,7 +230,7 @@ impl Exporting {
                 .with_http_client(self.http_client(target))
                 .build(),
         };
-        Ok(self.wrap(inner.map_err(cannot_build)?, "spans", target, limit))
+        Ok(self.wrap(inner.map_err(cannot_build)?, SPANS, target, limit))
     }
 
     /// The exporter of metrics to a target.
@@ -232,7 +262,8 @@ impl Exporting {
         Exporter {
             inner,
             signal,
-            url: target.url.to_string(),
+            url: target.url.clone(),
+            protocol: target.protocol,
             limit,
             stop: self.stop.clone(),
             runtime: self.runtime.clone(),
@@ -315,7 +346,8 @@ mod tests {
         let exporter = Exporter {
             inner: (),
             signal: "spans",
-            url: String::new(),
+            url: Uri::default(),
+            protocol: Protocol::Grpc,
             limit: Duration::MAX,
             stop: CancellationToken::new(),
             runtime: Handle::current(),
@@ -324,11 +356,12 @@ mod tests {
         };
         let lines = Lines::default();
         let _default = tracing::subscriber::set_default(tracing_subscriber::registry().with(lines.clone()));
-        let told = |result: OTelSdkResult| {
-            exporter.tell(&result);
-            lines.0.load(Ordering::Relaxed)
-        };
         let failure = || Err(OTelSdkError::Timeout(Duration::ZERO));
-        assert_eq!([told(Ok(())), told(failure()), told(failure()), told(Ok(())), told(Ok(()))], [0, 1, 1, 2, 2]);
+        let mut told = Vec::new();
+        for result in [Ok(()), failure(), failure(), Ok(()), Ok(())] {
+            exporter.tell(&result, || async { None }).await;
+            told.push(lines.0.load(Ordering::Relaxed));
+        }
+        assert_eq!(told, [0, 1, 1, 2, 2]);
     }
 }
