@@ -1,5 +1,7 @@
 //! From ready to stopped: listeners up, then the orderly stop.
 
+mod announce;
+
 use std::{
     net::Ipv4Addr,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -258,19 +260,7 @@ where
             Ok(file) => (file, None),
             Err(error) => (None, Some(error)),
         };
-        let (url, operators) = (bound.http.url(), bound.admin.as_ref().and_then(BoundAddress::url));
-        let docs = url.as_ref().filter(|_| self.has_page(&config)).map(|url| format!("{url}/docs"));
-        // Addresses that a terminal makes a link of come first.
-        tracing::info!(
-            url,
-            docs,
-            operators,
-            http = %bound.http,
-            admin = bound.admin.as_ref().map(tracing::field::display),
-            profile = core.identity.environment,
-            version = core.identity.version,
-            "serving"
-        );
+        self.announce(&bound, &config);
         core.bound.send_replace(Listening::At(bound));
 
         let mut failed = match unwritten {
@@ -510,17 +500,6 @@ where
             })?;
         }
         Ok(router)
-    }
-
-    /// Whether `/docs` is the page of the document.
-    fn has_page(&self, config: &Settings) -> bool {
-        #[cfg(feature = "docs-page")]
-        let page = config.openapi.page;
-        #[cfg(not(feature = "docs-page"))]
-        let page = false;
-        let free = |path: &str| !self.routes.iter().any(|route| route.path == path);
-        let described = openapi::described(&self.routes).next().is_some();
-        page && config.openapi.enabled && described && free("/docs") && free("/openapi.json")
     }
 
     /// The document of the described routes. It bears the package's name and version, not those of the configuration.

@@ -1,5 +1,7 @@
 //! One request and its answer, from the complete head to the end of the body.
 
+mod span;
+
 use std::{
     collections::HashMap,
     net::SocketAddr,
@@ -7,15 +9,11 @@ use std::{
         Arc, OnceLock, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU8, AtomicU64},
     },
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, header, uri::Authority};
-use opentelemetry::{
-    Context as OtelContext, KeyValue,
-    trace::{SpanId, SpanKind, Status, TraceId},
-};
-use opentelemetry_sdk::trace::SpanData;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, header};
+use opentelemetry::{Context as OtelContext, trace::TraceId};
 use tonic::Code;
 
 use super::{
@@ -35,11 +33,10 @@ use crate::{
         },
         metrics::{
             InFlight, Metrics, RpcSeries, ServerMetrics, SharedCount, code_name, code_of_status, is_server_error,
-            method_label, version_label,
         },
-        names::{OTHER, attribute},
+        names::OTHER,
         propagation::{self, Formats},
-        provider::{SpanSink, scope}, // floor: the request's span goes straight to the exporter's queue
+        provider::SpanSink, // floor: the request's span goes straight to the exporter's queue
         sampling::Sampler,
     },
 };
@@ -263,7 +260,7 @@ impl Exchange {
             version: request.version(),
             target: request.uri().clone(),
             user_agent: headers.get(header::USER_AGENT).cloned(),
-            host: recorded.then(|| host(request)).flatten(),
+            host: recorded.then(|| span::host(request)).flatten(),
             content_length: headers.get(header::CONTENT_LENGTH).map_or(0, announced),
             peer,
             deadline: AtomicU64::new(u64::MAX),
@@ -550,84 +547,6 @@ impl Exchange {
             blame,
         }
     }
-
-    #[cold]
-    fn http_span(&self, status: u16, error_type: Option<&'static str>) -> SpanData {
-        let inner = &*self.context.0;
-        let method = method_label(&inner.method);
-        let mut attributes = vec![
-            KeyValue::new(attribute::HTTP_REQUEST_METHOD, method),
-            KeyValue::new(attribute::URL_PATH, inner.target.path().to_owned()),
-            KeyValue::new(attribute::URL_SCHEME, "http"),
-            KeyValue::new(attribute::HTTP_RESPONSE_STATUS_CODE, i64::from(status)),
-            KeyValue::new(attribute::NETWORK_PROTOCOL_VERSION, version_label(inner.version)),
-        ];
-        let name = match self.context.route() {
-            Some(route) => {
-                attributes.push(KeyValue::new(attribute::HTTP_ROUTE, route.to_owned()));
-                format!("{method} {route}")
-            }
-            None => method.to_owned(),
-        };
-        if error_type.is_none() && status >= 500 {
-            attributes.push(KeyValue::new(attribute::ERROR_TYPE, status.to_string()));
-        }
-        let failed = status >= 500 || self.end == End::BrokeOff || self.context.0.failure.get().is_some();
-        self.span(name, attributes, error_type, failed)
-    }
-
-    #[cold]
-    fn rpc_span(&self, path: &str, code: Code, error_type: Option<&'static str>) -> SpanData {
-        let method = path.trim_start_matches('/').to_owned();
-        let attributes = vec![
-            KeyValue::new(attribute::RPC_SYSTEM_NAME, "grpc"),
-            KeyValue::new(attribute::RPC_METHOD, method.clone()),
-            KeyValue::new(attribute::RPC_RESPONSE_STATUS_CODE, code_name(code)),
-        ];
-        self.span(method, attributes, error_type, is_server_error(code))
-    }
-
-    fn span(
-        &self,
-        name: String,
-        mut attributes: Vec<KeyValue>,
-        error_type: Option<&'static str>,
-        failed: bool,
-    ) -> SpanData {
-        let trace = self.context.trace();
-        // In this order: whatever delays the second reading makes the span begin earlier, never after its children.
-        let end_time = SystemTime::now();
-        let elapsed = self.context.started().elapsed();
-        let inner = &*self.context.0;
-        if let Some(error_type) = error_type {
-            attributes.push(KeyValue::new(attribute::ERROR_TYPE, error_type));
-        }
-        if let Some((address, port)) = &inner.host {
-            attributes.push(KeyValue::new(attribute::SERVER_ADDRESS, address.to_string()));
-            attributes.push(KeyValue::new(attribute::SERVER_PORT, i64::from(*port)));
-        }
-        if let Some(peer) = inner.peer {
-            attributes.push(KeyValue::new(attribute::CLIENT_ADDRESS, peer.ip().to_string()));
-        }
-        if let Some(agent) = inner.user_agent.as_ref().and_then(|agent| agent.to_str().ok()) {
-            attributes.push(KeyValue::new(attribute::USER_AGENT_ORIGINAL, agent.to_owned()));
-        }
-        SpanData {
-            span_context: trace.span_context(),
-            parent_span_id: trace.parent_id.unwrap_or(SpanId::INVALID),
-            parent_span_is_remote: trace.parent_id.is_some(),
-            span_kind: SpanKind::Server,
-            name: name.into(),
-            start_time: end_time.checked_sub(elapsed).unwrap_or(end_time),
-            end_time,
-            attributes,
-            dropped_attributes_count: 0,
-            events: Default::default(),
-            links: Default::default(),
-            status: if failed { Status::error(error_type.unwrap_or_default()) } else { Status::Unset },
-            instrumentation_scope: scope(),
-        }
-    }
 }
 
 impl Drop for Exchange {
@@ -642,16 +561,6 @@ impl Drop for Exchange {
 
 pub(super) fn grpc_code(headers: &HeaderMap) -> Option<Code> {
     headers.get("grpc-status").map(|status| Code::from_bytes(status.as_bytes()))
-}
-
-/// Whom the caller asked for (HTTP conventions, "Setting server.address and server.port attributes"): `:authority`, or else
-/// the `host` header. Without a port it is that of cleartext.
-#[cold]
-fn host<B>(request: &Request<B>) -> Option<(Box<str>, u16)> {
-    let named = || request.headers().get(header::HOST).and_then(|host| Authority::try_from(host.as_bytes()).ok());
-    let authority = request.uri().authority().cloned().or_else(named)?;
-    let address = authority.host().trim_start_matches('[').trim_end_matches(']');
-    (!address.is_empty()).then(|| (address.into(), authority.port_u16().unwrap_or(80)))
 }
 
 /// The length that a `content-length` header announces; 0 when it announces none.
