@@ -42,7 +42,12 @@ impl Quickstart {
                 }
             }
         });
-        let [http, admin] = heard.recv_timeout(PATIENCE).expect("the example serves");
+        // What it says on standard error is on the test's own.
+        let Ok([http, admin]) = heard.recv_timeout(PATIENCE) else {
+            let ended = process.try_wait();
+            let _ = process.kill();
+            panic!("{name} does not serve, {ended:?}: what it says is above");
+        };
         Self { process, http, admin }
     }
 

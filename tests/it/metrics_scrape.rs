@@ -212,9 +212,12 @@ fn promtool(scrape: &str) -> String {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap_or_else(|error| panic!("cannot start {program:?}: {error}; run `cargo xtask test`, which brings it"));
-    promtool.stdin.take().unwrap().write_all(scrape.as_bytes()).unwrap();
+    // One that reads no more says why below.
+    let _ = promtool.stdin.take().unwrap().write_all(scrape.as_bytes());
     let said = promtool.wait_with_output().unwrap();
-    format!("{}{}", String::from_utf8_lossy(&said.stdout), String::from_utf8_lossy(&said.stderr)).trim().to_owned()
+    let text = format!("{}{}", String::from_utf8_lossy(&said.stdout), String::from_utf8_lossy(&said.stderr));
+    // Without a complaint it says nothing, and one that failed says at least how it ended.
+    if said.status.success() || !text.trim().is_empty() { text.trim().to_owned() } else { said.status.to_string() }
 }
 
 #[tokio::test]

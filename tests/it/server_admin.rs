@@ -113,7 +113,7 @@ async fn an_operator_changes_the_log_filter_for_a_while() {
     let ready = folder.join("ready.json");
     let binary = std::env::current_exe().unwrap().parent().unwrap().parent().unwrap().join("quickstart");
     assert!(binary.exists(), "quickstart is not built; run `cargo xtask test`, or `cargo build -p quickstart` first");
-    let _process = tokio::process::Command::new(binary)
+    let process = tokio::process::Command::new(binary)
         .current_dir(&folder)
         .args(["serve", "--set", "http.address=127.0.0.1:0", "--set", "admin.address=127.0.0.1:0", "--ready-file"])
         .arg(&ready)
@@ -130,7 +130,10 @@ async fn an_operator_changes_the_log_filter_for_a_while() {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
     });
-    let mut raw = Raw::connect(address.await.expect("the service is ready")).await;
+    // What it says on standard error is on the test's own.
+    let standing = || crate::support::account::standing(process.id());
+    let address = address.await.unwrap_or_else(|_| panic!("the service is not ready: {}", standing()));
+    let mut raw = Raw::connect(address).await;
     let body = "{\"filter\": \"info,door=trace\", \"ttl\": \"1s\"}";
     let length = body.len();
     raw.send(format!("PUT /admin/log-filter HTTP/1.1\r\nhost: localhost\r\ncontent-length: {length}\r\n\r\n{body}"))

@@ -67,10 +67,22 @@ class Quiet:
         return lambda *arguments: None
 
 
+def servers(zone):
+    """Both at one port, which the other protocol may have given to somebody else: then another one is tried."""
+    for _ in range(100):
+        udp = DNSServer(zone, address="127.0.0.1", port=0, logger=Quiet(), handler=Handler)
+        port = udp.server.server_address[1]
+        try:
+            tcp = DNSServer(zone, address="127.0.0.1", port=port, tcp=True, logger=Quiet(), handler=Handler)
+            return udp, tcp, port
+        except OSError as error:
+            udp.server.server_close()
+            last = error
+    raise last
+
+
 zone = Zone()
-udp = DNSServer(zone, address="127.0.0.1", port=0, logger=Quiet(), handler=Handler)
-port = udp.server.server_address[1]
-tcp = DNSServer(zone, address="127.0.0.1", port=port, tcp=True, logger=Quiet(), handler=Handler)
+udp, tcp, port = servers(zone)
 udp.start_thread()
 tcp.start_thread()
 print(port, flush=True)

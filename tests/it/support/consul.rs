@@ -16,7 +16,11 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{process::Folder, raw::Raw};
+use super::{
+    account::{finished, standing},
+    process::Folder,
+    raw::Raw,
+};
 
 pub use super::pace::PATIENCE;
 
@@ -101,7 +105,8 @@ impl Agent {
         let mut command = Command::new(program());
         command.args(["agent", "-config-file"]).arg(path).stdin(Stdio::null()).kill_on_drop(true);
         command.stdout(log.try_clone().unwrap()).stderr(log);
-        self.child = Some(command.spawn().expect("consul starts"));
+        let child = command.spawn();
+        self.child = Some(child.unwrap_or_else(|error| panic!("{} does not start: {error}", program().display())));
     }
 
     async fn ready(&self) {
@@ -154,11 +159,12 @@ impl Agent {
     /// Consul's own command line; what it prints.
     pub async fn cli(&self, arguments: &[&str]) -> String {
         let mut command = Command::new(program());
-        command.args(arguments).env("CONSUL_HTTP_ADDR", self.address()).stdin(Stdio::null());
-        let output = timeout(PATIENCE, command.output()).await.expect("it ends").expect("it starts");
+        command.args(arguments).env("CONSUL_HTTP_ADDR", self.address());
+        let output = finished(&mut command, None, PATIENCE).await;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        assert!(output.status.success(), "consul {arguments:?}: {}{}", text(&output.stdout), text(&output.stderr));
-        text(&output.stdout)
+        let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+        assert!(output.status.success(), "consul {arguments:?}: {}\n{stdout}{stderr}", output.status);
+        stdout
     }
 
     /// One call of the API, by hand: status and body. `None`: no answer.
@@ -217,7 +223,8 @@ impl Agent {
         });
         if found.await.is_err() {
             let log = std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
-            panic!("{path} did not come to be as it should: {last:#}\n{log}");
+            let agent = self.child.as_ref().map_or("it was not started".to_owned(), |child| standing(child.id()));
+            panic!("{path} did not come to be as it should: {last:#}\nthe agent: {agent}\n{log}");
         }
         last
     }

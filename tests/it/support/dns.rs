@@ -10,7 +10,11 @@ use tokio::{
     time::timeout,
 };
 
-use super::{process::PATIENCE, python};
+use super::{
+    account::{Heard, standing},
+    process::PATIENCE,
+    python,
+};
 
 /// A server on loopback, over UDP and TCP. Dropped, it is killed.
 #[derive(Debug)]
@@ -19,20 +23,36 @@ pub struct Dns {
     child: Child,
     stdin: ChildStdin,
     stdout: Lines<BufReader<ChildStdout>>,
+    stderr: Heard,
 }
 
 impl Dns {
     /// A server with these records, in the words of a master file.
     pub async fn with(zone: &str) -> Self {
         let mut child = python::server("dns.py");
-        let mut child = child.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("no Python");
+        let child = child.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = child.spawn().unwrap_or_else(|error| panic!("Python does not start: {error}"));
         let stdin = child.stdin.take().expect("piped");
-        let mut stdout = BufReader::new(child.stdout.take().expect("piped")).lines();
-        let port = timeout(PATIENCE, stdout.next_line()).await.expect("it starts").expect("a line");
-        let port = port.expect("no dnslib in this Python; run `cargo xtask test`").parse().expect("a port");
-        let mut server = Self { address: SocketAddr::from(([127, 0, 0, 1], port)), child, stdin, stdout };
+        let stdout = BufReader::new(child.stdout.take().expect("piped")).lines();
+        let stderr = Heard::of(child.stderr.take().expect("piped"));
+        let mut server = Self { address: SocketAddr::from(([127, 0, 0, 1], 0)), child, stdin, stdout, stderr };
+        let port = server.line().await;
+        server.address.set_port(port.parse().unwrap_or_else(|error| panic!("no port: {port:?}: {error}")));
         server.zone(zone).await;
         server
+    }
+
+    /// Its next line.
+    async fn line(&mut self) -> String {
+        let why = match timeout(PATIENCE, self.stdout.next_line()).await {
+            Ok(Ok(Some(line))) => return line,
+            Ok(Ok(None)) => "it said nothing more".to_owned(),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no line within {PATIENCE:?}"),
+        };
+        let stderr = self.stderr.last_words().await;
+        let hint = if stderr.contains("No module named") { "; run `cargo xtask test`, which brings it" } else { "" };
+        panic!("the DNS server: {why}, {}{hint}\non standard error:\n{stderr}", standing(self.child.id()))
     }
 
     /// These records from now on.
@@ -42,9 +62,10 @@ impl Dns {
 
     /// Gives the questions that were asked so far, when the server has taken this in.
     pub async fn tell(&mut self, what: &Value) -> Vec<String> {
-        self.stdin.write_all(format!("{what}\n").as_bytes()).await.expect("it listens");
-        let line = timeout(PATIENCE, self.stdout.next_line()).await.expect("it answers").expect("a line");
-        serde_json::from_str(&line.expect("a line")).expect("a list")
+        // When it does not listen any more, the missing answer tells why.
+        let _ = self.stdin.write_all(format!("{what}\n").as_bytes()).await;
+        let line = self.line().await;
+        serde_json::from_str(&line).unwrap_or_else(|error| panic!("expected a list, found {line:?}: {error}"))
     }
 
     pub async fn asked(&mut self) -> Vec<String> {

@@ -1,5 +1,6 @@
 //! What the tests share.
 
+pub mod account;
 pub mod adopted;
 pub mod catalogue;
 pub mod consul;

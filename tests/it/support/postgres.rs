@@ -4,6 +4,7 @@
 
 use std::{
     ffi::OsStr,
+    fs::File,
     os::unix::fs::{PermissionsExt, chown},
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -67,17 +68,27 @@ impl Postgres {
     }
 
     fn run<const N: usize>(&self, program: &str, arguments: [&str; N]) {
-        let done = self.done(program, arguments);
-        let log = std::fs::read_to_string(self.folder.join("log")).unwrap_or_default();
-        assert!(done, "{program} {arguments:?} failed\n{log}");
+        if let Err(why) = self.done(program, arguments) {
+            let log = std::fs::read_to_string(self.folder.join("log")).unwrap_or_default();
+            panic!("{program} {arguments:?}: {why}\nthe server's log:\n{log}");
+        }
     }
 
-    fn done<const N: usize>(&self, program: &str, arguments: [&str; N]) -> bool {
-        let mut command = self.command(&self.bin.join(program));
+    /// Why it failed: the exit status, and what it said.
+    fn done<const N: usize>(&self, program: &str, arguments: [&str; N]) -> Result<(), String> {
+        let program = self.bin.join(program);
+        let mut command = self.command(&program);
         command.args(arguments).current_dir(&self.folder).env("LC_ALL", "C");
         // The server inherits these and keeps them: a pipe would never end.
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        command.status().is_ok_and(|status| status.success())
+        let said = self.folder.join("said");
+        let file = || File::options().create(true).append(true).open(&said).map_err(|error| error.to_string());
+        let _ = std::fs::remove_file(&said);
+        command.stdin(Stdio::null()).stdout(file()?).stderr(file()?);
+        let status = command.status().map_err(|error| format!("{} does not start: {error}", program.display()))?;
+        match status.success() {
+            true => Ok(()),
+            false => Err(format!("{status}\n{}", std::fs::read_to_string(&said).unwrap_or_default())),
+        }
     }
 
     fn command(&self, program: &Path) -> Command {
@@ -95,7 +106,7 @@ impl Postgres {
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        self.done("pg_ctl", ["stop", "-w", "-m", "immediate", "-D", &self.data()]);
+        let _ = self.done("pg_ctl", ["stop", "-w", "-m", "immediate", "-D", &self.data()]);
         let _ = std::fs::remove_dir_all(&self.folder);
     }
 }

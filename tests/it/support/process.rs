@@ -19,7 +19,10 @@ use tokio::{
     time::{interval, timeout},
 };
 
-use super::http1::{self, Answer};
+use super::{
+    account::{finished, standing},
+    http1::{self, Answer},
+};
 
 pub use super::pace::PATIENCE;
 
@@ -142,14 +145,14 @@ impl Quickstart {
 
     /// Runs a command that ends by itself.
     pub async fn run(self) -> Ended {
-        let output = timeout(PATIENCE, self.command().output()).await.expect("the command ends").expect("it starts");
-        Ended::of(output)
+        Ended::of(finished(&mut self.command(), None, PATIENCE).await)
     }
 
     /// Starts the process without waiting for anything.
     pub fn spawn(self) -> Process {
         let ready_file = self.folder.path().join("ready.json");
-        let mut child = self.command().arg("--ready-file").arg(&ready_file).spawn().expect("quickstart starts");
+        let child = self.command().arg("--ready-file").arg(&ready_file).spawn();
+        let mut child = child.unwrap_or_else(|error| panic!("{} does not start: {error}", self.binary.display()));
         let (out, stdout) = collect(child.stdout.take().expect("piped"));
         let (err, stderr) = collect(child.stderr.take().expect("piped"));
         Process { folder: self.folder, child, ready_file, stdout, stderr, readers: vec![out, err] }
@@ -225,7 +228,14 @@ impl Process {
                 tick.tick().await;
             }
         });
-        caught.await.expect("the process listens to the signal");
+        assert!(caught.await.is_ok(), "the process does not listen to {signal:?}: {}", self.account());
+    }
+
+    /// How it stands, and what it has said, for a test that expected something else.
+    pub fn account(&self) -> String {
+        let (stdout, stderr) = (self.stdout.borrow().join("\n"), self.stderr.borrow().join("\n"));
+        let standing = standing(self.child.id());
+        format!("{standing}\non standard output:\n{stdout}\non standard error:\n{stderr}")
     }
 
     /// Watches for the ready file; gives the addresses in it.
@@ -241,8 +251,16 @@ impl Process {
             }
         };
         let content = tokio::select! {
-            content = timeout(PATIENCE, appears) => content.expect("the service gets ready"),
-            ended = self.child.wait() => panic!("{ended:?} before it was ready: {:?}", self.stderr.borrow()),
+            content = timeout(PATIENCE, appears) => {
+                content.unwrap_or_else(|_| panic!("not ready within {PATIENCE:?}: {}", self.account()))
+            }
+            ended = self.child.wait() => {
+                // What it said last may still be on its way.
+                for reader in self.readers.drain(..) {
+                    let _ = timeout(Duration::from_secs(1), reader).await;
+                }
+                panic!("{ended:?} before it was ready: {}", self.account())
+            }
         };
         let content: Value = serde_json::from_slice(&content).expect("the ready file is JSON, written whole");
         assert_eq!(content["pid"], self.child.id().expect("the process runs"));
@@ -252,7 +270,13 @@ impl Process {
 
     /// Waits for a line of standard output that holds the text.
     pub async fn says(&self, text: &str) -> String {
-        says(&self.stdout, text).await
+        let find = |lines: &Vec<String>| lines.iter().find(|line| line.contains(text)).cloned();
+        let mut lines = self.stdout.clone();
+        let found = match timeout(PATIENCE, lines.wait_for(|lines| find(lines).is_some())).await {
+            Ok(Ok(lines)) => find(&lines),
+            _ => None,
+        };
+        found.unwrap_or_else(|| panic!("found no line with {text:?}: {}", self.account()))
     }
 
     /// The lines of standard error so far.
@@ -274,23 +298,15 @@ impl Process {
 
     /// Waits for the end; gives the exit code, 128 + the number of the signal that killed it otherwise. The output is whole.
     pub async fn exit_code(&mut self) -> i32 {
-        let status: ExitStatus =
-            timeout(PATIENCE, self.child.wait()).await.expect("the process ends").expect("it can be waited for");
+        let Ok(status) = timeout(PATIENCE, self.child.wait()).await else {
+            panic!("the process does not end within {PATIENCE:?}: {}", self.account());
+        };
+        let status: ExitStatus = status.expect("it can be waited for");
         for reader in self.readers.drain(..) {
             timeout(PATIENCE, reader).await.expect("the output ends").expect("it was read");
         }
         status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default())
     }
-}
-
-async fn says(lines: &watch::Receiver<Vec<String>>, text: &str) -> String {
-    let find = |lines: &Vec<String>| lines.iter().find(|line| line.contains(text)).cloned();
-    let mut lines = lines.clone();
-    let found = match timeout(PATIENCE, lines.wait_for(|lines| find(lines).is_some())).await {
-        Ok(Ok(lines)) => find(&lines),
-        _ => None,
-    };
-    found.unwrap_or_else(|| panic!("found no line with {text:?} in {:#?}", lines.borrow()))
 }
 
 /// A process that serves.

@@ -1,11 +1,14 @@
 //! Programs in Python, which share no code with the service: clients, and tools that `xtask/python-requirements.txt` lists.
 
-use std::{path::Path, process::Stdio, time::Duration};
+use std::{path::Path, time::Duration};
 
 use serde_json::Value;
-use tokio::{io::AsyncWriteExt, process::Command, time::timeout};
+use tokio::process::Command;
 
-use super::process::{Ended, PATIENCE};
+use super::{
+    account::finished,
+    process::{Ended, PATIENCE},
+};
 
 /// How long a tool may take that asks a service many things. It ends by itself long before.
 const PATIENCE_WITH_TOOLS: Duration = Duration::from_secs(600);
@@ -34,25 +37,19 @@ pub(super) fn server(script: &str) -> Command {
 /// Runs a script of `foreign/`; gives the JSON that it prints.
 pub async fn run(script: &str, arguments: &[&str]) -> Value {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("it/foreign").join(script);
-    let client = python().arg(script).args(arguments).stdin(Stdio::null()).output();
-    let output = timeout(PATIENCE, client).await.expect("the client ends").expect("no Python; run `cargo xtask test`");
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(!stderr.contains("ModuleNotFoundError"), "this Python has no grpcio; run `cargo xtask test`: {stderr}");
-    assert!(output.status.success(), "{stderr}");
-    serde_json::from_slice(&output.stdout).expect("the client prints JSON")
+    let output = finished(python().arg(&script).args(arguments), None, PATIENCE).await;
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let said = format!("{}: {}\n{stdout}\non standard error:\n{stderr}", script.display(), output.status);
+    assert!(!stderr.contains("ModuleNotFoundError"), "this Python lacks a module; run `cargo xtask test`: {said}");
+    assert!(output.status.success(), "{said}");
+    serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("it prints no JSON ({error}): {said}"))
 }
 
 /// Runs Python with these arguments and this on its standard input, in this folder.
 pub async fn tool(arguments: &[&str], input: &str, folder: &Path) -> Ended {
     let mut python = python();
     let python = python.args(arguments).current_dir(folder);
-    let python = python.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = python.spawn().expect("no Python; run `cargo xtask test`");
-    let mut stdin = child.stdin.take().expect("piped");
-    stdin.write_all(input.as_bytes()).await.expect("Python reads");
-    drop(stdin);
-    let output = timeout(PATIENCE_WITH_TOOLS, child.wait_with_output()).await.expect("it ends").expect("it is read");
-    let ended = Ended::of(output);
+    let ended = Ended::of(finished(python, Some(input.as_bytes()), PATIENCE_WITH_TOOLS).await);
     let stderr = &ended.stderr;
     assert!(!stderr.contains("No module named"), "this Python lacks a module; run `cargo xtask test`: {stderr}");
     ended

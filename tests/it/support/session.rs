@@ -64,7 +64,10 @@ impl Session {
     /// Types a line and gives what it prints.
     pub fn line(&mut self, line: &str, patience: Duration) -> String {
         let typed = format!("{{ {}\n}} 2>&1\nprintf '\\n%s\\n' '{MARK}'\n", self.here(line));
-        self.input.as_mut().expect("open until the drop").write_all(typed.as_bytes()).expect("the shell reads");
+        let written = self.input.as_mut().expect("open until the drop").write_all(typed.as_bytes());
+        if let Err(error) = written {
+            panic!("the shell reads no more ({:?}): {error}: {line}", self.shell.try_wait());
+        }
         let mut printed = String::new();
         loop {
             match self.lines.recv_timeout(patience) {
@@ -72,7 +75,11 @@ impl Session {
                 // The shell's own word about a program that ended.
                 Ok(line) if line.starts_with("bash: line ") && line.contains(" Killed ") => {}
                 Ok(line) => writeln!(printed, "{line}").expect("a string"),
-                Err(end) => panic!("{end} after {patience:?}: {line}\n{printed}"),
+                Err(end) => {
+                    // What the line prints on standard error is among this; the shell's own goes to the test's.
+                    let shell = self.shell.try_wait();
+                    panic!("{end} after {patience:?}, the shell: {shell:?}: {line}\n{printed}")
+                }
             }
         }
         // The line break before the mark: what was printed may end without one.

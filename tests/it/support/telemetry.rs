@@ -192,7 +192,7 @@ pub(crate) fn alone(name: &str) -> bool {
     let run =
         Command::new(std::env::current_exe().unwrap()).args(["--exact", name]).env(VARIABLE, "1").output().unwrap();
     let told = String::from_utf8_lossy(&run.stdout);
-    assert!(run.status.success(), "{told}\n{}", String::from_utf8_lossy(&run.stderr));
+    assert!(run.status.success(), "{}: {told}\n{}", run.status, String::from_utf8_lossy(&run.stderr));
     assert!(told.contains("1 passed"), "no test is named {name}: {told}");
     false
 }

@@ -14,13 +14,15 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use serde_json::Value;
 
-use super::telemetry::{PATIENCE, eventually};
+use super::telemetry::PATIENCE;
 
 /// The quickstart on free ports. Killed when dropped.
 pub(crate) struct Quickstart {
     child: Option<Child>,
     ready: PathBuf,
     lines: PathBuf,
+    /// What it says on standard error.
+    errors: PathBuf,
     /// The address of the main port.
     pub(crate) http: String,
     /// The address of the operators' port.
@@ -61,18 +63,31 @@ pub(crate) fn quickstart(env: &[(&str, &str)]) -> Command {
 impl Quickstart {
     /// Starts it and waits until it is ready.
     pub(crate) async fn start(env: &[(&str, &str)]) -> Self {
-        let (ready, lines) = (scratch("ready.json"), scratch("lines.json"));
+        let (ready, lines, errors) = (scratch("ready.json"), scratch("lines.json"), scratch("errors.txt"));
         let mut command = quickstart(env);
-        // A file, because a pipe that nobody reads fills up.
+        // Files, because a pipe that nobody reads fills up.
         let command = command.arg("--ready-file").arg(&ready).stdout(File::create(&lines).unwrap());
-        let child = Some(command.spawn().unwrap());
-        let mut started = Self { child, ready, lines, http: String::new(), admin: String::new() };
-        let bound: Value =
-            eventually("the ready file", async || serde_json::from_slice(&std::fs::read(&started.ready).ok()?).ok())
-                .await;
+        let child = Some(command.stderr(File::create(&errors).unwrap()).spawn().unwrap());
+        let mut started = Self { child, ready, lines, errors, http: String::new(), admin: String::new() };
+        let until = Instant::now() + PATIENCE;
+        let bound: Value = loop {
+            let written = std::fs::read(&started.ready).ok();
+            if let Some(bound) = written.and_then(|written| serde_json::from_slice(&written).ok()) {
+                break bound;
+            }
+            let ended = started.child.as_mut().unwrap().try_wait().unwrap();
+            assert!(ended.is_none() && Instant::now() < until, "not ready, {ended:?}: {}", started.said());
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        };
         started.http = bound["http"].as_str().unwrap().to_owned();
         started.admin = bound["admin"].as_str().unwrap().to_owned();
         started
+    }
+
+    /// All that it has said.
+    fn said(&self) -> String {
+        let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+        format!("on standard output:\n{}\non standard error:\n{}", read(&self.lines), read(&self.errors))
     }
 
     /// Stops it by SIGTERM and gives its exit code and its lines.
@@ -87,7 +102,9 @@ impl Quickstart {
         let status = child.wait().unwrap();
         let text = std::fs::read_to_string(&self.lines).unwrap();
         let lines = text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}")));
-        (status.code().expect("killed, since it did not end in time"), lines.collect())
+        let code = status.code();
+        let code = code.unwrap_or_else(|| panic!("killed, since it did not end in time ({status}): {}", self.said()));
+        (code, lines.collect())
     }
 }
 
@@ -99,5 +116,6 @@ impl Drop for Quickstart {
         }
         let _ = std::fs::remove_file(&self.ready);
         let _ = std::fs::remove_file(&self.lines);
+        let _ = std::fs::remove_file(&self.errors);
     }
 }
