@@ -75,6 +75,14 @@ fn never_two(services: &[&Service]) {
     }
 }
 
+/// Each term has a higher token than the one before.
+fn rising(services: &[&Service]) {
+    let begun = services.iter().flat_map(|service| service.process.logged("billing begins"));
+    let mut terms: Vec<_> = begun.map(|line| (line["timestamp"].to_string(), line["term"].as_u64())).collect();
+    terms.sort();
+    assert!(terms.windows(2).all(|two| two[0].1 < two[1].1), "a token twice or lower: {terms:#?}");
+}
+
 async fn leader_gauge(service: &Service) -> String {
     let scrape = service.operator("/metrics").await.body;
     let line = scrape.lines().find(|line| line.starts_with("chassis_leader{"));
@@ -151,8 +159,46 @@ async fn a_leader_that_consul_does_not_answer_steps_down_before_its_session_ends
     assert!(stepped_down < ttl, "{stepped_down:?} of {ttl:?}");
     assert_eq!(service.get("/readyz").await.status, 200, "it serves without leading");
     billing(&[&service], 2).await;
+    rising(&[&service]);
     assert!(token(&service) > before, "the fencing token rises");
     assert_eq!(service.terminate().await, 0);
+}
+
+#[tokio::test]
+async fn a_leader_that_was_stopped_for_a_while_leads_again_with_another_token() {
+    let agent = agent().await;
+    let mut service = candidate(&agent, "one", TTL).await;
+    billing(&[&service], 1).await;
+    // Past the lease, and before Consul ends the session: the same session can be renewed, and holds the lock.
+    service.process.signal(Signal::STOP);
+    tokio::time::sleep(TTL).await;
+    service.process.signal(Signal::CONT);
+    billing(&[&service], 2).await;
+    rising(&[&service]);
+    let key = agent.get("/v1/kv/chassis/leader/orders/billing").await;
+    assert_eq!(key[0]["ModifyIndex"], token(&service), "the token is the index of the lock that is held");
+    assert_eq!(service.terminate().await, 0);
+}
+
+#[tokio::test]
+async fn each_of_many_short_freezes_brings_a_higher_token_or_no_new_term() {
+    let agent = agent().await;
+    let (mut first, mut second) = (candidate(&agent, "one", TTL).await, candidate(&agent, "two", TTL).await);
+    billing(&[&first, &second], 1).await;
+    for freeze in [2_800, 3_300, 3_600, 4_000] {
+        agent.freeze();
+        tokio::time::sleep(Duration::from_millis(freeze)).await;
+        agent.thaw();
+        let leads = timeout(PATIENCE, async {
+            while !leader_gauge(&first).await.ends_with(" 1") && !leader_gauge(&second).await.ends_with(" 1") {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        });
+        leads.await.expect("one of them leads");
+    }
+    rising(&[&first, &second]);
+    never_two(&[&first, &second]);
+    assert_eq!((first.terminate().await, second.terminate().await), (0, 0));
 }
 
 #[tokio::test]

@@ -99,6 +99,7 @@ enum Heard {
     Created { asked: Instant, session: Result<String, ConsulError> },
     Renewed { asked: Instant, id: String, known: Result<bool, ConsulError> },
     Locked { asked: Instant, id: String, locked: Result<Locked, ConsulError> },
+    Released { id: String, released: Result<(), ConsulError> },
     Discarded,
 }
 
@@ -136,7 +137,7 @@ impl Campaign {
                     step => call = self.begin(step, timing.call_limit()),
                 }
             }
-            self.publish(&candidate);
+            self.publish(&mut candidate);
             // Whatever call hangs, the term ends in time.
             let wake = rest.or_else(|| candidate.leads(now()).map(|(_, until)| until));
             tokio::select! {
@@ -173,12 +174,21 @@ impl Campaign {
     }
 
     /// Brings the handle in line with the candidate.
-    fn publish(&self, candidate: &Candidate) {
+    fn publish(&self, candidate: &mut Candidate) {
         let now = now();
         let term = self.leader.watch().borrow().as_ref().map(crate::leader::Term::fencing_token);
-        match (candidate.leads(now), term) {
-            // A term whose time is over by the clock has lost its work, though the session was renewed since.
-            (Some((token, until)), Some(published)) if token == published && self.leader.extend(until) => {}
+        let mut leads = candidate.leads(now);
+        if let (Some((token, until)), Some(published)) = (leads, term)
+            && token == published
+        {
+            if self.leader.extend(until) {
+                return;
+            }
+            // The clock was faster than the renewal: the work is lost, and another term has another token.
+            candidate.lapse();
+            leads = None;
+        }
+        match (leads, term) {
             (Some((token, until)), _) => {
                 tracing::info!(leader = self.leader.name(), term = token, "this instance leads");
                 self.leader.begin(token, until, now);
@@ -218,6 +228,10 @@ impl Campaign {
                     Heard::Locked { asked, id, locked }
                 })
             }
+            Step::Release(id) => Box::pin(async move {
+                let released = session::release(&consul, &key, &id, limit).await;
+                Heard::Released { id, released }
+            }),
             Step::Discard(id) => Box::pin(async move {
                 // If it cannot be told, Consul ends it by its time.
                 let _ = session::give_back(&consul, &key, &id, limit).await;
@@ -232,22 +246,29 @@ impl Campaign {
                 known.called(session.as_ref().err());
                 match session {
                     Ok(id) => candidate.created(id, asked, now()),
-                    Err(_) => candidate.failed(now()),
+                    Err(_) => candidate.failed(now(), fastrand::f64()),
                 }
             }
             Heard::Renewed { asked, id, known: renewed } => {
                 known.called(renewed.as_ref().err());
                 match renewed {
-                    Ok(true) => candidate.renewed(&id, asked),
+                    Ok(true) => candidate.renewed(&id, asked, now()),
                     Ok(false) => candidate.gone(&id),
-                    Err(_) => candidate.failed(now()),
+                    Err(_) => candidate.failed(now(), fastrand::f64()),
                 }
             }
             Heard::Locked { asked, id, locked } => {
                 known.tried(locked.as_ref().err());
                 match locked {
                     Ok(Locked::Yes(index)) => candidate.locked(&id, index, asked, now()),
-                    Ok(Locked::No) | Err(_) => candidate.failed(now()),
+                    Ok(Locked::No) | Err(_) => candidate.failed(now(), fastrand::f64()),
+                }
+            }
+            Heard::Released { id, released } => {
+                known.called(released.as_ref().err());
+                match released {
+                    Ok(()) => candidate.released(&id),
+                    Err(_) => candidate.failed(now(), fastrand::f64()),
                 }
             }
             // It is not asked what came of it, so it tells nothing of Consul.

@@ -134,10 +134,15 @@ pub(super) async fn lock(
     })
 }
 
-/// Releases the lock, so that it has no delay, and then ends the session.
-pub(super) async fn give_back(consul: &Consul, key: &str, id: &str, limit: Duration) -> Result<(), ConsulError> {
+/// Releases the lock, so that it has no delay. The session stays. A lock that the session does not hold is a success.
+pub(super) async fn release(consul: &Consul, key: &str, id: &str, limit: Duration) -> Result<(), ConsulError> {
     let release = format!("{}?release={id}", path(key));
-    let released = consul.call(Method::PUT, &release, None, limit).await.and_then(|it| it.success("PUT (release)"));
+    consul.call(Method::PUT, &release, None, limit).await?.success("PUT (release)").map(|_| ())
+}
+
+/// Releases the lock, and then ends the session.
+pub(super) async fn give_back(consul: &Consul, key: &str, id: &str, limit: Duration) -> Result<(), ConsulError> {
+    let released = release(consul, key, id, limit).await;
     let ended = consul.call(Method::PUT, &format!("/v1/session/destroy/{id}"), None, limit).await;
     released.and(ended?.success("PUT /v1/session/destroy")).map(|_| ())
 }

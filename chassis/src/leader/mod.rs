@@ -186,13 +186,13 @@ impl Leader {
 }
 
 impl Term {
-    /// A number that rises from each leader to the next, across all instances.
+    /// A number that rises from each term to the next, across all instances.
     ///
     /// Send it along with each write, and let the store refuse a number lower than one it has seen: then a write that was
     /// delayed cannot undo the work of the next leader. It is the index of Consul's log at the election (`ModifyIndex`), so it
     /// rises for as long as Consul keeps its log: a Consul that came back empty, or was set back to a snapshot, counts from
     /// lower, and a store that has seen higher refuses its leaders until what it has seen is reset by hand. A leader whose
-    /// lease was over for a moment, and which nobody replaced, begins a new term with the same number.
+    /// lease was over for a moment, and which nobody replaced, begins a new term with a higher number.
     #[must_use]
     pub fn fencing_token(&self) -> u64 {
         self.fencing_token

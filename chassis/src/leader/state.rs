@@ -3,9 +3,12 @@
 //! ```text
 //! no session ──created──▶ candidate ──locked──▶ leader
 //!      ▲                      │ ▲                  │
-//!      │                      │ └──lock lost───────┤
+//!      │                      │ └─released◀─ over ─┤
 //!      └──gone, or not renewed in time─────────────┘
 //! ```
+//!
+//! A lock has the same index for as long as one session holds it. So that each term has a token of its own, higher than all
+//! before, a lock that a term was over with is released before it is tried again.
 //!
 //! A session counts from the moment its creation or renewal was *asked* for, so the store's own count ends later, whatever
 //! the network does; and less a margin, so that work has time to end. That is all that "never two" needs, and that the store
@@ -39,15 +42,17 @@ impl Timing {
         self.ttl / 3
     }
 
-    /// How long one call may take, so that a second one fits before the end: 3 s of 15.
+    /// How long one call may take, so that a second one fits before the end: 3 s of 15. Never more than 5 s, as for any call:
+    /// an agent that is back is not to wait behind a call that hangs.
     pub(crate) fn call_limit(self) -> Duration {
-        self.ttl / 5
+        (self.ttl / 5).min(Duration::from_secs(5))
     }
 
-    /// How long to wait after a call that failed or a lock that was refused: 1 s of 15. Consul's own client waits 5 s for a
-    /// lock in its delay; this is what a takeover may be late.
+    /// How long to wait after a call that failed or a lock that was refused: half of this to the whole, 1 s of 15 and never
+    /// more, so that many do not ask in step. Consul's own client waits 5 s for a lock in its delay; this is what a takeover
+    /// may be late.
     fn retry(self) -> Duration {
-        self.ttl / 15
+        (self.ttl / 15).min(Duration::from_secs(1))
     }
 }
 
@@ -60,6 +65,8 @@ pub(crate) enum Step {
     Renew(String),
     /// Try to lock the key with it.
     Lock(String),
+    /// Release the lock with it, and keep the session: the term that it was locked for is over.
+    Release(String),
     /// Release the lock and the session: it is not relied on any more.
     Discard(String),
     /// Nothing before this time.
@@ -81,6 +88,8 @@ pub(crate) struct Candidate {
     discarded: Option<String>,
     /// The fencing token, while it holds the lock.
     term: Option<u64>,
+    /// The session may hold the lock since a term that is over: to be released before it is locked again.
+    spent: bool,
     /// Another session holds the lock, as far as is known.
     held: bool,
     /// No session is made and no lock is tried before.
@@ -100,6 +109,7 @@ impl Candidate {
             session: None,
             discarded: None,
             term: None,
+            spent: false,
             held: false,
             try_at: now,
             lock_at: now,
@@ -131,6 +141,8 @@ impl Candidate {
         let soonest = session.renew_at.min(session.good_until);
         let lock_at = self.try_at.max(self.lock_at);
         match self.term.is_none() && !self.held {
+            // No sooner than it is locked: until then nobody else need have it.
+            true if now >= lock_at && self.spent => Step::Release(session.id.clone()),
             true if now >= lock_at => Step::Lock(session.id.clone()),
             true => Step::Rest(soonest.min(lock_at)),
             false => Step::Rest(soonest),
@@ -141,7 +153,7 @@ impl Candidate {
     pub(crate) fn created(&mut self, id: String, asked: Instant, now: Instant) {
         let (good_until, renew_at) = (asked + self.timing.reliance(), asked + self.timing.renewal());
         self.session = Some(Session { id, good_until, renew_at });
-        self.term = None;
+        (self.term, self.spent) = (None, false);
         // Why the one before ended is not known. If the store had lost it, it lost it before this one was made, and that is
         // how long a leader of before may go on.
         if self.bereft {
@@ -150,8 +162,12 @@ impl Candidate {
     }
 
     /// The session was renewed; that was asked for at `asked`.
-    pub(crate) fn renewed(&mut self, id: &str, asked: Instant) {
+    pub(crate) fn renewed(&mut self, id: &str, asked: Instant, now: Instant) {
         if let Some(session) = self.session.as_mut().filter(|session| session.id == id) {
+            // The answer came too late for the term: its lease was over, and with it the work.
+            if now >= session.good_until {
+                self.spent |= self.term.take().is_some();
+            }
             session.good_until = session.good_until.max(asked + self.timing.reliance());
             session.renew_at = asked + self.timing.renewal();
         }
@@ -167,8 +183,10 @@ impl Candidate {
 
     /// The key is locked with this session; that was asked for at `asked`.
     pub(crate) fn locked(&mut self, id: &str, token: u64, asked: Instant, now: Instant) {
+        let is_own = self.session.as_ref().is_some_and(|session| session.id == id);
         // Asked for before it stood back: of another history, it may be.
         if asked < self.lock_at {
+            self.spent |= is_own;
             return;
         }
         // Lower than what a look has said meanwhile: it is lost again, or the store was set back.
@@ -176,14 +194,27 @@ impl Candidate {
         self.known = Some((token, now));
         if is_back {
             self.stand_back(now);
-        } else if self.session.as_ref().is_some_and(|session| session.id == id) {
+            self.spent |= is_own;
+        } else if is_own {
             self.term = Some(token);
         }
     }
 
-    /// A call failed, or the lock was refused.
-    pub(crate) fn failed(&mut self, now: Instant) {
-        let again = now + self.timing.retry();
+    /// The lock was released with this session.
+    pub(crate) fn released(&mut self, id: &str) {
+        if self.session.as_ref().is_some_and(|session| session.id == id) {
+            self.spent = false;
+        }
+    }
+
+    /// The term is over by the clock of the one who leads, although the session was renewed meanwhile.
+    pub(crate) fn lapse(&mut self) {
+        self.spent |= self.term.take().is_some();
+    }
+
+    /// A call failed, or the lock was refused; `random` is from 0 to 1.
+    pub(crate) fn failed(&mut self, now: Instant, random: f64) {
+        let again = now + self.timing.retry().mul_f64(0.5 + random.clamp(0.0, 1.0) / 2.0);
         self.try_at = again;
         if let Some(session) = self.session.as_mut().filter(|session| session.renew_at <= now) {
             session.renew_at = again;
@@ -205,7 +236,7 @@ impl Candidate {
             }
             self.stand_back(now);
         } else if !is_own {
-            self.term = None;
+            self.lapse();
         }
         self.known = Some((index, now));
         true
@@ -213,7 +244,7 @@ impl Candidate {
 
     /// Leads no more, and locks nothing while a leader of before may go on.
     fn stand_back(&mut self, now: Instant) {
-        self.term = None;
+        self.lapse();
         self.lock_at = now + self.timing.ttl;
     }
 
@@ -228,7 +259,7 @@ impl Candidate {
     }
 
     fn forget(&mut self) -> Option<String> {
-        self.term = None;
+        (self.term, self.spent) = (None, false);
         self.session.take().map(|session| session.id)
     }
 }

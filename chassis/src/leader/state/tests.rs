@@ -25,17 +25,64 @@ fn a_leader_renews_after_a_third_and_steps_down_before_its_session_can_end() {
     let mut leader = elected(start);
     assert_eq!(leader.step(start), Step::Rest(start + seconds(5)));
     assert_eq!(leader.step(start + seconds(5)), Step::Renew("a".into()));
-    leader.renewed("a", start + seconds(5));
+    leader.renewed("a", start + seconds(5), start + seconds(5));
     assert_eq!(leader.leads(start + seconds(16)), Some((10, start + seconds(17))));
     // Consul does not answer any more.
     for (at, failed) in [(10, 13), (14, 16)] {
         assert_eq!(leader.step(start + seconds(at)), Step::Renew("a".into()));
-        leader.failed(start + seconds(failed));
+        leader.failed(start + seconds(failed), 1.0);
     }
     assert_eq!(leader.step(start + seconds(16)), Step::Rest(start + seconds(17)));
     assert_eq!(leader.leads(start + seconds(17)), None, "Consul ends the session at 20 s or later");
     assert_eq!(leader.step(start + seconds(17)), Step::Discard("a".into()));
     assert_eq!(leader.step(start + seconds(17)), Step::Create);
+}
+
+/// Renewed at five seconds, and the answer comes when the lease is over: the agent was frozen, or this process was.
+#[test]
+fn a_lease_that_was_over_is_a_term_with_a_new_token() {
+    let start = Instant::now();
+    let mut leader = elected(start);
+    assert_eq!(leader.step(start + seconds(5)), Step::Renew("a".into()));
+    let late = start + seconds(13);
+    assert_eq!(leader.leads(late), None);
+    leader.renewed("a", start + seconds(5), late);
+    assert_eq!(leader.leads(late), None, "it was given up");
+    assert_eq!(leader.step(late), Step::Renew("a".into()));
+    leader.renewed("a", late, late);
+    // The lock of the same session would have the same index.
+    assert_eq!(leader.step(late), Step::Release("a".into()));
+    leader.failed(late, 1.0);
+    assert_eq!(leader.step(late), Step::Rest(late + seconds(1)));
+    assert_eq!(leader.step(late + seconds(1)), Step::Release("a".into()));
+    leader.released("a");
+    assert_eq!(leader.step(late + seconds(1)), Step::Lock("a".into()));
+    leader.locked("a", 14, late + seconds(1), late + seconds(1));
+    assert_eq!(leader.leads(late + seconds(1)).map(|(token, _)| token), Some(14));
+}
+
+#[test]
+fn a_term_whose_work_was_lost_releases_its_lock() {
+    let start = Instant::now();
+    let mut leader = elected(start);
+    leader.lapse();
+    assert_eq!((leader.leads(start), leader.step(start)), (None, Step::Release("a".into())));
+    leader.gone("a");
+    assert_eq!(leader.step(start), Step::Create, "nothing is released with a session that is gone");
+    leader.created("b".into(), start, start);
+    assert_eq!(leader.step(start), Step::Rest(start + seconds(5)));
+}
+
+#[test]
+fn long_sessions_are_tried_again_within_a_second() {
+    let timing = Timing::of(seconds(3_600));
+    assert_eq!((timing.call_limit(), timing.retry()), (seconds(5), seconds(1)));
+    let start = Instant::now();
+    let mut candidate = Candidate::new(timing, start);
+    for (random, wait) in [(0.0, 500), (1.0, 1_000)] {
+        candidate.failed(start, random);
+        assert_eq!(candidate.step(start), Step::Rest(start + Duration::from_millis(wait)));
+    }
 }
 
 #[test]
@@ -69,7 +116,7 @@ fn old_news_end_no_term() {
     leader.gone("another");
     assert!(leader.leads(start).is_some());
     leader.locked("another", 99, start, start);
-    leader.renewed("another", start + seconds(9));
+    leader.renewed("another", start + seconds(9), start);
     assert_eq!(leader.leads(start), Some((10, start + seconds(12))));
 }
 
@@ -86,9 +133,9 @@ fn who_lost_its_session_locks_nothing_while_a_leader_of_before_may_go_on() {
     assert_eq!(candidate.step(start + seconds(5)), Step::Create);
     candidate.created("c".into(), start + seconds(5), start + seconds(6));
     assert_eq!(candidate.step(start + seconds(6)), Step::Rest(start + seconds(10)));
-    candidate.renewed("c", start + seconds(15));
+    candidate.renewed("c", start + seconds(15), start + seconds(15));
     assert_eq!(candidate.step(start + seconds(20)), Step::Renew("c".into()));
-    candidate.renewed("c", start + seconds(20));
+    candidate.renewed("c", start + seconds(20), start + seconds(20));
     assert_eq!(candidate.step(start + seconds(20)), Step::Rest(start + seconds(21)));
     assert_eq!(candidate.step(start + seconds(21)), Step::Lock("c".into()));
 }
@@ -124,13 +171,13 @@ fn a_held_lock_is_not_tried_until_it_is_free_and_a_refused_one_is_tried_again() 
     candidate.seen(None, 4, start, start);
     assert_eq!(candidate.step(start), Step::Lock("b".into()));
     // The lock delay.
-    candidate.failed(start);
+    candidate.failed(start, 1.0);
     assert_eq!(candidate.step(start), Step::Rest(start + seconds(1)));
     assert_eq!(candidate.step(start + seconds(1)), Step::Lock("b".into()));
     // It was taken and freed again while the refusal was on its way: the retry finds out.
     candidate.seen(Some("a"), 5, start, start);
     candidate.unseen();
-    candidate.failed(start + seconds(1));
+    candidate.failed(start + seconds(1), 1.0);
     assert_eq!(candidate.step(start + seconds(2)), Step::Lock("b".into()));
 }
 
@@ -181,6 +228,13 @@ impl Store {
                 Answer::Locked(self.index)
             }
             Step::Lock(_) => Answer::Refused,
+            Step::Release(id) => {
+                if self.holder.as_ref() == Some(id) {
+                    self.holder = None;
+                    self.index += 1;
+                }
+                Answer::Released
+            }
             Step::Discard(id) => {
                 self.end(id);
                 Answer::Refused
@@ -196,6 +250,7 @@ enum Answer {
     Renewed,
     Gone,
     Locked(u64),
+    Released,
     Refused,
 }
 
@@ -277,6 +332,8 @@ proptest! {
         let mut parties: Vec<_> = (0..3).map(party).collect();
         // The last token; none once the store has another history.
         let mut last_token = Some(0);
+        // The token of the term that lasts.
+        let mut led = None;
         for event in events {
             match event {
                 Event::Pass(milliseconds) => now += Duration::from_millis(milliseconds),
@@ -302,17 +359,18 @@ proptest! {
                                 candidate.created(id, asked, now);
                                 *is_known = true;
                             }
-                            (Answer::Renewed, Step::Renew(id)) => candidate.renewed(&id, asked),
+                            (Answer::Renewed, Step::Renew(id)) => candidate.renewed(&id, asked, now),
                             (Answer::Gone, Step::Renew(id)) => candidate.gone(&id),
                             (Answer::Locked(token), Step::Lock(id)) => candidate.locked(&id, token, asked, now),
-                            _ => candidate.failed(now),
+                            (Answer::Released, Step::Release(id)) => candidate.released(&id),
+                            _ => candidate.failed(now, 1.0),
                         }
                     }
                 }
                 Event::Lose(who) => {
                     let Party { candidate, call, .. } = &mut parties[who];
                     if call.take().is_some() {
-                        candidate.failed(now);
+                        candidate.failed(now, 1.0);
                     }
                 }
                 Event::Look(who) => {
@@ -340,7 +398,8 @@ proptest! {
                         store = restored;
                         now += Duration::from_millis(1);
                         parties.iter_mut().for_each(|party| party.look_now(&store, now));
-                        last_token = None;
+                        // Nobody leads, and the tokens of this history rise as well.
+                        last_token = Some(0);
                     }
                 }
                 Event::Empty if parties.iter().all(|party| party.is_known) => {
@@ -351,10 +410,13 @@ proptest! {
             }
             let leading: Vec<_> = parties.iter().filter_map(|party| party.candidate.leads(now)).collect();
             prop_assert!(leading.len() <= 1, "{leading:?}");
-            if let (Some((token, _)), Some(last_token)) = (leading.first(), &mut last_token) {
-                prop_assert!(*token >= *last_token, "a fencing token went back from {last_token} to {token}");
-                *last_token = *token;
+            let token = leading.first().map(|(token, _)| *token);
+            if let (Some(token), Some(last)) = (token, last_token) {
+                let same_term = led == Some(token);
+                prop_assert!(token > last || (same_term && token == last), "a term with {token} after one with {last}");
+                last_token = Some(token);
             }
+            led = token;
         }
     }
 
@@ -372,8 +434,9 @@ proptest! {
                 now += Duration::from_millis(*delay);
                 match (store.answer(&step, now), step) {
                     (Answer::Created(id), _) => candidate.created(id, asked, now),
-                    (Answer::Renewed, Step::Renew(id)) => candidate.renewed(&id, asked),
+                    (Answer::Renewed, Step::Renew(id)) => candidate.renewed(&id, asked, now),
                     (Answer::Locked(token), Step::Lock(id)) => candidate.locked(&id, token, asked, now),
+                    (Answer::Released, Step::Release(id)) => candidate.released(&id),
                     _ => {}
                 }
             }
