@@ -7,8 +7,8 @@ use http::Method;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 
-use super::client::{Consul, ConsulError};
-use crate::discovery::EndpointHealth;
+use super::client::{Consul, ConsulError, held_limit};
+use crate::discovery::{Endpoint, EndpointHealth};
 
 /// What stands for itself in one segment of a path (RFC 3986, section 2.3).
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -197,6 +197,73 @@ impl Consul {
         }
     }
 
+    /// The ids of the services of this name that the agent holds at this address and port. An empty address is the node's.
+    ///
+    /// # Errors
+    ///
+    /// No answer within `limit`, or a refusal.
+    pub async fn services_at(
+        &self,
+        name: &str,
+        address: &str,
+        port: u16,
+        limit: Duration,
+    ) -> Result<Vec<String>, ConsulError> {
+        #[derive(serde::Deserialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct Held {
+            #[serde(rename = "ID")]
+            id: String,
+            service: String,
+            #[serde(default)]
+            address: String,
+            #[serde(default)]
+            port: i64,
+        }
+        const CALL: &str = "GET /v1/agent/services";
+        // A name that may be registered needs no escapes inside the quotes.
+        let filter = format!("Service == \"{name}\"");
+        let path = format!("/v1/agent/services?filter={}", Segment(&filter));
+        let answer = self.call(Method::GET, &path, None, limit).await?.success(CALL)?;
+        // Versions that know no filter answer with all.
+        let held: BTreeMap<String, Held> = answer.json(CALL)?;
+        let place = |address: &str| (!address.is_empty()).then(|| Endpoint::at(address, port));
+        let ours = place(address);
+        let is_there = |held: &Held| {
+            let theirs = place(&held.address);
+            held.service == name
+                && held.port == i64::from(port)
+                && ours.as_ref().map(Endpoint::address) == theirs.as_ref().map(Endpoint::address)
+        };
+        Ok(held.into_values().filter(is_there).map(|held| held.id).collect())
+    }
+
+    /// Waits until the agent holds another service under this id than at `hash`, or none, for at most `wait`; with an empty
+    /// hash it is answered at once. Gives the hash of what it holds, `None` when it holds none.
+    ///
+    /// # Errors
+    ///
+    /// No answer within `wait` + 1/16 and 2 s, or a refusal, or an answer without a hash.
+    pub(super) async fn watch_service(
+        &self,
+        id: &str,
+        hash: &str,
+        wait: Duration,
+    ) -> Result<Option<String>, ConsulError> {
+        #[derive(serde::Deserialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct Watched {
+            content_hash: String,
+        }
+        let path = format!("/v1/agent/service/{}?hash={}&wait={}ms", Segment(id), Segment(hash), wait.as_millis());
+        let call = format!("GET {path}");
+        match self.call(Method::GET, &path, None, held_limit(wait)).await?.success(&call) {
+            Ok(answer) => Ok(Some(answer.json::<Watched>(&call)?.content_hash)),
+            Err(error) if error.is_unknown() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     async fn put(&self, path: &str, body: &impl Serialize, limit: Duration) -> Result<(), ConsulError> {
         let call = format!("PUT {}{path}", self.address());
         let body = serde_json::to_vec(body)
@@ -226,6 +293,15 @@ impl ConsulError {
     /// Whether the same call fails again: the agent understood it and says no.
     pub(super) fn is_final(&self) -> bool {
         matches!(self, Self::Refused { status, .. } if status.is_client_error() && status.as_u16() != 429)
+    }
+
+    /// Whether Consul does not answer, or fails itself: it may work again at any moment.
+    pub(super) fn is_away(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } => true,
+            Self::Refused { status, .. } => status.is_server_error(),
+            Self::Undecodable { .. } => false,
+        }
     }
 
     /// The kind of failure, without what differs from try to try.

@@ -23,6 +23,9 @@ use crate::{
 /// How long a call that does not wait for a change may take. Chosen: an agent beside the instance answers within
 /// milliseconds, and one that forwards to a new leader within seconds.
 pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long one connection may take. Chosen: TCP sends a lost packet again after 1 s, so an agent that is back is reached by
+/// then or by the next try.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// What an answer to a held query may take beyond its wait. Chosen: as long as a garbage collection or a retransmission.
 const BLOCKING_GRACE: Duration = Duration::from_secs(2);
 /// The largest answer: 10,000 instances take about 10 MB.
@@ -190,8 +193,8 @@ impl Consul {
     ///
     /// `None`: the wait is over and nothing has changed, neither the index nor the body. 404 is an answer here, with an index of
     /// its own: nothing is there. The same cursor is for the same path. It also keeps the pause before the query: a short one
-    /// when answers come at once, a growing one with full jitter after failures (100 ms to 10 s), so a loop around this call
-    /// needs no other. After a failure the next success is never `None`, also when Consul came back empty.
+    /// when answers come at once, a growing one with full jitter after failures (100 ms to 1 s while Consul is away, to 10 s while
+    /// it refuses), so a loop around this call needs no other. After a failure the next success is never `None`, also when Consul came back empty.
     ///
     /// Cancel safe: the cursor moves with an answer, and with it only.
     ///
@@ -210,7 +213,7 @@ impl Consul {
         let mark = if path.contains('?') { '&' } else { '?' };
         let held = format!("{path}{mark}index={}&wait={}ms", cursor.index(), wait.as_millis());
         // Without an index there is nothing to wait for.
-        let limit = if cursor.index() == 0 { CALL_TIMEOUT } else { wait + wait / 16 + BLOCKING_GRACE };
+        let limit = if cursor.index() == 0 { CALL_TIMEOUT } else { held_limit(wait) };
         let answered = self.call(Method::GET, &held, None, limit).await;
         let answered = answered.and_then(|answer| match answer.status {
             StatusCode::NOT_FOUND => Ok(answer),
@@ -222,7 +225,7 @@ impl Consul {
                 News::Same => Ok(None),
             },
             Err(error) => {
-                cursor.failed(now(), fastrand::f64());
+                cursor.failed(now(), error.is_away(), fastrand::f64());
                 Err(error)
             }
         }
@@ -238,6 +241,11 @@ impl Consul {
     pub fn address(&self) -> &str {
         &self.0.address
     }
+}
+
+/// How long the answer to a query that Consul holds for `wait` may take. Consul itself adds up to 1/16.
+pub(super) fn held_limit(wait: Duration) -> Duration {
+    wait + wait / 16 + BLOCKING_GRACE
 }
 
 /// The agent's address, and what it says.
@@ -284,7 +292,7 @@ fn connector(config: &ConsulConfig, at: &At) -> Result<Connector, (String, Strin
     let tls = TlsConfig { enabled: at.secure, ..config.tls.clone() };
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
-    tcp.set_connect_timeout(Some(CALL_TIMEOUT));
+    tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
     tcp.set_nodelay(true);
     // A held query says nothing for a minute: the connection is asked whether the other end is still there. Default as Go's.
     tcp.set_keepalive(Some(Duration::from_secs(15)));

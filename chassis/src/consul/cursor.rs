@@ -20,14 +20,18 @@ const SPACING_PER_MIB: Duration = Duration::from_millis(50);
 /// The time between queries that cannot wait, since their answers bear no index: something between takes it out. Chosen: a
 /// change is seen soon, and nobody is asked in a hurry.
 const UNINDEXED: Duration = Duration::from_secs(1);
-/// The wait after failures in a row: up to 100 ms after the first, up to 10 s in the end, fully jittered, so that many
-/// followers do not come back as one. Chosen: go-kit begins at 10 ms, Consul's own `api/watch` ends at 3 min.
-const BACKOFF: Backoff = Backoff {
+/// The wait after failures in a row while Consul does not answer: up to 100 ms after the first, up to 1 s in the end, fully
+/// jittered, so that many followers do not come back as one. So Consul is found again within 2 s however long it was away: one
+/// wait and one connection. Chosen: go-kit begins at 10 ms; a refused connection costs the machine microseconds.
+pub(super) const AWAY: Backoff = Backoff {
     first: Duration::from_millis(100),
-    longest: Duration::from_secs(10),
+    longest: Duration::from_secs(1),
     // Not used: one answer ends a row of failures.
     stable_after: Duration::ZERO,
 };
+/// The same while it answers and refuses, or answers what cannot be used: up to 10 s, since asking again seldom helps. Chosen:
+/// Consul's own `api/watch` ends at 3 min.
+const REFUSING: Backoff = Backoff { longest: Duration::from_secs(10), ..AWAY };
 
 /// Where a follower stands: see [`Consul::blocking`](super::Consul::blocking).
 #[derive(Debug, Clone, Default)]
@@ -111,14 +115,16 @@ impl Cursor {
     /// What was taken in at last cannot be used: a failure at `now`, after `before` in a row.
     pub(super) fn rejected(&mut self, before: u32, now: Instant, random: f64) {
         self.failures = before;
-        self.failed(now, random);
+        self.failed(now, false, random);
     }
 
-    /// Takes in a failure at `now`; `random` is from 0 to 1.
-    pub(super) fn failed(&mut self, now: Instant, random: f64) {
+    /// Takes in a failure at `now`. `away` says that there was no answer, or that Consul itself has failed; `random` is from 0
+    /// to 1.
+    pub(super) fn failed(&mut self, now: Instant, away: bool, random: f64) {
         self.index = 0;
         self.failures = self.failures.saturating_add(1);
-        self.next = now.checked_add(BACKOFF.wait(self.failures, random));
+        let backoff = if away { AWAY } else { REFUSING };
+        self.next = now.checked_add(backoff.wait(self.failures, random));
     }
 }
 
@@ -174,7 +180,7 @@ mod tests {
         let now = Instant::now();
         let mut cursor = Cursor::new();
         cursor.answered(Some(90), b"", now);
-        cursor.failed(now, 1.0);
+        cursor.failed(now, true, 1.0);
         assert_eq!(cursor.index(), 0);
         // The agent came back empty: its first index is lower, and it is no step back.
         assert_eq!(cursor.answered(Some(4), b"", now), News::Changed);
@@ -182,19 +188,33 @@ mod tests {
     }
 
     #[test]
-    fn failures_in_a_row_wait_longer_up_to_ten_seconds_and_each_draws_its_own() {
+    fn a_consul_that_is_away_is_asked_each_second_at_least() {
+        let now = Instant::now();
+        let mut cursor = Cursor::new();
+        for (failure, longest) in [(1, 100), (2, 200), (4, 800), (5, 1_000), (50, 1_000), (100_000, 1_000)] {
+            while cursor.failures() < failure {
+                cursor.failed(now, true, 1.0);
+            }
+            assert_eq!(cursor.pause(now), ms(longest), "{failure}");
+        }
+        cursor.failed(now, true, 0.25);
+        assert_eq!(cursor.pause(now), ms(250), "each draws its own");
+    }
+
+    #[test]
+    fn refusals_in_a_row_wait_up_to_ten_seconds() {
         let now = Instant::now();
         let mut cursor = Cursor::new();
         for (failure, longest) in [(1, 100), (2, 200), (3, 400), (7, 6_400), (8, 10_000), (50, 10_000)] {
             while cursor.failures() < failure {
-                cursor.failed(now, 1.0);
+                cursor.failed(now, false, 1.0);
             }
             assert_eq!(cursor.pause(now), ms(longest), "{failure}");
         }
-        cursor.failed(now, 0.25);
+        cursor.failed(now, false, 0.25);
         assert_eq!(cursor.pause(now), ms(2_500));
         cursor.answered(Some(1), b"", now);
-        cursor.failed(now, 1.0);
+        cursor.failed(now, true, 1.0);
         assert_eq!(cursor.pause(now), ms(100), "one answer ends the row");
         let before = cursor.failures();
         cursor.answered(Some(1), b"", now);

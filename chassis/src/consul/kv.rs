@@ -313,7 +313,10 @@ async fn ask(
         if answers.send((place, said)).await.is_err() {
             return;
         }
-        tokio::time::sleep(SPACING.mul_f64(0.5 + fastrand::f64())).await;
+        // After a failure the cursor has a pause of its own.
+        if cursor.failures() == 0 {
+            tokio::time::sleep(SPACING.mul_f64(0.5 + fastrand::f64())).await;
+        }
     }
 }
 

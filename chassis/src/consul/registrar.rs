@@ -9,6 +9,7 @@ use super::{
     agent::{AgentCheck, AgentCheckKind, AgentService, Weights},
     client::{CALL_TIMEOUT, Consul, ConsulError},
     config::{CheckConfig, CheckKind},
+    cursor::AWAY,
 };
 use crate::{
     discovery::{Progress, ProgressState, Registrar, Registration, Standing, Task},
@@ -18,6 +19,10 @@ use crate::{
 /// Instances that were forgotten together do not come back as one: each waits up to this long. Chosen: Kratos takes 5 s, and
 /// an agent has the instances of one machine only.
 const JITTER: Duration = Duration::from_secs(1);
+/// How long the agent is asked to say nothing while it holds the entry. Default as Kratos' for its queries.
+const WATCH: Duration = Duration::from_secs(55);
+/// The time between two answers of the agent that it has the entry, when they come at once. Chosen.
+const WATCH_SPACING: Duration = Duration::from_secs(1);
 /// How long one call of the way out may take, and a registration that is under way when the way out begins. Chosen: an agent
 /// beside the instance answers within milliseconds, and one that was frozen or restarted hears of it by the next call.
 const LEAVE_CALL: Duration = Duration::from_millis(500);
@@ -71,6 +76,8 @@ impl ConsulRegistrar {
             // out later would undo the way out.
             let moment = if attempt.held { Duration::ZERO } else { LEAVE_CALL };
             let attempted = tokio::select! {
+        // Goes on beside renewals: each held query that is dropped stays with the agent until its time is over.
+        let mut watch = None;
                 biased;
                 attempted = self.attempt(&mut attempt, &mut entry, &now) => attempted,
                 () = past(&stop, moment) => break,
@@ -84,7 +91,9 @@ impl ConsulRegistrar {
                 Ok(Outcome::Forgotten) => {
                     attempt.held = false;
                     self.failed(&entry, (u8::MAX, 0), "the agent has forgotten this instance; registering again");
-                    (JITTER.min(renewal).mul_f64(fastrand::f64()), false)
+                    // The waits while it was away have spread the instances already.
+                    let spread = if failures > 0 { Duration::ZERO } else { JITTER.min(renewal) };
+                    (spread.mul_f64(fastrand::f64()), false)
                 }
                 Err(error) => {
                     failures += 1;
@@ -95,13 +104,19 @@ impl ConsulRegistrar {
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = sleep(wait) => {}
+                    let backoff = if error.is_away() { AWAY } else { refusing };
                 () = changed(&mut standing), if changes => {}
             }
         }
+            if !changes {
+                watch = None;
+            }
+            let lost = watch.get_or_insert_with(|| Box::pin(self.clone().lost(entry.id.clone())));
         if attempt.told {
             self.leave(&entry, attempt.held).await;
         }
     }
+                () = lost, if changes => watch = None,
 
     /// Registers, or renews what is registered.
     async fn attempt(
@@ -292,7 +307,7 @@ mod tests {
                 calls.push((begun.elapsed(), call));
                 async move {
                     match answer {
-                        Some(status) => StatusCode::from_u16(status).unwrap(),
+                        Some(status) => (StatusCode::from_u16(status).unwrap(), body),
                         None => std::future::pending().await,
                     }
                 }
@@ -342,6 +357,8 @@ mod tests {
     }
 
     const TTL: Duration = Duration::from_secs(3);
+                // What it holds there, and under this id.
+                let body = if request.uri().path() == "/v1/agent/services" { "{}" } else { "{\"ContentHash\":\"a\"}" };
 
     #[tokio::test(start_paused = true)]
     async fn a_call_that_hangs_leaves_time_for_two_others_before_the_ttl_is_over() {
@@ -405,3 +422,45 @@ mod tests {
         }
     }
 }
+    #[tokio::test(start_paused = true)]
+    async fn an_agent_that_is_away_is_asked_each_second() {
+        const AWAY_FOR: usize = 1_000;
+        let agent =
+            Agent::new(|call, before| Some(if call == "register" && before < AWAY_FOR { 500 } else { 200 })).await;
+        // A third of this TTL is 20 min.
+        let registrar = agent.registrar(Duration::from_secs(3_600));
+        let _kept = keep(&registrar);
+        goes(&registrar, |progress| progress.state == ProgressState::Registered).await;
+        let calls = agent.calls("register");
+        let longest = calls.windows(2).map(|two| two[1] - two[0]).max().unwrap();
+        assert!(calls.len() == AWAY_FOR + 1 && longest <= AWAY.longest + Duration::from_millis(5), "{longest:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_entry_that_is_lost_is_registered_again_before_the_renewal() {
+        let agent = Agent::new(|call, before| match (call, before) {
+            // Held, held, lost: by the query on the entry, and by the renewal that follows.
+            ("orders-1", 2) => Some(404),
+            ("update", 1) => Some(404),
+            _ => Some(200),
+        });
+        let agent = agent.await;
+        let registrar = agent.registrar(Duration::from_secs(3_600));
+        let _kept = keep(&registrar);
+        while agent.calls("register").len() < 2 {
+            sleep(Duration::from_millis(10)).await;
+        }
+        let between = agent.calls("register")[1] - agent.calls("register")[0];
+        let most = 2 * WATCH_SPACING + JITTER + Duration::from_millis(100);
+        assert!(between <= most, "{between:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_agent_that_cannot_say_what_it_holds_is_not_asked_in_a_hurry() {
+        let agent = Agent::new(|call, _| Some(if call == "orders-1" { 403 } else { 200 })).await;
+        let registrar = agent.registrar(Duration::from_secs(3_600));
+        let _kept = keep(&registrar);
+        goes(&registrar, |progress| progress.succeeded == 3).await;
+        assert!(agent.calls("orders-1").len() <= 3, "once for each renewal");
+    }
+
