@@ -4,12 +4,16 @@ use std::time::{Duration, Instant};
 
 use chassis::{
     Chassis,
+    consul::{CheckConfig, ConsulRegistrar},
+    discovery::{EndpointHealth, Registrar, Registration, Standing},
     health::{Criticality, Reporter},
     settings::NoSettings,
     testing::{TestService, TestServiceBuilder, log_lines},
 };
 use rustix::process::Signal;
 use serde_json::Value;
+use tokio::sync::watch;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::support::{
     consul::{Agent, Cluster},
@@ -162,6 +166,87 @@ async fn a_stop_takes_the_entry_out_before_the_listener_closes_and_a_kill_leaves
     // The agent writes down what it will do: nobody waits the ten minutes here.
     let id = entries[0]["Service"]["ID"].as_str().unwrap();
     assert_eq!(agent.forgets_after(id), Duration::from_secs(600));
+}
+
+#[tokio::test]
+async fn a_restart_at_one_address_leaves_one_entry() {
+    const INVENTORY: &str = "/v1/health/service/inventory";
+    let agent = Agent::start().await;
+    let start = |address: &str, kind: &str| {
+        // Over HTTP and gRPC, so that the agent can ask for either.
+        let inventory = Quickstart::example("inventory").env("CONSUL_HTTP_ADDR", &agent.address());
+        let inventory = inventory.set("discovery.register", "consul").set("discovery.host", "127.0.0.1");
+        let inventory = inventory.set("consul.check.interval", "1s").set("consul.check.kind", kind);
+        inventory.set("http.address", address).start()
+    };
+    // Beside the neighbours.
+    let own = |entries: &Value, address: std::net::SocketAddr| -> Vec<String> {
+        let entries = entries.as_array().cloned().unwrap_or_default().into_iter().map(|entry| entry["Service"].clone());
+        let at = |entry: &Value| entry["Port"] == address.port() && entry["Address"] == "127.0.0.1";
+        entries.filter(at).map(|entry| entry["ID"].as_str().unwrap_or_default().to_owned()).collect()
+    };
+    let mut service = start("127.0.0.1:0", "http").await;
+    let address = service.http;
+    let mut before = own(&agent.eventually(INVENTORY, |entries| own(entries, address).len() == 1).await, address);
+    // What only looks like it: another name, another port, another address. Each stays.
+    let neighbours = [
+        ("name", "others", address.port(), "127.0.0.1"),
+        ("port", "inventory", address.port() ^ 1, "127.0.0.1"),
+        ("address", "inventory", address.port(), "127.0.0.2"),
+    ];
+    for (id, name, port, address) in neighbours {
+        let entry = serde_json::json!({ "ID": id, "Name": name, "Port": port, "Address": address });
+        agent.put("/v1/agent/service/register", &entry.to_string()).await;
+    }
+    for kind in ["http", "grpc", "ttl"] {
+        service.process.signal(Signal::KILL);
+        service.process.exit_code().await;
+        service = start(&address.to_string(), kind).await;
+        let only_the_new = |entries: &Value| {
+            let own = own(entries, address);
+            own.len() == 1 && own != before
+        };
+        let entries = agent.eventually(INVENTORY, only_the_new).await;
+        before = own(&entries, address);
+    }
+    let held = agent.get("/v1/agent/services").await;
+    for (id, ..) in neighbours {
+        assert!(held[id].is_object(), "{id}: {held}");
+    }
+    assert_eq!(service.terminate().await, 0);
+}
+
+/// Two that live at one address, as behind a proxy of their own.
+#[tokio::test]
+async fn a_living_neighbour_at_the_address_comes_back() {
+    let agent = Agent::start().await;
+    let keep = |id: &str| {
+        let ttl = chassis::config::Duration::from_secs(3);
+        let check = CheckConfig { ttl, ..CheckConfig::default() };
+        let registration = Registration {
+            service: "shared".to_owned(),
+            id: id.to_owned(),
+            host: "10.0.0.1".to_owned(),
+            port: 80,
+            tags: Vec::new(),
+            metadata: std::collections::BTreeMap::new(),
+            weight: 1,
+        };
+        let (sender, standing) = watch::channel(Standing { health: EndpointHealth::Passing, note: String::new() });
+        let kept = ConsulRegistrar::new(agent.client(), check).keep(registration, standing, CancellationToken::new());
+        (AbortOnDropHandle::new(tokio::spawn(kept)), sender)
+    };
+    let entries = |count: usize| {
+        move |found: &Value| {
+            let passing = |entry: &&Value| own(&serde_json::json!([entry]), "Status") == "passing";
+            found.as_array().is_some_and(|found| found.iter().filter(passing).count() == count)
+        }
+    };
+    let _first = keep("first");
+    agent.eventually("/v1/health/service/shared", entries(1)).await;
+    let _second = keep("second");
+    agent.eventually("/v1/health/service/shared", |found| found.to_string().contains("\"second\"")).await;
+    agent.eventually("/v1/health/service/shared", entries(2)).await;
 }
 
 #[tokio::test]

@@ -34,9 +34,15 @@ const LEAVE_TRIES: u32 = 3;
 
 /// Registers this instance with the Consul agent.
 ///
-/// With a TTL check the readiness is pushed at once when it changes, and again after each third of the TTL. That an agent was
-/// restarted empty, or was told by somebody else to take the entry out, is noticed at the next renewal; it registers again
-/// then. While the agent is away it tries on, at least once for each renewal.
+/// With a TTL check the readiness is pushed at once when it changes, and again after each third of the TTL. That the agent is
+/// gone, or has let the entry go, is noticed at once by a query that it holds, at the next renewal where it holds none; this
+/// instance registers again then. While the agent is away it is asked at least once a second, so the entry is there within 2 s
+/// of its return, however long it was away.
+///
+/// The first registration takes out other entries of the same name at the same address and port of this agent: an instance
+/// that was killed leaves one, which an `http` or `grpc` check would find passing for ever, since this instance answers it.
+/// Two processes cannot listen at one address, unless they share it by SO_REUSEPORT or behind a proxy of their own. Such a
+/// neighbour that lives notices and registers again, and takes nothing out when it does.
 ///
 /// The way out is tried until the agent has let the entry go, or refuses to: the one who keeps the entry ends that by dropping
 /// the future.
@@ -67,17 +73,17 @@ impl ConsulRegistrar {
     async fn run(self, registration: Registration, mut standing: watch::Receiver<Standing>, stop: CancellationToken) {
         let mut entry = self.entry(&registration);
         let renewal = self.renewal();
-        let backoff = Backoff { first: Duration::from_millis(100), longest: renewal, stable_after: Duration::ZERO };
-        let mut attempt = Attempt { held: false, told: false };
+        let refusing = Backoff { longest: renewal.max(AWAY.longest), ..AWAY };
+        let mut attempt = Attempt { held: false, told: false, cleared: false };
         let mut failures = 0;
+        // Goes on beside renewals: each held query that is dropped stays with the agent until its time is over.
+        let mut watch = None;
         while !stop.is_cancelled() {
             let now = standing.borrow_and_update().clone();
             // A renewal that hangs is dropped by the stop at once. A registration gets a moment: one that the agent carries
             // out later would undo the way out.
             let moment = if attempt.held { Duration::ZERO } else { LEAVE_CALL };
             let attempted = tokio::select! {
-        // Goes on beside renewals: each held query that is dropped stays with the agent until its time is over.
-        let mut watch = None;
                 biased;
                 attempted = self.attempt(&mut attempt, &mut entry, &now) => attempted,
                 () = past(&stop, moment) => break,
@@ -98,25 +104,25 @@ impl ConsulRegistrar {
                 Err(error) => {
                     failures += 1;
                     self.failed(&entry, error.kind(), &error.to_string());
+                    let backoff = if error.is_away() { AWAY } else { refusing };
                     (backoff.wait(failures, fastrand::f64()), false)
                 }
             };
-            tokio::select! {
-                () = stop.cancelled() => {}
-                () = sleep(wait) => {}
-                    let backoff = if error.is_away() { AWAY } else { refusing };
-                () = changed(&mut standing), if changes => {}
-            }
-        }
             if !changes {
                 watch = None;
             }
             let lost = watch.get_or_insert_with(|| Box::pin(self.clone().lost(entry.id.clone())));
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = sleep(wait) => {}
+                () = changed(&mut standing), if changes => {}
+                () = lost, if changes => watch = None,
+            }
+        }
         if attempt.told {
             self.leave(&entry, attempt.held).await;
         }
     }
-                () = lost, if changes => watch = None,
 
     /// Registers, or renews what is registered.
     async fn attempt(
@@ -126,6 +132,9 @@ impl ConsulRegistrar {
         now: &Standing,
     ) -> Result<Outcome, ConsulError> {
         let (ttl, limit) = (self.check.kind == CheckKind::Ttl, self.limit());
+        if attempt.held && !attempt.cleared {
+            self.clear(attempt, entry).await;
+        }
         if attempt.held && !ttl {
             return Ok(match self.consul.holds_service(&entry.id, limit).await? {
                 true => Outcome::Held,
@@ -138,6 +147,9 @@ impl ConsulRegistrar {
             attempt.told = true;
             self.consul.register(entry, limit).await?;
             attempt.held = true;
+            if !attempt.cleared {
+                self.clear(attempt, entry).await;
+            }
         }
         if ttl {
             match self.consul.update_check(&entry.check.id, now.health, &now.note, limit).await {
@@ -146,6 +158,44 @@ impl ConsulRegistrar {
             }
         }
         Ok(Outcome::Held)
+    }
+
+    /// Takes out what others have left at this instance's address; once for each start, so that a neighbour that lives after
+    /// all is left alone when it has registered again. Failing is no failure of the registration: it is tried again with the
+    /// next renewal, unless the agent refuses.
+    async fn clear(&self, attempt: &mut Attempt, entry: &AgentService) {
+        let cleared = async {
+            let limit = self.limit();
+            let ids = self.consul.services_at(&entry.name, &entry.address, entry.port, limit).await?;
+            for id in ids.iter().filter(|id| **id != entry.id) {
+                self.consul.deregister(id, limit).await?;
+                tracing::info!(service = entry.name, id, "took out the entry of another instance at this address");
+            }
+            Ok::<_, ConsulError>(())
+        };
+        match cleared.await {
+            Ok(()) => attempt.cleared = true,
+            Err(error) if error.is_away() => {}
+            Err(error) => {
+                attempt.cleared = true;
+                tracing::warn!(service = entry.name, %error, "entries of others at this address could not be looked for");
+            }
+        }
+    }
+
+    /// Waits until the agent holds the entry no more, or is gone; for ever when it cannot say.
+    async fn lost(self, id: String) {
+        let mut hash = String::new();
+        loop {
+            match self.consul.watch_service(&id, &hash, WATCH).await {
+                Ok(Some(now)) if !now.is_empty() => hash = now,
+                Ok(None) => return,
+                // The next call is the renewal, and its outcome is what counts.
+                Err(error) if error.is_away() => return sleep(AWAY.first.mul_f64(fastrand::f64())).await,
+                Ok(Some(_)) | Err(_) => std::future::pending().await,
+            }
+            sleep(WATCH_SPACING).await;
+        }
     }
 
     async fn leave(&self, entry: &AgentService, held: bool) {
@@ -253,6 +303,8 @@ struct Attempt {
     held: bool,
     /// The agent was told of it, whether or not it heard.
     told: bool,
+    /// What others had left at the address is taken out.
+    cleared: bool,
 }
 
 enum Outcome {
@@ -305,6 +357,8 @@ mod tests {
                 let before = calls.iter().filter(|(_, other)| *other == call).count();
                 let answer = answer(&call, before);
                 calls.push((begun.elapsed(), call));
+                // What it holds there, and under this id.
+                let body = if request.uri().path() == "/v1/agent/services" { "{}" } else { "{\"ContentHash\":\"a\"}" };
                 async move {
                     match answer {
                         Some(status) => (StatusCode::from_u16(status).unwrap(), body),
@@ -357,8 +411,6 @@ mod tests {
     }
 
     const TTL: Duration = Duration::from_secs(3);
-                // What it holds there, and under this id.
-                let body = if request.uri().path() == "/v1/agent/services" { "{}" } else { "{\"ContentHash\":\"a\"}" };
 
     #[tokio::test(start_paused = true)]
     async fn a_call_that_hangs_leaves_time_for_two_others_before_the_ttl_is_over() {
@@ -370,6 +422,48 @@ mod tests {
             // The timer's own grain is a millisecond.
             assert!(took >= limit && took < limit + Duration::from_millis(5), "{took:?} with a TTL of {ttl:?}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_agent_that_is_away_is_asked_each_second() {
+        const AWAY_FOR: usize = 1_000;
+        let agent =
+            Agent::new(|call, before| Some(if call == "register" && before < AWAY_FOR { 500 } else { 200 })).await;
+        // A third of this TTL is 20 min.
+        let registrar = agent.registrar(Duration::from_secs(3_600));
+        let _kept = keep(&registrar);
+        goes(&registrar, |progress| progress.state == ProgressState::Registered).await;
+        let calls = agent.calls("register");
+        let longest = calls.windows(2).map(|two| two[1] - two[0]).max().unwrap();
+        assert!(calls.len() == AWAY_FOR + 1 && longest <= AWAY.longest + Duration::from_millis(5), "{longest:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_entry_that_is_lost_is_registered_again_before_the_renewal() {
+        let agent = Agent::new(|call, before| match (call, before) {
+            // Held, held, lost: by the query on the entry, and by the renewal that follows.
+            ("orders-1", 2) => Some(404),
+            ("update", 1) => Some(404),
+            _ => Some(200),
+        });
+        let agent = agent.await;
+        let registrar = agent.registrar(Duration::from_secs(3_600));
+        let _kept = keep(&registrar);
+        while agent.calls("register").len() < 2 {
+            sleep(Duration::from_millis(10)).await;
+        }
+        let between = agent.calls("register")[1] - agent.calls("register")[0];
+        let most = 2 * WATCH_SPACING + JITTER + Duration::from_millis(100);
+        assert!(between <= most, "{between:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_agent_that_cannot_say_what_it_holds_is_not_asked_in_a_hurry() {
+        let agent = Agent::new(|call, _| Some(if call == "orders-1" { 403 } else { 200 })).await;
+        let registrar = agent.registrar(Duration::from_secs(3_600));
+        let _kept = keep(&registrar);
+        goes(&registrar, |progress| progress.succeeded == 3).await;
+        assert!(agent.calls("orders-1").len() <= 3, "once for each renewal");
     }
 
     #[tokio::test(start_paused = true)]
@@ -422,45 +516,3 @@ mod tests {
         }
     }
 }
-    #[tokio::test(start_paused = true)]
-    async fn an_agent_that_is_away_is_asked_each_second() {
-        const AWAY_FOR: usize = 1_000;
-        let agent =
-            Agent::new(|call, before| Some(if call == "register" && before < AWAY_FOR { 500 } else { 200 })).await;
-        // A third of this TTL is 20 min.
-        let registrar = agent.registrar(Duration::from_secs(3_600));
-        let _kept = keep(&registrar);
-        goes(&registrar, |progress| progress.state == ProgressState::Registered).await;
-        let calls = agent.calls("register");
-        let longest = calls.windows(2).map(|two| two[1] - two[0]).max().unwrap();
-        assert!(calls.len() == AWAY_FOR + 1 && longest <= AWAY.longest + Duration::from_millis(5), "{longest:?}");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_entry_that_is_lost_is_registered_again_before_the_renewal() {
-        let agent = Agent::new(|call, before| match (call, before) {
-            // Held, held, lost: by the query on the entry, and by the renewal that follows.
-            ("orders-1", 2) => Some(404),
-            ("update", 1) => Some(404),
-            _ => Some(200),
-        });
-        let agent = agent.await;
-        let registrar = agent.registrar(Duration::from_secs(3_600));
-        let _kept = keep(&registrar);
-        while agent.calls("register").len() < 2 {
-            sleep(Duration::from_millis(10)).await;
-        }
-        let between = agent.calls("register")[1] - agent.calls("register")[0];
-        let most = 2 * WATCH_SPACING + JITTER + Duration::from_millis(100);
-        assert!(between <= most, "{between:?}");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_agent_that_cannot_say_what_it_holds_is_not_asked_in_a_hurry() {
-        let agent = Agent::new(|call, _| Some(if call == "orders-1" { 403 } else { 200 })).await;
-        let registrar = agent.registrar(Duration::from_secs(3_600));
-        let _kept = keep(&registrar);
-        goes(&registrar, |progress| progress.succeeded == 3).await;
-        assert!(agent.calls("orders-1").len() <= 3, "once for each renewal");
-    }
-
