@@ -1,8 +1,8 @@
 //! What is known of the instances of a service.
 
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Instant};
+use std::{borrow::Cow, collections::BTreeMap, fmt, net::IpAddr, sync::Arc, time::Instant};
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 /// One instance of a service, as its registry tells it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +43,35 @@ impl Endpoint {
     #[must_use]
     pub fn authority(&self) -> String {
         Authority(&self.host, self.port).to_string()
+    }
+
+    /// Where it is, the same for each way to write it.
+    pub(crate) fn address(&self) -> Address<'_> {
+        Address(Host::of(&self.host), self.port)
+    }
+}
+
+/// Where an endpoint is. Two that are equal are one place, however they are written.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Address<'a>(Host<'a>, u16);
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Host<'a> {
+    /// An IPv4 address inside an IPv6 one is that IPv4 address (RFC 4291, section 2.5.5.2).
+    Ip(IpAddr),
+    /// In lower case, without the dot at the end.
+    Name(Cow<'a, str>),
+}
+
+impl<'a> Host<'a> {
+    fn of(text: &'a str) -> Self {
+        let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+        if let Ok(ip) = bare.parse::<IpAddr>() {
+            return Self::Ip(ip.to_canonical());
+        }
+        let name = text.strip_suffix('.').unwrap_or(text);
+        let is_lower = !name.bytes().any(|byte| byte.is_ascii_uppercase());
+        Self::Name(if is_lower { Cow::Borrowed(name) } else { Cow::Owned(name.to_ascii_lowercase()) })
     }
 }
 
@@ -111,20 +140,50 @@ pub enum Freshness {
 
 /// Where a [`Resolver`](super::Resolver) tells what it finds.
 #[derive(Debug)]
-pub struct Updates(watch::Sender<Resolution>);
+pub struct Updates {
+    told: watch::Sender<Resolution>,
+    refresh: Refresh,
+}
+
+/// Asks the source of a list of endpoints for the list as it is now. Clones ask the same source.
+///
+/// Connections that fail are the sign that a list is old before its time. How soon the source answers is its own decision.
+#[derive(Debug, Clone, Default)]
+pub struct Refresh(Arc<Notify>);
+
+impl Refresh {
+    /// Asks. Several requests that the source has not taken up yet are one.
+    pub fn ask(&self) {
+        self.0.notify_one();
+    }
+}
 
 impl Updates {
     /// The two ends.
     #[must_use]
     pub fn channel() -> (Self, watch::Receiver<Resolution>) {
         let pending = Resolution { endpoints: Arc::default(), freshness: Freshness::Pending };
-        let (sender, receiver) = watch::channel(pending);
-        (Self(sender), receiver)
+        let (told, receiver) = watch::channel(pending);
+        (Self { told, refresh: Refresh::default() }, receiver)
+    }
+
+    /// What asks this source for its list.
+    #[must_use]
+    pub fn refresh(&self) -> Refresh {
+        self.refresh.clone()
+    }
+
+    /// Waits until the list is asked for, since a connection to one of its endpoints failed. A source that always tells
+    /// changes at once need not heed it; one that does must limit how often it asks.
+    ///
+    /// Cancel safe.
+    pub async fn asked(&self) {
+        self.refresh.0.notified().await;
     }
 
     /// This is the list now. Nobody is woken when it is the same as before.
     pub fn set(&self, endpoints: Vec<Endpoint>) {
-        self.0.send_if_modified(|resolution| {
+        self.told.send_if_modified(|resolution| {
             let same = matches!(resolution.freshness, Freshness::Fresh) && *resolution.endpoints == *endpoints;
             if !same {
                 *resolution = Resolution { endpoints: endpoints.into(), freshness: Freshness::Fresh };
@@ -136,7 +195,7 @@ impl Updates {
     /// The source is not to be had; the last list stays. Nobody is woken when the reason is the same as before.
     pub fn lost(&self, now: Instant, reason: impl fmt::Display) {
         let reason: Arc<str> = reason.to_string().into();
-        self.0.send_if_modified(|resolution| {
+        self.told.send_if_modified(|resolution| {
             let (since, changed) = match &resolution.freshness {
                 Freshness::Lost { since, reason: before } => (*since, *before != reason),
                 Freshness::Pending | Freshness::Fresh => (now, true),
@@ -144,5 +203,26 @@ impl Updates {
             resolution.freshness = Freshness::Lost { since, reason };
             changed
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_address_is_equal_however_it_is_written() {
+        let at = |host: &str| Endpoint::at(host, 80);
+        for (one, other) in [
+            ("::1", "0:0:0:0:0:0:0:1"),
+            ("[::1]", "::1"),
+            ("FD00::A", "fd00::a"),
+            ("::ffff:10.0.0.1", "10.0.0.1"),
+            ("Inventory.Internal", "inventory.internal."),
+        ] {
+            assert_eq!(at(one).address(), at(other).address(), "{one} and {other}");
+        }
+        assert_ne!(at("10.0.0.1").address(), at("10.0.0.2").address());
+        assert_ne!(at("a").address(), Endpoint::at("a", 81).address());
     }
 }

@@ -14,7 +14,7 @@ pub(crate) mod registration;
 mod static_list;
 mod target;
 
-use std::{fmt, pin::Pin};
+use std::{fmt, pin::Pin, time::Duration};
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -23,12 +23,17 @@ use tokio_util::sync::CancellationToken;
 pub use self::dns::DnsResolver;
 pub use self::{
     config::{DiscoveryConfig, RegistryKind},
-    endpoint::{Endpoint, EndpointHealth, Freshness, Resolution, Updates},
+    endpoint::{Endpoint, EndpointHealth, Freshness, Refresh, Resolution, Updates},
     memory::{Memory, MemoryResolver},
     progress::{Progress, ProgressState},
     static_list::StaticList,
     target::{NameServer, Target, TargetError, TargetKind},
 };
+
+/// The least time between two questions to a source that failing connections ask for: 5 s, as often as Envoy's clusters ask
+/// DNS all the time. gRPC leaves 30 s, in which an instance that has moved is not found. So that a fleet does not ask in step,
+/// up to a tenth is added by chance.
+pub(crate) const REFRESH_APART: Duration = Duration::from_secs(5);
 
 /// A future that somebody else owns and drives.
 pub type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -39,7 +44,8 @@ pub trait Resolver: fmt::Debug + Send + Sync + 'static {
     /// future spawns nothing.
     ///
     /// When the source is not to be had, it tells so by [`Updates::lost`], and the last known list stays in force. It tries
-    /// again by itself, with a growing, jittered wait.
+    /// again by itself, with a growing, jittered wait. A source that is polled also asks again when [`Updates::asked`] says so,
+    /// with a limit of its own.
     fn follow(&self, updates: Updates) -> Task;
 }
 

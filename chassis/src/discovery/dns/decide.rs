@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use hickory_resolver::proto::rr::{Name, rdata::SRV};
 
-use super::{super::Endpoint, SRV_TARGET};
+use super::{
+    super::{Endpoint, REFRESH_APART},
+    SRV_TARGET,
+};
 
 /// Chosen: a server is never asked in a hurry, and a change is seen about as soon as DNS can tell one.
 const SHORTEST: Duration = Duration::from_secs(1);
@@ -31,6 +34,11 @@ pub(super) fn wait_for(ttl: Option<Duration>, empty: bool, random: f64) -> Durat
     let ttl = if ttl.is_zero() { UNKEPT } else { ttl };
     let longest = if empty { LONGEST_EMPTY } else { LONGEST };
     ttl.clamp(SHORTEST, longest).mul_f64(1.0 + JITTER * random.clamp(0.0, 1.0))
+}
+
+/// The least time from one round to the next that a failing connection asks for.
+pub(super) fn wait_when_asked(random: f64) -> Duration {
+    REFRESH_APART.mul_f64(1.0 + JITTER * random.clamp(0.0, 1.0))
 }
 
 /// When to ask again after this many failures in a row: between half of a doubling wait and the whole.
@@ -65,7 +73,7 @@ pub(super) fn candidates(name: &Name, search: &[Name], ndots: usize) -> Vec<Name
 
 /// The endpoints of addresses that have a port in common; in order, since servers turn theirs round.
 pub(super) fn plain(addresses: &[IpAddr], port: u16) -> Vec<Endpoint> {
-    let mut addresses = addresses.to_vec();
+    let mut addresses: Vec<_> = addresses.iter().map(IpAddr::to_canonical).collect();
     addresses.sort_unstable();
     addresses.dedup();
     addresses.into_iter().map(|address| Endpoint::at(&address.to_string(), port)).collect()
@@ -104,7 +112,7 @@ pub(super) fn services(records: &[Service]) -> Vec<Endpoint> {
         let parts = record.addresses.len() as u64;
         for &address in &record.addresses {
             let share = (u64::from(record.weight.max(1)) * whole / parts).max(1);
-            found.entry((address, record.port)).or_insert((0, &record.target)).0 += share;
+            found.entry((address.to_canonical(), record.port)).or_insert((0, &record.target)).0 += share;
         }
     }
     let common = found.values().fold(0, |common, (weight, _)| greatest_common_divisor(common, *weight)).max(1);
@@ -184,7 +192,8 @@ mod tests {
 
     #[test]
     fn addresses_are_told_in_one_order_and_once() {
-        let addresses = ["10.0.0.2", "::1", "10.0.0.1", "10.0.0.2"].map(|address| address.parse().unwrap());
+        let addresses =
+            ["10.0.0.2", "::1", "10.0.0.1", "10.0.0.2", "::ffff:10.0.0.1"].map(|address| address.parse().unwrap());
         let endpoints: Vec<String> = plain(&addresses, 80).iter().map(Endpoint::authority).collect();
         assert_eq!(endpoints, ["10.0.0.1:80", "10.0.0.2:80", "[::1]:80"]);
     }

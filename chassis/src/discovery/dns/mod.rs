@@ -1,6 +1,7 @@
 //! `dns://…`: endpoints from DNS, asked for again when their time to live is over.
 
 mod decide;
+mod hosts;
 #[cfg(test)]
 mod tests;
 
@@ -8,7 +9,9 @@ use std::{
     collections::HashMap,
     fmt,
     net::{IpAddr, SocketAddr},
+    path::Path,
     pin::{Pin, pin},
+    sync::Arc,
     time::Duration,
 };
 
@@ -24,7 +27,10 @@ use hickory_resolver::{
 };
 use tokio::time::{Instant, timeout, timeout_at};
 
-use self::decide::{Service, candidates, plain, services, wait_after, wait_for};
+use self::{
+    decide::{Service, candidates, plain, services, wait_after, wait_for, wait_when_asked},
+    hosts::Hosts,
+};
 use super::{Endpoint, Resolver, Task, Updates};
 use crate::error::{Error, Result};
 
@@ -35,6 +41,9 @@ const WITHIN: Duration = Duration::from_secs(10);
 const SECOND_FAMILY: Duration = Duration::from_secs(1);
 /// How many targets of SRV records are asked for at the same time. Chosen: a burst that no server drops.
 const AT_ONCE: usize = 16;
+/// How often the file of the system's own names is looked at: reading it takes microseconds, and a change is seen about as soon
+/// as one in DNS.
+const HOSTS_EVERY: Duration = Duration::from_secs(5);
 /// Where a target's own name is found, for people: the endpoint's host is its address.
 const SRV_TARGET: &str = "srv_target";
 
@@ -53,13 +62,21 @@ const SRV_TARGET: &str = "srv_target";
 /// does not make the list empty. Whatever else goes wrong is [`Updates::lost`], at most 10 s after the
 /// question ([`within`](Self::within)), and the last list stays. It asks again after 1 s at first, 30 s at most.
 ///
-/// Servers, search domains and `ndots` are those of `/etc/resolv.conf`, and `/etc/hosts` comes first; both are read again
-/// after a failure. When a server is given, it alone is asked, for the name as it is.
+/// When a connection to one of the endpoints fails it asks again at once, 5 s after the last question at the earliest.
+///
+/// A name that `/etc/hosts` has, as it is written, has the addresses there and no others, as `getent` has it: no server and no
+/// search domain is asked. The targets of SRV records are looked up the same way. A change of the file is seen within 5 s.
+/// Servers, search domains and `ndots` are those of `/etc/resolv.conf`, which is read again after a failure. When a server is
+/// given, it alone is asked, for the name as it is.
 #[derive(Clone)]
 pub struct DnsResolver {
     name: Name,
+    /// The name as it was given.
+    text: Arc<str>,
     port: Option<u16>,
     nameserver: Option<SocketAddr>,
+    /// The file of the system's own names, when it counts.
+    hosts: Option<Arc<Path>>,
     within: Duration,
 }
 
@@ -85,7 +102,8 @@ impl DnsResolver {
                  _http._tcp.inventory.internal"
             )));
         };
-        Ok(Self { name: parsed, port, nameserver, within: WITHIN })
+        let hosts = nameserver.is_none().then(|| Path::new(hosts::PATH).into());
+        Ok(Self { name: parsed, text: name.into(), port, nameserver, hosts, within: WITHIN })
     }
 
     /// How long a round of questions may take before the source counts as lost. Default 10 s.
@@ -97,10 +115,15 @@ impl DnsResolver {
 
     async fn run(&self, updates: &Updates) {
         let mut known = Known::default();
+        let mut hosts = self.hosts.clone().map(Hosts::new);
         let mut servers = None;
         let mut failures = 0;
         loop {
-            let wait = match self.round(&mut servers, &mut known).await {
+            let begun = Instant::now();
+            if let Some(hosts) = &mut hosts {
+                hosts.read().await;
+            }
+            let wait = match self.round(&mut servers, &mut known, hosts.as_ref()).await {
                 Ok((endpoints, ttl)) => {
                     let wait = wait_for(ttl, endpoints.is_empty(), fastrand::f64());
                     updates.set(endpoints);
@@ -115,12 +138,17 @@ impl DnsResolver {
                     wait_after(failures, fastrand::f64())
                 }
             };
-            tokio::time::sleep(wait).await;
+            rest(updates, begun, wait, hosts.as_mut()).await;
         }
     }
 
     /// The list now, and how long it may be kept.
-    async fn round(&self, servers: &mut Option<Servers>, known: &mut Known) -> Round {
+    async fn round(&self, servers: &mut Option<Servers>, known: &mut Known, hosts: Option<&Hosts>) -> Round {
+        let own = hosts.and_then(|hosts| hosts.addresses(&self.text));
+        if let (Some(port), Some(addresses)) = (self.port, own) {
+            // Kept until the file changes.
+            return Ok((plain(addresses, port), Some(Duration::MAX)));
+        }
         let until = Instant::now() + self.within;
         let servers = match servers {
             Some(servers) => servers,
@@ -131,7 +159,7 @@ impl DnsResolver {
             Some(port) => addresses_of(servers, &self.name, until, known)
                 .await
                 .map(|(addresses, ttl)| (plain(&addresses, port), ttl)),
-            None => self.services(servers, until, known).await,
+            None => self.services(servers, until, known, hosts).await,
         };
         if found.is_ok() {
             known.end();
@@ -140,7 +168,7 @@ impl DnsResolver {
     }
 
     /// The endpoints of the SRV records.
-    async fn services(&self, servers: &Servers, until: Instant, known: &mut Known) -> Round {
+    async fn services(&self, servers: &Servers, until: Instant, known: &mut Known, hosts: Option<&Hosts>) -> Round {
         let mut shortest = None;
         let mut unbound = None;
         for name in servers.candidates(&self.name) {
@@ -156,6 +184,7 @@ impl DnsResolver {
                 }
                 Said::Failed(reason) => return Err(reason),
             };
+            let records = records.into_iter().map(|record| with_own(record, hosts)).collect();
             return self.targets(servers, records, ttl, until, known).await;
         }
         unbound.map_or(Ok((Vec::new(), shortest)), Err)
@@ -224,6 +253,41 @@ impl fmt::Debug for DnsResolver {
     }
 }
 
+/// Waits for the time of the next round: when this wait is over, earlier when a connection has failed or the file of the
+/// system's own names has changed.
+async fn rest(updates: &Updates, begun: Instant, wait: Duration, mut hosts: Option<&mut Hosts>) {
+    let end = Instant::now() + wait;
+    let mut asked = pin!(async {
+        updates.asked().await;
+        tokio::time::sleep_until(begun + wait_when_asked(fastrand::f64())).await;
+    });
+    loop {
+        let now = Instant::now();
+        let look = if hosts.is_some() { end.min(now + HOSTS_EVERY) } else { end };
+        tokio::select! {
+            () = &mut asked => return,
+            () = tokio::time::sleep_until(look) => {}
+        }
+        if look == end {
+            return;
+        }
+        if let Some(hosts) = &mut hosts
+            && hosts.read().await
+        {
+            return;
+        }
+    }
+}
+
+/// The record with the addresses that the system's own names have for its target.
+fn with_own(mut record: Service, hosts: Option<&Hosts>) -> Service {
+    let name = record.target.to_string();
+    if let Some(addresses) = hosts.and_then(|hosts| hosts.addresses(name.trim_end_matches('.'))) {
+        record.addresses = addresses.to_vec();
+    }
+    record
+}
+
 /// The endpoints and the shortest time to live, or why they are not to be had.
 type Round = Result<(Vec<Endpoint>, Option<Duration>), String>;
 
@@ -270,6 +334,7 @@ async fn addresses_of(
 }
 
 /// The servers that are asked.
+#[derive(Clone)]
 struct Servers {
     resolver: TokioResolver,
     search: Vec<Name>,
@@ -293,8 +358,7 @@ impl Servers {
                     connection
                 });
                 let server = NameServerConfig::new(server.ip(), true, connections.into());
-                let mut options = ResolverOpts::default();
-                options.use_hosts_file = ResolveHosts::Never;
+                let options = ResolverOpts::default();
                 (ResolverConfig::from_parts(None, Vec::new(), vec![server]), options)
             }
         };
@@ -304,6 +368,8 @@ impl Servers {
             search.extend(config.domain().cloned());
         }
         let ndots = options.ndots;
+        // It would look there for each name that the search makes. The name that was given was looked up before.
+        options.use_hosts_file = ResolveHosts::Never;
         options.cache_size = 0;
         options.attempts = options.attempts.clamp(1, 4);
         let attempts = u32::try_from(options.attempts).unwrap_or(4) + 1;
