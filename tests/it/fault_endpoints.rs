@@ -177,6 +177,84 @@ async fn with_all_endpoints_dead_a_call_fails_within_milliseconds_and_says_so() 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_retry_storm_stays_within_the_budget() {
     let replicas = Replica::healthy(3).await;
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn orders_go_to_the_one_endpoint_with_room() {
+    let replicas = Replica::healthy(3).await;
+    // Without probes: these are orders too.
+    let caller = Caller::with(&target(&replicas), |builder| {
+        builder.set("clients.shop.breaker.open_wait", "10m").set("clients.shop.breaker.max_open_wait", "10m")
+    })
+    .await;
+    replicas[1..].iter().for_each(|replica| replica.set(Mode::Failing));
+    let opened = tokio::time::timeout(PATIENCE, async {
+        loop {
+            let _ = caller.order().await;
+            let states = breakers(&caller).await;
+            if states.iter().filter(|state| *state == "open").count() == 2 {
+                return;
+            }
+        }
+    });
+    opened.await.expect("the breakers of both that fail open");
+    let mut lost = 0;
+    for _ in 0..1_000 {
+        // One at a time: the endpoint has room, whatever this machine is busy with.
+        lost += usize::from(caller.order().await.is_err());
+    }
+    assert_eq!(lost, 0, "of 1000 orders");
+}
+
+/// The states of the breakers.
+async fn breakers(caller: &Caller) -> Vec<String> {
+    let page = caller.dependency().await;
+    let endpoints = page["endpoints"].as_array().cloned().unwrap_or_default();
+    endpoints.iter().map(|endpoint| endpoint["breaker"]["state"].as_str().unwrap_or_default().to_owned()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restarted_endpoint_is_not_held_back() {
+    let mut replicas = Replica::healthy(1).await;
+    let settings = "clients.shop.breaker.open_wait";
+    let caller = Caller::with(&target(&replicas), |builder| builder.set(settings, "60s")).await;
+    for restart in 0..3 {
+        caller.get().await.unwrap_or_else(|error| panic!("restart {restart}: {error}"));
+        replicas[0].kill().await;
+        let opened = tokio::time::timeout(PATIENCE, async {
+            while breakers(&caller).await != ["open"] {
+                caller.get().await.expect_err("nobody is there to answer");
+            }
+        });
+        opened.await.expect("its breaker opens");
+        replicas[0].revive().await;
+        let back = tokio::time::timeout(PATIENCE, async {
+            while breakers(&caller).await != ["closed"] {
+                let _ = caller.get().await;
+            }
+        });
+        back.await.expect("probed long before the wait of a minute is over");
+    }
+}
+
+/// Restarts of two endpoints in turn, each away for half a second, 1.2 s apart, with every wait of the breaker at its default.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement, not a promise"]
+async fn twenty_restarts_one_after_the_other() {
+    let mut replicas = Replica::healthy(2).await;
+    let caller = Caller::of(&target(&replicas)).await;
+    caller.calls(300, CALLERS).await.none_failed();
+    let restarts = async {
+        for restart in 0..20 {
+            replicas[restart % 2].kill().await;
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            replicas[restart % 2].revive().await;
+            tokio::time::sleep(Duration::from_millis(700)).await;
+        }
+    };
+    let tally = caller.calls_until(CALLERS, restarts).await;
+    let held = tally.failed.iter().filter(|(_, error)| error.to_string().contains("circuit_open")).count();
+    println!("{held} of {} calls held back, {} failed", tally.failed.len() + tally.answered.len(), tally.failed.len());
+}
+
     for replica in &replicas {
         replica.set(Mode::Failing);
     }

@@ -192,6 +192,11 @@ impl Caller {
         self.calls_while(calls, callers, async {}).await
     }
 
+    /// One call that is not sent twice.
+    pub async fn order(&self) -> Result<(), CallError> {
+        self.client.call(Method::POST, "/orders").answer::<Raw<Bytes>>().await.map(drop)
+    }
+
     /// The same, while something else goes on.
     pub async fn calls_while(&self, calls: usize, callers: usize, meanwhile: impl Future<Output = ()>) -> Tally {
         let left = Arc::new(AtomicU64::new(calls as u64));

@@ -25,7 +25,7 @@ pub(super) struct Census {
     home: Pool,
     /// Those of other zones; all when zones do not matter.
     away: Pool,
-    /// Those to draw from when too few are available.
+    /// Those to draw from when too few are available, and none of these has room.
     panic: Option<Pool>,
     /// When the first one may be asked again, when none is available.
     pub(super) reopens: Option<Instant>,
@@ -50,12 +50,14 @@ impl Census {
         let (mut home, mut away) = (Vec::new(), Vec::with_capacity(usable));
         // Collected with the others: asked again, breakers may have changed, and nobody would be left.
         let mut reachable = Vec::new();
+        let mut room = false;
         for place in 0..usable {
             let at = set.usable.at(place);
             let node = &set.nodes[at];
             let available = node.service.is_available(now);
             node.gauge.seen(available);
             if available {
+                room |= node.gauge.has_room(now);
                 if local(at) { home.push(at as u32) } else { away.push(at as u32) }
             }
             if available || !node.service.is_unreachable() {
@@ -68,8 +70,9 @@ impl Census {
         }
         let stays = set.home.as_ref().map_or(0.0, |all| stays(home.len(), all.len()));
         let share = available as f32 / usable as f32;
-        // While the local ones carry their part, that others fail is no reason to panic (Envoy's priority levels).
-        let panics = available > 0 && stays < 1.0 && share < set.panic_threshold;
+        // While the local ones carry their part, that others fail is no reason to panic (Envoy's priority levels). Nor is it
+        // while one that works can take more: a call to one that fails is most likely lost.
+        let panics = available > 0 && stays < 1.0 && share < set.panic_threshold && !room;
         let shares = set.shares.as_deref();
         let panic = panics.then(|| Pool::new(reachable, shares));
         let reopens = if available == 0 { reopens(set, now) } else { None };

@@ -19,8 +19,9 @@ pub struct BalanceConfig {
     /// How long a new endpoint takes to get its full share; 0 gives it at once. Default as Envoy's, off.
     #[schemars(extend("x-minimum" = "0s", "x-maximum" = "1h", "x-reloadable" = true))]
     pub slow_start: Duration,
-    /// Below this share of available endpoints those that only fail are used again, so that the few that are left do not
-    /// carry everything; 0 turns this off. Default as Envoy's panic threshold.
+    /// Below this share of available endpoints those that fail are used again while none of the available ones has room, so
+    /// that the few that are left do not carry everything; 0 turns this off. An endpoint has room while it answers in less
+    /// than three times its quiet response time and has refused nothing for a second. Default as Envoy's panic threshold.
     #[schemars(range(min = 0.0, max = 1.0), extend("x-reloadable" = true))]
     pub panic_threshold: f64,
     /// Whether endpoints in `discovery.zone` are preferred.

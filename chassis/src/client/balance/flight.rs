@@ -6,7 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, Request, Response, StatusCode};
+use tonic::Code;
 
 use super::{
     super::{
@@ -14,6 +15,7 @@ use super::{
         body::{Watch, WatchedBody},
         facts::Facts,
         hurry::{Dropped, Rest, excuses_error},
+        outcome::code_in,
         problem::retry_after,
     },
     load::Ewma,
@@ -56,6 +58,9 @@ impl Flight {
         B: http_body::Body,
     {
         let outcome = Outcome::of_head(self.protocol, &response);
+        if refuses(response.status(), response.headers()) {
+            self.node.gauge().refuse(now());
+        }
         if self.rest.head(&response) {
             (self.waiting, self.done) = (false, true);
             self.node.gauge().head(now());
@@ -104,8 +109,13 @@ impl Flight {
                 // No answer in time is no sign of life.
                 if outcome == Outcome::TimedOut {
                     gauge.abandon();
+                    gauge.unanswered(now, elapsed);
                 } else {
                     gauge.head(now);
+                    if outcome == Outcome::Unreachable {
+                        gauge.refuse(now);
+                        self.node.refresh().ask();
+                    }
                 }
                 let pushback = pushback().map(|wait| wait.min(MAX_PENALTY));
                 gauge.record_failure(now, elapsed.max(self.penalty(pushback)), pushback, &self.ewma);
@@ -126,6 +136,13 @@ impl Flight {
 }
 
 /// How long the endpoint asks to be left alone: gRPC's word (gRFC A6), else HTTP's.
+/// Whether the endpoint turned the call away because it has too much to do, as far as it says so: 429 and 503,
+/// RESOURCE_EXHAUSTED and UNAVAILABLE.
+fn refuses(status: StatusCode, headers: &HeaderMap) -> bool {
+    matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
+        || matches!(code_in(headers), Some(Code::ResourceExhausted | Code::Unavailable))
+}
+
 fn pushback(headers: &HeaderMap) -> Option<Duration> {
     let millis = headers.get("grpc-retry-pushback-ms").and_then(|value| value.to_str().ok()?.parse().ok());
     millis.map(Duration::from_millis).or_else(|| retry_after(headers))
@@ -140,6 +157,9 @@ impl Watch for Flight {
         if self.owed {
             (self.owed, self.done) = (false, true);
             if self.rest.excuses(trailers) {
+            if refuses(StatusCode::OK, trailers) {
+                self.node.gauge().refuse(now());
+            }
                 self.lasted();
             } else if matches!(Outcome::of_trailers(trailers), Outcome::Failed | Outcome::Throttled) {
                 self.ended_badly(pushback(trailers));

@@ -17,6 +17,19 @@ const PROBE: Duration = Duration::from_secs(1);
 const PATIENT: u32 = 7;
 /// The longest such wait, in units of the first.
 const MAX_PROBE: u32 = 30;
+/// An endpoint has room while it answers in less than this many times its quiet response time. Chosen: a queue in front of a
+/// server that is 2/3 busy makes its answers three times as long (M/M/1), and from there on they lengthen steeply.
+const ROOM: f32 = 3.0;
+/// For how long one refusal says that an endpoint has no room. Chosen: a server that sheds load does so many times a second.
+const REFUSAL_HOLDS: Duration = Duration::from_secs(1);
+/// The shortest quiet response time that is believed, in nanoseconds: 1 ms. Below it the scheduler of either end decides.
+const LEAST_QUIET: f32 = 1_000_000.0;
+/// How many answers make up the response time of now: 64, so that routes of unequal length do not look like load.
+const RECENT: u32 = 64;
+/// How fast the quiet response time follows the one of now, in milliseconds: down within 10 s, as fast as `decay` forgets by
+/// default; up within 10 min, so that minutes of overload do not become what is normal.
+const QUIET_DOWN: f32 = 10_000.0;
+const QUIET_UP: f32 = 600_000.0;
 const ONE_PENDING: u64 = 1;
 const ONE_WAITING: u64 = 1 << 32;
 
@@ -49,7 +62,7 @@ fn nanos(duration: Duration) -> f32 {
     duration.as_secs_f32() * 1e9
 }
 
-/// The load of one endpoint, in three atomics: every call reads two of these, so there is no lock.
+/// The load of one endpoint, in a few atomics: every call reads two of these, so there is no lock.
 #[derive(Debug)]
 pub(super) struct Gauge {
     epoch: Instant,
@@ -66,6 +79,13 @@ pub(super) struct Gauge {
     failures: AtomicU32,
     /// When it is tried again although it costs more, in nanoseconds since the epoch; 0 while its last call went well.
     probe_at: AtomicU64,
+    /// Upper half: the mean response time of the last [`RECENT`] answers, in nanoseconds as an `f32`. Lower half: the quiet
+    /// response time, the same. Both 0 before the first answer.
+    pace: AtomicU64,
+    /// How many answers the mean is of, up to [`RECENT`].
+    answers: AtomicU32,
+    /// When it last turned a call away, in nanoseconds since the epoch; 0 if it never did.
+    refused_at: AtomicU64,
 }
 
 /// What is known of an endpoint's load, at one moment.
@@ -92,6 +112,9 @@ impl Gauge {
             was_out: AtomicBool::new(false),
             failures: AtomicU32::new(0),
             probe_at: AtomicU64::new(0),
+            pace: AtomicU64::new(0),
+            answers: AtomicU32::new(0),
+            refused_at: AtomicU64::new(0),
         }
     }
 
@@ -122,6 +145,7 @@ impl Gauge {
         let was_out = self.was_out.load(Relaxed);
         if was_out == available && self.was_out.swap(!available, Relaxed) && available {
             self.estimate.store(0, Relaxed);
+            self.answers.store(0, Relaxed);
             self.forget_failures();
         }
     }
@@ -164,6 +188,7 @@ impl Gauge {
     /// The first one takes the place of the default, and the first one after a failure that of the penalty: nobody would
     /// send it a second call to find out.
     pub(super) fn record(&self, now: Instant, rtt: Duration, ewma: &Ewma) {
+        self.keep_pace(now, nanos(rtt));
         let failed = self.failures.load(Relaxed) != 0;
         self.forget_failures();
         self.learn(now, rtt, |age| if failed { 0.0 } else { ewma.weight(age) });
@@ -195,8 +220,58 @@ impl Gauge {
         }
     }
 
+    /// Whether it can take calls beside those that it has: it answers in less than three times its quiet response time, and
+    /// has turned nothing away for a second. An endpoint without a call under way has room, and so has one that is not known.
+    pub(super) fn has_room(&self, now: Instant) -> bool {
+        let refused_at = self.refused_at.load(Relaxed);
+        if refused_at != 0 && u128::from(self.nanos(now).saturating_sub(refused_at)) < REFUSAL_HOLDS.as_nanos() {
+            return false;
+        }
+        let (quiet, recent) = self.pace();
+        halves(self.flight.load(Relaxed)).0 == 0 || recent < ROOM * quiet.max(LEAST_QUIET)
+    }
+
+    /// It turned a call away, or a connection.
+    pub(super) fn refuse(&self, now: Instant) {
+        self.refused_at.store(self.nanos(now).max(1), Relaxed);
+    }
+
+    /// A call took this long without an answer. That counts for what [`has_room`](Self::has_room) says when it is long.
+    pub(super) fn unanswered(&self, now: Instant, elapsed: Duration) {
+        let elapsed = nanos(elapsed);
+        if elapsed > self.pace().1 {
+            self.keep_pace(now, elapsed);
+        }
+    }
+
+    /// The quiet response time and that of now.
+    fn pace(&self) -> (f32, f32) {
+        let (quiet, recent) = halves(self.pace.load(Relaxed));
+        (f32::from_bits(quiet), f32::from_bits(recent))
+    }
+
+    /// Takes one response time into the means. Called before the estimate learns of it: that has the time of the answer before.
+    /// Threads may write over each other: then one answer of many is lost.
+    fn keep_pace(&self, now: Instant, rtt: f32) {
+        let answers = self.answers.load(Relaxed);
+        let (quiet, recent) = self.pace();
+        let (quiet, recent) = if answers < RECENT {
+            self.answers.store(answers + 1, Relaxed);
+            let mean = if answers == 0 { rtt } else { recent + (rtt - recent) / (answers + 1) as f32 };
+            // The first few say nothing of what is normal.
+            (mean, mean)
+        } else {
+            let recent = recent + (rtt - recent) / RECENT as f32;
+            let age = self.age(now, halves(self.estimate.load(Relaxed)).0) as f32;
+            let follows = if recent < quiet { QUIET_DOWN } else { QUIET_UP };
+            (quiet + (recent - quiet) * (age / (age + follows)), recent)
+        };
+        self.pace.store(u64::from(recent.to_bits()) << 32 | u64::from(quiet.to_bits()), Relaxed);
+    }
+
     /// A call was given up after this long: its answer would have taken longer. It never makes the estimate better.
     pub(super) fn record_at_least(&self, now: Instant, elapsed: Duration, ewma: &Ewma) {
+        self.unanswered(now, elapsed);
         let elapsed = nanos(elapsed).max(FLOOR);
         self.update(now, |before, age| match before {
             0.0 => Some(elapsed.max(ewma.default_rtt)),
@@ -358,6 +433,73 @@ mod tests {
         gauge.record(at(0), ms(7), &EWMA);
         gauge.seen(true);
         assert_eq!(millis(&gauge, at(0)), 7.0);
+    }
+
+    /// 100 answers of this many milliseconds, ten milliseconds apart, with a call under way.
+    fn answers(gauge: &Gauge, at: &impl Fn(u64) -> Instant, from: u64, rtt: u64) {
+        (0..100).for_each(|n| gauge.record(at(from + n * 10), ms(rtt), &EWMA));
+    }
+
+    #[test]
+    fn three_times_the_quiet_response_time_is_no_room() {
+        let (gauge, at) = gauge();
+        assert!(gauge.has_room(at(0)), "nothing is known");
+        gauge.start(at(0));
+        answers(&gauge, &at, 0, 10);
+        assert!(gauge.has_room(at(1_000)));
+        (0..3).for_each(|n| answers(&gauge, &at, 1_000 + n * 1_000, 25));
+        assert!(gauge.has_room(at(4_000)), "two and a half times as long");
+        (0..3).for_each(|n| answers(&gauge, &at, 4_000 + n * 1_000, 40));
+        assert!(!gauge.has_room(at(7_000)), "four times as long");
+        (0..3).for_each(|n| answers(&gauge, &at, 7_000 + n * 1_000, 10));
+        assert!(gauge.has_room(at(10_000)), "quiet again");
+    }
+
+    #[test]
+    fn an_idle_endpoint_has_room() {
+        let (gauge, at) = gauge();
+        answers(&gauge, &at, 0, 10);
+        (0..3).for_each(|n| answers(&gauge, &at, 1_000 + n * 1_000, 100));
+        assert!(gauge.has_room(at(4_000)));
+        gauge.start(at(4_000));
+        assert!(!gauge.has_room(at(4_000)));
+    }
+
+    #[test]
+    fn a_refusal_is_no_room_for_a_second() {
+        let (gauge, at) = gauge();
+        gauge.refuse(at(500));
+        assert!(!gauge.has_room(at(500)) && !gauge.has_room(at(1_499)));
+        assert!(gauge.has_room(at(1_500)));
+    }
+
+    #[test]
+    fn routes_of_unequal_length_leave_room() {
+        let (gauge, at) = gauge();
+        gauge.start(at(0));
+        for n in 0..10_000 {
+            // One in ten takes fifty times as long.
+            gauge.record(at(n * 10), ms(if n % 10 == 3 { 500 } else { 10 }), &EWMA);
+            assert!(n < 64 || gauge.has_room(at(n * 10)), "answer {n}");
+        }
+    }
+
+    #[test]
+    fn calls_without_an_answer_take_the_room() {
+        let (gauge, at) = gauge();
+        gauge.start(at(0));
+        answers(&gauge, &at, 0, 10);
+        (0..20).for_each(|n| gauge.record_at_least(at(1_000 + n), ms(500), &EWMA));
+        assert!(!gauge.has_room(at(1_020)));
+    }
+
+    #[test]
+    fn microseconds_are_no_sign_of_load() {
+        let (gauge, at) = gauge();
+        gauge.start(at(0));
+        (0..100).for_each(|n| gauge.record(at(n), Duration::from_micros(50), &EWMA));
+        (0..100).for_each(|n| gauge.record(at(100 + n), Duration::from_micros(900), &EWMA));
+        assert!(gauge.has_room(at(200)));
     }
 
     #[test]

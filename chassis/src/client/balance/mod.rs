@@ -49,9 +49,10 @@
 //! 2. Endpoints whose breaker is open are left out ([`Available`]).
 //! 3. With `prefer_zone`, calls stay in this instance's zone: all as long as 1.4 × the available share there is at least 1,
 //!    else that part of them (Envoy's overprovisioning factor). The rest goes to the other zones.
-//! 4. When the zone cannot carry all and less than `panic_threshold` of all endpoints is available, but not none, those whose
-//!    breaker is open are drawn as well, past their breakers ([`Bypass`]), so that the few that are left do not carry
-//!    everything (Envoy's panic). Those that refuse connections are not: there is no capacity.
+//! 4. When the zone cannot carry all, less than `panic_threshold` of all endpoints is available, but not none, and none of
+//!    these has room, those whose breaker is open are drawn as well, past their breakers ([`Bypass`]), so that the few that
+//!    are left do not carry everything (Envoy's panic). Those that refuse connections are not: there is no capacity. An
+//!    endpoint has room while it answers in less than three times its quiet response time and has refused nothing for a second.
 //! 5. A new endpoint takes part in max(10 %, age / `slow_start`) of the draws. The endpoints of the first list are not new.
 //! 6. Endpoints that earlier attempts of the same call went to ([`Tried`]) are avoided while there is another.
 //!

@@ -124,6 +124,11 @@ fn endpoints(count: usize) -> Vec<Endpoint> {
     (0..count).map(endpoint).collect()
 }
 
+    /// All have just turned a call away: none has room.
+    fn fill(&self, millis: u64) {
+        self.set.nodes.iter().for_each(|node| node.gauge.refuse(self.at(millis)));
+    }
+
 fn in_zone(number: usize, zone: &str) -> Endpoint {
     Endpoint { zone: Some(zone.into()), ..endpoint(number) }
 }

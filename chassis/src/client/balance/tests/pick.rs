@@ -129,6 +129,7 @@ fn when_few_are_available_those_that_fail_are_used_past_their_breakers_unless_th
     for at in 0..3 {
         fixture.gate(at).0.unreachable.store(true, Relaxed);
     }
+    fixture.fill(0);
     let shares = fixture.share(0, 20_000);
     for (at, share) in shares.iter().enumerate() {
         assert!(near(*share, if at < 3 { 0.0 } else { 1.0 / 7.0 }), "{shares:?}");
@@ -146,9 +147,23 @@ fn panic_begins_below_the_threshold_and_not_at_it() {
         let config = BalanceConfig { panic_threshold: threshold, ..BalanceConfig::default() };
         let fixture = Fixture::with(endpoints(10), config, None);
         (0..open).for_each(|at| fixture.gate(at).open());
+        fixture.fill(0);
         let bypassed = (0..200).any(|seed| fixture.pick(0, seed, None).unwrap().1);
         assert_eq!(bypassed, panics, "{open} of 10 open with a threshold of {threshold}");
     }
+}
+
+#[test]
+fn one_available_endpoint_with_room_prevents_panic() {
+    let fixture = Fixture::new(endpoints(10));
+    (0..8).for_each(|at| fixture.gate(at).open());
+    let picked = |millis| (0..200).filter(|seed| fixture.pick(millis, *seed, None).unwrap().1).count();
+    assert_eq!(picked(0), 0, "nothing speaks against either of the two");
+    fixture.fill(0);
+    fixture.set.nodes[8].gauge.refuse(fixture.at(0));
+    assert!(picked(500) > 0, "both have refused within the second");
+    fixture.set.nodes[9].gauge.refuse(fixture.at(900));
+    assert_eq!(picked(1_001), 0, "the last refusal of one is a second ago");
 }
 
 #[test]
@@ -276,6 +291,7 @@ proptest! {
         states in prop::collection::vec((any::<bool>(), any::<bool>(), any::<bool>(), 1_u32..5), 1..40),
         threshold in 0.0..1.0_f64,
         zoned in any::<bool>(),
+        full in any::<bool>(),
         seed in any::<u64>(),
     ) {
         let config = BalanceConfig { panic_threshold: threshold, ..BalanceConfig::default() };
@@ -289,6 +305,9 @@ proptest! {
             fixture.gate(at).0.unreachable.store(*unreachable, Relaxed);
         }
         let available = states.iter().filter(|(open, ..)| !open).count();
+        if full {
+            fixture.fill(0);
+        }
         for more in 0..20 {
             match fixture.pick(0, seed.wrapping_add(more), None) {
                 Err(nobody) => {
@@ -300,6 +319,7 @@ proptest! {
                     prop_assert!(available > 0);
                     prop_assert_eq!(bypass, states[at].0);
                     if bypass {
+                        prop_assert!(full, "one that is available has room");
                         prop_assert!(!states[at].1, "an endpoint without a connection");
                         prop_assert!((available as f64) < threshold * states.len() as f64 + 1e-4);
                     }
@@ -328,8 +348,10 @@ fn breakers_that_open_during_the_look_leave_nobody_and_no_panic() {
     updates.set(endpoints(4));
     let (config, now, mut made) = (BalanceConfig::default(), Instant::now(), 0);
     let make = |endpoint: &Endpoint| Fleeting(AtomicU32::new(u32::from(*endpoint.host == *"10.0.0.0")));
-    let workshop = Workshop { make: &make, config: &config, zone: None, epoch: now, made: &mut made };
+    let refresh = &updates.refresh();
+    let workshop = Workshop { make: &make, config: &config, zone: None, refresh, epoch: now, made: &mut made };
     let set = Set::unread(receiver, &config).next(now, workshop);
+    set.nodes.iter().for_each(|node| node.gauge.refuse(now));
     assert!(set.census(now, true).is_some_and(|census| census.panics()));
     assert!(matches!(set.pick(now, &mut Rng::with_seed(1), None), Err(Nobody::Held { endpoints: 4, .. })));
 }

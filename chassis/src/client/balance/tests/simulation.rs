@@ -123,6 +123,46 @@ fn when_half_of_ten_are_out_the_other_half_shares_their_calls() {
     assert!(shares[5..].iter().all(|share| (0.18..0.22).contains(share)), "{shares:?}");
 }
 
+/// One call after the other, each for so many microseconds; others wait for their turn.
+fn queue(micros: u64) -> Behaviour {
+    let free_at = std::cell::Cell::new(0);
+    Box::new(move |now, _| {
+        let ends = free_at.get().max(now) + micros;
+        free_at.set(ends);
+        (Some(ends - now), Outcome::Success)
+    })
+}
+
+/// Two of three fail and their breakers are open. The share of the calls that goes to them all the same, at so many calls a
+/// second; the third was quiet before.
+fn lost_beside_one(works: impl Fn() -> Behaviour, rate: u64) -> f64 {
+    let fixture = Fixture::new(endpoints(3));
+    run(&fixture, &[works(), works(), works()], 10, 0..30);
+    [1, 2].iter().for_each(|at| fixture.gate(*at).open());
+    let shares = shares(&run(&fixture, &[works(), failing(), failing()], rate, 30..60));
+    shares[1] + shares[2]
+}
+
+#[test]
+fn failing_endpoints_get_nothing_beside_one_with_room() {
+    for rate in [10, 100, 1_000] {
+        let lost = lost_beside_one(|| steady(10_000), rate);
+        println!("{rate} calls a second, an endpoint without limits: {:.1} % lost", lost * 100.0);
+        assert_eq!(lost, 0.0, "{rate} calls a second");
+    }
+    // It can carry 100 a second, and is busy for half of the time.
+    let lost = lost_beside_one(|| queue(10_000), 50);
+    println!("50 calls a second, an endpoint that carries 100: {:.1} % lost", lost * 100.0);
+    assert!(lost < 0.005, "{lost}");
+}
+
+#[test]
+fn an_endpoint_without_room_sheds_calls() {
+    let lost = lost_beside_one(|| queue(10_000), 300);
+    println!("300 calls a second, an endpoint that carries 100: {:.1} % shed", lost * 100.0);
+    assert!(lost > 0.2, "{lost}");
+}
+
 #[test]
 fn weights_are_respected_under_any_load() {
     let weights = [1, 1, 2, 4];
