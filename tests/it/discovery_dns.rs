@@ -8,7 +8,12 @@ use tokio::{sync::watch, task::JoinHandle, time::timeout};
 
 use crate::support::{
     dns::Dns,
-    pace::{PATIENCE, Pace},
+use crate::support::{
+    dns::Dns,
+    pace::Pace,
+    process::PATIENCE,
+    replica::{Caller, Mode, Replica},
+};
 };
 
 /// A resolver that is driven, and what it tells.
@@ -170,6 +175,30 @@ async fn a_server_that_never_answers_for_one_family_holds_nothing_up_and_takes_n
     followed.list(&["10.0.0.1:8080", "10.0.0.2:8080", "[::1]:8080"]).await;
     server.tell(&json!({ "drop": ["A"], "zone": "inventory.test. 1 IN AAAA ::2" })).await;
     followed.list(&["10.0.0.1:8080", "10.0.0.2:8080", "[::2]:8080"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_instance_that_moved_is_found_before_its_time_to_live_is_over() {
+    let mut old = Replica::start_at(([127, 0, 0, 2], 0).into(), Mode::Healthy).await;
+    let port = old.address().port();
+    let _stays = Replica::start_at(([127, 0, 0, 4], port).into(), Mode::Healthy).await;
+    let new = Replica::start_at(([127, 0, 0, 3], port).into(), Mode::Healthy).await;
+    let zone = |host: u8| format!("inventory.test. 300 IN A 127.0.0.{host}\ninventory.test. 300 IN A 127.0.0.4");
+    let mut server = Dns::with(&zone(2)).await;
+    let caller = Caller::of(&format!("dns://{}/inventory.test:{port}", server.address)).await;
+    caller.calls(20, 2).await.none_failed();
+    old.kill().await;
+    server.zone(&zone(3)).await;
+    // Not only when all refuse: one of two is there all the time, and no call fails.
+    let found = timeout(PATIENCE, async {
+        while new.requests() == 0 {
+            caller.calls(10, 2).await.none_failed();
+        }
+    });
+    found.await.expect("asked again long before 300 s are over");
+    let asked = server.asked().await;
+    let questions = asked.iter().filter(|question| question.starts_with("inventory.test. A ")).count();
+    assert!((2..=4).contains(&questions), "once more and not in a hurry: {asked:?}");
 }
 
 #[tokio::test]

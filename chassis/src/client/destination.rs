@@ -22,7 +22,7 @@ use super::{
     http::Transport,
 };
 use crate::{
-    discovery::{Freshness, Resolution, Resolver, Target, Updates},
+    discovery::{Freshness, Refresh, Resolution, Resolver, Target, Updates},
     error::BoxError,
     health::Reporter,
     telemetry::metrics::ClientLevels,
@@ -91,15 +91,16 @@ impl Destination {
         target: Target,
         config: &ClientConfig,
         resolver: &dyn Resolver,
-        stack: impl FnOnce(watch::Receiver<Resolution>, Arc<Notify>) -> Box<dyn Stack>,
+        stack: impl FnOnce(watch::Receiver<Resolution>, Arc<Notify>, Refresh) -> Box<dyn Stack>,
     ) -> Arc<Self> {
         let (updates, endpoints) = Updates::channel();
+        let refresh = updates.refresh();
         let resolver = AbortOnDropHandle::new(tokio::spawn(resolver.follow(updates)));
         let changed = Arc::new(Notify::new());
         Arc::new(Self {
             name: name.into(),
             target,
-            stack: stack(endpoints.clone(), Arc::clone(&changed)),
+            stack: stack(endpoints.clone(), Arc::clone(&changed), refresh),
             changed,
             live: RwLock::new(Live::new(config)),
             answer_limit: config.answer_limit.bytes(),
@@ -310,7 +311,7 @@ mod tests {
         let stack = Reports(Arc::clone(&reports));
         let target = "memory://stock".parse().unwrap();
         let resolver = Memory::default().resolver("stock");
-        let made = Destination::new("stock", target, &ClientConfig::default(), &resolver, |_, _| Box::new(stack));
+        let made = Destination::new("stock", target, &ClientConfig::default(), &resolver, |_, _, _| Box::new(stack));
         (made, reports)
     }
 

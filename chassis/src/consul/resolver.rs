@@ -1,6 +1,10 @@
 //! Follows the instances of a service by blocking queries.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
@@ -11,7 +15,7 @@ use super::{
     health::{self, Instances, Skipped},
     memory::{Answer, Recollection},
 };
-use crate::discovery::{Resolver, Task, Updates};
+use crate::discovery::{REFRESH_APART, Resolver, Task, Updates};
 
 use crate::clock::now;
 
@@ -86,10 +90,22 @@ impl ConsulResolver {
         let mut memory = Recollection::default();
         let mut away = None;
         let mut skipped = Skipped::default();
+        let mut asked_for = now();
         loop {
             let wait = memory.wait(now()).map_or(WAIT, |left| left.min(WAIT));
             let failures = cursor.failures();
-            let lost = match self.consul.blocking(&self.path, &mut cursor, wait).await {
+            let answered = tokio::select! {
+                biased;
+                answered = self.consul.blocking(&self.path, &mut cursor, wait) => Some(answered),
+                () = asked(&updates, asked_for) => None,
+            };
+            let Some(answered) = answered else {
+                // A held query that has lost its agent says nothing for a minute. One that need not wait is answered at once.
+                cursor.reset();
+                asked_for = now();
+                continue;
+            };
+            let lost = match answered {
                 Ok(Some(answer)) => match self.read(&answer) {
                     Ok(found) => {
                         self.tell_skipped(&mut skipped, found.skipped);
@@ -157,6 +173,12 @@ impl ConsulResolver {
         }
         *before = now;
     }
+}
+
+/// Waits until a failing connection asks for the list, and long enough after the last time.
+async fn asked(updates: &Updates, last: Instant) {
+    updates.asked().await;
+    tokio::time::sleep_until((last + REFRESH_APART.mul_f64(1.0 + 0.1 * fastrand::f64())).into()).await;
 }
 
 impl Resolver for ConsulResolver {

@@ -32,7 +32,7 @@ use crate::{
     },
     clock::{self, Moments},
     context::RequestContext,
-    discovery::{Endpoint, Resolution},
+    discovery::{Endpoint, Refresh, Resolution},
     error::{BoxError, Result},
     telemetry::metrics::ClientLevels,
 };
@@ -121,10 +121,10 @@ pub(crate) fn outbound(
     name: Option<&str>,
     zone: Option<&str>,
     observer: Arc<ClientObserver>,
-) -> Result<impl FnOnce(watch::Receiver<Resolution>, Arc<Notify>) -> Box<dyn Stack> + use<>> {
+) -> Result<impl FnOnce(watch::Receiver<Resolution>, Arc<Notify>, Refresh) -> Box<dyn Stack> + use<>> {
     let pools = Pools::new(&config.pool, config.protocol, &config.tls, name)?;
     let (config, zone) = (config.clone(), zone.map(Into::into));
-    Ok(move |resolution, changed| {
+    Ok(move |resolution, changed, refresh| {
         let now = clock::now();
         let budget = Budget::new(&config.retry, now);
         let limit = Limit::new(&config.limit);
@@ -140,7 +140,9 @@ pub(crate) fn outbound(
             breakers: Arc::clone(&breakers),
             changed,
         };
-        let balance = Balance::with_scheme(resolution, endpoints, &config.balance, zone, scheme);
+        let balance = Balance::with_refresh(resolution, endpoints, &config.balance, zone, scheme, refresh);
+        let knocked_at = balance.clone();
+        let knocker = tokio::spawn(knock(opened, move |now| doors(&knocked_at, now)));
         let service: Outbound = ServiceBuilder::new()
             // Sees every outcome, refusals included, and what the caller waited for.
             .layer(CallLayer::new(Arc::clone(&observer)))

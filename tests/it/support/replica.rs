@@ -51,7 +51,12 @@ pub struct Replica {
 
 impl Replica {
     pub async fn start(mode: Mode) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        Self::start_at(([127, 0, 0, 1], 0).into(), mode).await
+    }
+
+    /// At this address.
+    pub async fn start_at(address: SocketAddr, mode: Mode) -> Self {
+        let listener = TcpListener::bind(address).await.expect("a port");
         let mut replica = Self {
             address: listener.local_addr().expect("an address"),
             mode: Arc::new(watch::Sender::new(mode)),
@@ -187,14 +192,14 @@ impl Caller {
         get(&self.client).await
     }
 
-    /// So many calls by so many callers, each after the other.
-    pub async fn calls(&self, calls: usize, callers: usize) -> Tally {
-        self.calls_while(calls, callers, async {}).await
-    }
-
     /// One call that is not sent twice.
     pub async fn order(&self) -> Result<(), CallError> {
         self.client.call(Method::POST, "/orders").answer::<Raw<Bytes>>().await.map(drop)
+    }
+
+    /// So many calls by so many callers, each after the other.
+    pub async fn calls(&self, calls: usize, callers: usize) -> Tally {
+        self.calls_while(calls, callers, async {}).await
     }
 
     /// The same, while something else goes on.

@@ -98,6 +98,7 @@ impl Flight {
             Outcome::Refused(_) => gauge.abandon(),
             // It stops, or a proxy ends an old connection: it is neither slow nor at fault, and not the faster for it.
             Outcome::Untouched => {
+                self.node.refresh().ask();
                 gauge.abandon();
                 gauge.record_at_least(now, elapsed, &self.ewma);
             }
@@ -108,14 +109,14 @@ impl Flight {
             Outcome::Failed | Outcome::TimedOut | Outcome::Throttled | Outcome::Unreachable => {
                 // No answer in time is no sign of life.
                 if outcome == Outcome::TimedOut {
-                    gauge.abandon();
                     gauge.unanswered(now, elapsed);
+                    gauge.abandon();
                 } else {
-                    gauge.head(now);
                     if outcome == Outcome::Unreachable {
                         gauge.refuse(now);
                         self.node.refresh().ask();
                     }
+                    gauge.head(now);
                 }
                 let pushback = pushback().map(|wait| wait.min(MAX_PENALTY));
                 gauge.record_failure(now, elapsed.max(self.penalty(pushback)), pushback, &self.ewma);
@@ -135,7 +136,6 @@ impl Flight {
     }
 }
 
-/// How long the endpoint asks to be left alone: gRPC's word (gRFC A6), else HTTP's.
 /// Whether the endpoint turned the call away because it has too much to do, as far as it says so: 429 and 503,
 /// RESOURCE_EXHAUSTED and UNAVAILABLE.
 fn refuses(status: StatusCode, headers: &HeaderMap) -> bool {
@@ -143,6 +143,7 @@ fn refuses(status: StatusCode, headers: &HeaderMap) -> bool {
         || matches!(code_in(headers), Some(Code::ResourceExhausted | Code::Unavailable))
 }
 
+/// How long the endpoint asks to be left alone: gRPC's word (gRFC A6), else HTTP's.
 fn pushback(headers: &HeaderMap) -> Option<Duration> {
     let millis = headers.get("grpc-retry-pushback-ms").and_then(|value| value.to_str().ok()?.parse().ok());
     millis.map(Duration::from_millis).or_else(|| retry_after(headers))
@@ -156,10 +157,10 @@ impl Watch for Flight {
     fn trailers(&mut self, trailers: &HeaderMap) {
         if self.owed {
             (self.owed, self.done) = (false, true);
-            if self.rest.excuses(trailers) {
             if refuses(StatusCode::OK, trailers) {
                 self.node.gauge().refuse(now());
             }
+            if self.rest.excuses(trailers) {
                 self.lasted();
             } else if matches!(Outcome::of_trailers(trailers), Outcome::Failed | Outcome::Throttled) {
                 self.ended_badly(pushback(trailers));

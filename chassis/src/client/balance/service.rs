@@ -31,7 +31,7 @@ use super::{
 use crate::{
     cause::Cause,
     clock::now,
-    discovery::{Endpoint, Freshness, Resolution},
+    discovery::{Endpoint, Freshness, Refresh, Resolution},
     error::BoxError,
 };
 
@@ -49,6 +49,7 @@ struct Shared<M: MakeEndpoint> {
     make: M,
     zone: Option<Arc<str>>,
     scheme: Scheme,
+    refresh: Refresh,
     epoch: Instant,
     set: ArcSwap<Set<M::Service>>,
     /// Held by the one who makes the next set.
@@ -89,9 +90,21 @@ impl<M: MakeEndpoint> Balance<M> {
         zone: Option<Arc<str>>,
         scheme: Scheme,
     ) -> Self {
+        Self::with_refresh(updates, make, config, zone, scheme, Refresh::default())
+    }
+
+    /// As [`with_scheme`](Self::with_scheme). A connection that fails asks for the endpoints anew by `refresh`.
+    pub fn with_refresh(
+        updates: watch::Receiver<Resolution>,
+        make: M,
+        config: &BalanceConfig,
+        zone: Option<Arc<str>>,
+        scheme: Scheme,
+        refresh: Refresh,
+    ) -> Self {
         let set = Set::unread(updates, config);
         let making = Mutex::new(Making { config: config.clone(), made: 0 });
-        Self(Arc::new(Shared { make, zone, scheme, epoch: now(), set: ArcSwap::from_pointee(set), making }))
+        Self(Arc::new(Shared { make, zone, scheme, refresh, epoch: now(), set: ArcSwap::from_pointee(set), making }))
     }
 
     /// Goes on with these settings. What is known of the endpoints stays.
@@ -175,7 +188,8 @@ impl<M: MakeEndpoint> Balance<M> {
     fn make(&self, making: &mut Making) {
         let Making { config, made } = making;
         let zone = self.0.zone.as_deref();
-        let workshop = Workshop { make: &self.0.make, config, zone, epoch: self.0.epoch, made };
+        let (refresh, epoch) = (&self.0.refresh, self.0.epoch);
+        let workshop = Workshop { make: &self.0.make, config, zone, refresh, epoch, made };
         let next = self.0.set.load().next(now(), workshop);
         self.0.set.store(Arc::new(next));
     }

@@ -17,7 +17,7 @@ use super::{
     load::{Ewma, Gauge},
     pool::Pool,
 };
-use crate::discovery::{Endpoint, EndpointHealth, Freshness, Resolution};
+use crate::discovery::{Endpoint, EndpointHealth, Freshness, Refresh, Resolution};
 
 /// One endpoint and what is known of it, kept as long as its id and address stay.
 pub(super) struct Node<S> {
@@ -28,16 +28,24 @@ pub(super) struct Node<S> {
     pub(super) number: u64,
     pub(super) authority: Authority,
     pub(super) service: S,
+    /// Asks for the list anew.
+    refresh: Refresh,
 }
 
 /// What a call is counted on, whatever service carries it.
 pub(super) trait Gauged: Send + Sync {
     fn gauge(&self) -> &Gauge;
+    /// Asks for the list anew: the endpoint may have moved.
+    fn refresh(&self) -> &Refresh;
 }
 
 impl<S: Send + Sync> Gauged for Node<S> {
     fn gauge(&self) -> &Gauge {
         &self.gauge
+    }
+
+    fn refresh(&self) -> &Refresh {
+        &self.refresh
     }
 }
 
@@ -75,6 +83,7 @@ pub(super) struct Workshop<'a, M> {
     pub(super) make: &'a M,
     pub(super) config: &'a BalanceConfig,
     pub(super) zone: Option<&'a str>,
+    pub(super) refresh: &'a Refresh,
     pub(super) epoch: Instant,
     /// The number of the last endpoint that was made.
     pub(super) made: &'a mut u64,
@@ -121,7 +130,7 @@ impl<S> Set<S> {
     where
         M: MakeEndpoint<Service = S>,
     {
-        let Workshop { make, config, zone, epoch, made } = workshop;
+        let Workshop { make, config, zone, refresh, epoch, made } = workshop;
         let mut receiver = self.receiver.clone();
         // Asked first: what was told before the end is read all the same.
         let ended = receiver.has_changed().is_err();
@@ -154,8 +163,12 @@ impl<S> Set<S> {
                         continue;
                     };
                     *made += 1;
-                    let service = make.make(endpoint);
-                    Arc::new(Node { gauge: Gauge::new(epoch), born, number: *made, authority, service })
+                    let service = match at_address.get(&endpoint.address()) {
+                        Some(before) => make.make_successor(endpoint, &before.service),
+                        None => make.make(endpoint),
+                    };
+                    let (gauge, refresh) = (Gauge::new(epoch), refresh.clone());
+                    Arc::new(Node { gauge, born, number: *made, authority, service, refresh })
                 }
             };
             nodes.push(node);

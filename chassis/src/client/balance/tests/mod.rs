@@ -16,7 +16,7 @@ use super::{
     config::BalanceConfig,
     set::{Set, Workshop},
 };
-use crate::discovery::{Endpoint, Updates};
+use crate::discovery::{Endpoint, Refresh, Updates};
 
 /// A breaker that a test opens and closes.
 #[derive(Debug, Clone, Default)]
@@ -113,7 +113,8 @@ fn next<M: MakeEndpoint>(
     epoch: Instant,
     made: &mut u64,
 ) -> Set<M::Service> {
-    set.next(now, Workshop { make, config, zone, epoch, made })
+    let refresh = &Refresh::default();
+    set.next(now, Workshop { make, config, zone, refresh, epoch, made })
 }
 
 fn endpoint(number: usize) -> Endpoint {
