@@ -8,12 +8,8 @@ use tokio::{sync::watch, task::JoinHandle, time::timeout};
 
 use crate::support::{
     dns::Dns,
-use crate::support::{
-    dns::Dns,
-    pace::Pace,
-    process::PATIENCE,
+    pace::{PATIENCE, Pace},
     replica::{Caller, Mode, Replica},
-};
 };
 
 /// A resolver that is driven, and what it tells.

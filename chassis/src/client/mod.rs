@@ -68,6 +68,7 @@ pub(crate) mod fallback;
 pub mod hedge;
 mod http;
 mod hurry;
+pub(crate) mod knock;
 pub mod limit;
 pub mod observe;
 mod outcome;

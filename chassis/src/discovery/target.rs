@@ -256,8 +256,12 @@ fn list(rest: &str) -> Result<TargetKind, String> {
     let mut endpoints: Vec<Endpoint> = Vec::new();
     for entry in rest.split(',') {
         let endpoint = list_entry(entry)?;
-        if endpoints.iter().any(|other| other.id == endpoint.id) {
-            return Err(format!("found {} twice, expected each address once; ;weight=2 gives it more", endpoint.id));
+        if let Some(other) = endpoints.iter().find(|other| other.address() == endpoint.address()) {
+            let again = if other.id == endpoint.id { String::new() } else { format!(", once as {}", other.id) };
+            return Err(format!(
+                "found {} twice{again}, expected each address once; ;weight=2 gives it more",
+                endpoint.id
+            ));
         }
         endpoints.push(endpoint);
     }
@@ -506,6 +510,8 @@ mod tests {
             ("static://a:1,,b:2", "found nothing, expected addresses"),
             ("static://a", "found no port in \"a\""),
             ("static://a:1,a:1", "found a:1 twice"),
+            ("static://a:1,A.:1", "found A.:1 twice, once as a:1"),
+            ("static://[::1]:1,[0::1]:1", "found [0::1]:1 twice, once as [::1]:1"),
             ("static://a:1;weight=0", "found the weight \"0\""),
             ("static://a:1;color=x", "found \"color=x\" in \"a:1;color=x\", expected weight=2 or zone=a"),
             ("static://a:1;zone=", "found the zone \"\""),

@@ -5,12 +5,14 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
+    time::Instant,
 };
 
 use axum::body::Body;
 use http::{Request, Response};
 use pin_project_lite::pin_project;
 use tokio::sync::{Notify, watch};
+use tokio_util::task::AbortOnDropHandle;
 use tower::ServiceBuilder;
 use tower_service::Service;
 
@@ -25,6 +27,7 @@ use crate::{
         dependency::{BreakerReport, EndpointReport, StackReport},
         destination::Stack,
         hedge::{Hedge, HedgeLayer, HedgeService},
+        knock::{Door, knock},
         limit::{Limit, LimitLayer, LimitService},
         observe::{AttemptLayer, AttemptService, CallLayer, CallService, ClientObserver, EndpointStats},
         pool::{Pool, Pools},
@@ -51,6 +54,8 @@ pub(crate) struct Endpoints {
     breakers: Arc<Mutex<Breakers>>,
     /// Woken when a breaker changes.
     changed: Arc<Notify>,
+    /// Woken when a breaker opens: its endpoint may be one to knock at.
+    opened: Arc<Notify>,
 }
 
 /// What breakers are made with.
@@ -70,6 +75,7 @@ impl Endpoints {
             breaker
         };
         let (observer, changed) = (Arc::clone(&self.observer), Arc::clone(&self.changed));
+        let opened = Arc::clone(&self.opened);
         let endpoint = endpoint.clone();
         breaker.on_transition(Arc::new(move |transition| {
             if let Some(state) = word(transition) {
@@ -77,6 +83,9 @@ impl Endpoints {
                 observer.breaker_changed(&endpoint, state, reason);
             }
             changed.notify_one();
+            if transition.to == BreakerState::Open {
+                opened.notify_one();
+            }
         }));
         breaker
     }
@@ -109,6 +118,28 @@ impl MakeEndpoint for Endpoints {
             // The last to touch the request: it says how much time is left, and sends.
             .service(self.pools.pool(endpoint))
     }
+
+    fn make_successor(&self, endpoint: &Endpoint, before: &PerEndpoint) -> PerEndpoint {
+        let service = self.make(endpoint);
+        service.breaker().take_over(before.breaker(), clock::now());
+        service
+    }
+
+    fn recovered(&self, service: &PerEndpoint) {
+        service.breaker().probe_now(clock::now());
+    }
+}
+
+/// The endpoints that calls are kept from because they accept no connection.
+fn doors(balance: &Balance<Endpoints>, now: Instant) -> Vec<Door> {
+    let mut doors = Vec::new();
+    balance.for_each(|endpoint, service, _| {
+        let breaker = service.breaker();
+        if breaker.state(now) == BreakerState::Open && breaker.is_unreachable() {
+            doors.push(Door { host: Arc::clone(&endpoint.host), port: endpoint.port, breaker: breaker.clone() });
+        }
+    });
+    doors
 }
 
 /// Puts the stack of a destination together. All its endpoints have this name, or each its own host.
@@ -133,12 +164,14 @@ pub(crate) fn outbound(
         let attempt_timeout = AttemptTimeout::new(config.attempt_timeout.map(Into::into));
         let breakers = Arc::new(Mutex::new(Breakers { config: config.breaker.clone(), forced: None }));
         let scheme = pools.scheme().clone();
+        let opened = Arc::new(Notify::new());
         let endpoints = Endpoints {
             pools,
             observer: Arc::clone(&observer),
             attempt_timeout: attempt_timeout.clone(),
             breakers: Arc::clone(&breakers),
             changed,
+            opened: Arc::clone(&opened),
         };
         let balance = Balance::with_refresh(resolution, endpoints, &config.balance, zone, scheme, refresh);
         let knocked_at = balance.clone();
@@ -157,7 +190,8 @@ pub(crate) fn outbound(
             // Chooses the endpoint; what follows is made for each by `Endpoints`.
             .service(balance.clone());
         let name = observer.destination().into();
-        Box::new(Parts { name, service, observer, limit, hedge, retry, balance, attempt_timeout, breakers })
+        let _knocker = AbortOnDropHandle::new(knocker);
+        Box::new(Parts { name, service, observer, limit, hedge, retry, balance, attempt_timeout, breakers, _knocker })
             as Box<dyn Stack>
     })
 }
@@ -173,6 +207,8 @@ struct Parts {
     balance: Balance<Endpoints>,
     attempt_timeout: AttemptTimeout,
     breakers: Arc<Mutex<Breakers>>,
+    /// Knocks at endpoints that refuse connections; aborted when this is dropped.
+    _knocker: AbortOnDropHandle<()>,
 }
 
 impl Parts {

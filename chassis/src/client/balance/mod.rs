@@ -43,7 +43,8 @@
 //!
 //! # Who is drawn from
 //!
-//! Each rule narrows what the ones before have left.
+//! An address that is listed several times is one endpoint: the entry that the registry calls healthiest, of these the one that
+//! is new, with its weight. Then each rule narrows what the ones before have left.
 //!
 //! 1. Endpoints that the registry calls critical are left out, unless it calls all so.
 //! 2. Endpoints whose breaker is open are left out ([`Available`]).
@@ -97,6 +98,18 @@ pub trait MakeEndpoint: Send + Sync + 'static {
 
     /// The service of this endpoint. It is asked once for each id and address, and the service kept as long as they stay.
     fn make(&self, endpoint: &Endpoint) -> Self::Service;
+
+    /// The service of an endpoint that has taken the address of another, whose service was `before`: a new instance, as far as
+    /// its registry knows, which has still to show that it works where the other did not.
+    fn make_successor(&self, endpoint: &Endpoint, before: &Self::Service) -> Self::Service {
+        let _ = before;
+        self.make(endpoint)
+    }
+
+    /// The registry no longer calls the endpoint of this service critical: a sign of life.
+    fn recovered(&self, service: &Self::Service) {
+        let _ = service;
+    }
 }
 
 impl<F, S> MakeEndpoint for F

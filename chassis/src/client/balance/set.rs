@@ -1,7 +1,7 @@
 //! The endpoints of a destination, as one immutable value that is swapped as a whole.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, hash_map::Entry},
     sync::{Arc, atomic::AtomicBool},
     time::{Duration, Instant},
 };
@@ -125,7 +125,8 @@ impl<S> Set<S> {
         self.receiver.clone()
     }
 
-    /// What is told now. Endpoints that stay keep their service and their load. Linear in the number of endpoints.
+    /// The set of what is told now. Endpoints that stay keep their service and their load; an address has one endpoint,
+    /// however often it is listed. Linear in the number of endpoints.
     pub(super) fn next<M>(&self, now: Instant, workshop: Workshop<'_, M>) -> Self
     where
         M: MakeEndpoint<Service = S>,
@@ -138,21 +139,31 @@ impl<S> Set<S> {
         let endpoints = &resolution.endpoints;
         let born = self.had_list.then_some(now);
 
-        let before: HashMap<_, _> = self
-            .nodes
-            .iter()
-            .zip(&self.places)
-            .map(|(node, place)| (key(&self.resolution.endpoints[*place as usize]), node))
-            .collect();
-        let mut seen = HashSet::with_capacity(endpoints.len());
+        let told_before = || self.nodes.iter().zip(&self.places);
+        let endpoint_before = |place: &u32| &self.resolution.endpoints[*place as usize];
+        let before: HashMap<_, _> = told_before().map(|(node, place)| (key(endpoint_before(place)), node)).collect();
+        let at_address: HashMap<_, _> =
+            told_before().map(|(node, place)| (endpoint_before(place).address(), node)).collect();
+        let health_before = told_before().map(|(_, place)| endpoint_before(place)).map(|it| (key(it), it.health));
+        let health_before: HashMap<_, _> = health_before.collect();
+        let listed: HashSet<_> = self.resolution.endpoints.iter().map(key).collect();
+        let seniority = |endpoint: &Endpoint| match listed.contains(&key(endpoint)) {
+            false => Seniority::New,
+            true if before.contains_key(&key(endpoint)) => Seniority::InUse,
+            true => Seniority::Spare,
+        };
         let mut nodes = Vec::with_capacity(endpoints.len());
         let mut places = Vec::with_capacity(endpoints.len());
-        for (place, endpoint) in endpoints.iter().enumerate() {
-            if !seen.insert(key(endpoint)) {
-                continue;
-            }
+        for place in one_of_each_address(endpoints, seniority) {
+            let endpoint = &endpoints[place as usize];
             let node = match before.get(&key(endpoint)) {
-                Some(node) => Arc::clone(node),
+                Some(node) => {
+                    let was = health_before.get(&key(endpoint));
+                    if was == Some(&EndpointHealth::Critical) && endpoint.health != EndpointHealth::Critical {
+                        make.recovered(&node.service);
+                    }
+                    Arc::clone(node)
+                }
                 None => {
                     let Ok(authority) = Authority::try_from(endpoint.authority()) else {
                         tracing::warn!(
@@ -172,7 +183,7 @@ impl<S> Set<S> {
                 }
             };
             nodes.push(node);
-            places.push(place as u32);
+            places.push(place);
         }
 
         let of = |at: u32| &endpoints[places[at as usize] as usize];
@@ -211,6 +222,42 @@ impl<S> Set<S> {
     pub(super) fn endpoint(&self, at: usize) -> &Endpoint {
         &self.resolution.endpoints[self.places[at] as usize]
     }
+}
+
+/// How an endpoint relates to the list before; of several at one address the first is used.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Seniority {
+    /// It was not listed before: who registers at an address that others hold has taken their place.
+    New,
+    /// It stood for its address.
+    InUse,
+    /// It was listed, and another stood for the address.
+    Spare,
+}
+
+/// The places of the endpoints that are used, one for each address: the healthiest, then by seniority, then the first.
+///
+/// Two entries at one address are one process, or one that is gone and its successor: calls cannot tell them apart. So their
+/// weights are not added; where a source means shares, as SRV records do, it adds them itself.
+fn one_of_each_address(endpoints: &[Endpoint], seniority: impl Fn(&Endpoint) -> Seniority) -> Vec<u32> {
+    let mut chosen: Vec<u32> = Vec::with_capacity(endpoints.len());
+    let mut known: HashMap<_, usize> = HashMap::with_capacity(endpoints.len());
+    for (place, endpoint) in endpoints.iter().enumerate() {
+        match known.entry(endpoint.address()) {
+            Entry::Vacant(free) => {
+                free.insert(chosen.len());
+                chosen.push(place as u32);
+            }
+            Entry::Occupied(held) => {
+                let holder = &mut chosen[*held.get()];
+                let rank = |endpoint: &Endpoint| (endpoint.health, seniority(endpoint));
+                if rank(endpoint) < rank(&endpoints[*holder as usize]) {
+                    *holder = place as u32;
+                }
+            }
+        }
+    }
+    chosen
 }
 
 fn key(endpoint: &Endpoint) -> (&str, &str, u16) {

@@ -40,7 +40,13 @@ impl Phase {
 pub(super) struct Machine {
     failsafe: StateMachine<Trip, Mirror>,
     told: Arc<Told>,
+    /// How often it has opened since it was closed the last time.
+    opened: u32,
 }
+
+/// How many openings of another machine are taken over at most. Chosen: by then the longest wait has come with any sensible
+/// settings, 60 s after six doublings of 1 s.
+const TAKEN_OVER: u32 = 10;
 
 /// What failsafe has told.
 #[derive(Default)]
@@ -53,7 +59,7 @@ impl Machine {
     pub(super) fn new(settings: Arc<ArcSwap<BreakerConfig>>) -> Self {
         let told = Arc::<Told>::default();
         let trip = Trip { backoff: Backoff { settings, taken: 0 }, told: told.clone() };
-        Self { failsafe: StateMachine::new(trip, Mirror(told.clone())), told }
+        Self { failsafe: StateMachine::new(trip, Mirror(told.clone())), told, opened: 0 }
     }
 
     pub(super) fn phase(&self) -> Phase {
@@ -63,6 +69,7 @@ impl Machine {
     /// Closed or half-open, it opens, and says for how long.
     pub(super) fn open(&mut self) -> Duration {
         self.failsafe.on_error();
+        self.opened = self.opened.saturating_add(1);
         Duration::from_nanos(self.told.wait_nanos.load(Ordering::Relaxed))
     }
 
@@ -77,6 +84,20 @@ impl Machine {
     /// Half-open, it closes, and the back-off starts over.
     pub(super) fn close(&mut self) {
         self.failsafe.on_success();
+        self.opened = 0;
+    }
+
+    /// How often it has opened since it was closed the last time.
+    pub(super) fn opened(&self) -> u32 {
+        self.opened
+    }
+
+    /// Closed, it becomes half-open as one that has opened so often, so that its next wait is as long as the other's.
+    pub(super) fn take_over(&mut self, opened: u32) {
+        for _ in 0..opened.clamp(1, TAKEN_OVER) {
+            self.open();
+            self.half_open();
+        }
     }
 }
 

@@ -62,6 +62,11 @@
 //! turned away or slow opens it again, for twice as long as before, `max_open_wait` at most. Nothing runs in the
 //! background: the first call after the wait is a probe.
 //!
+//! Signs of life end a wait early. An endpoint that refused connections is knocked at in the background, and probed as
+//! soon as one is accepted ([`probe_now`](Breaker::probe_now)), and so is one that its registry calls critical no more. A new instance at the address of an endpoint whose breaker
+//! is not closed begins half-open ([`take_over`](Breaker::take_over)). Either way the probes decide, and the back-off goes on
+//! where it was: an endpoint that flaps gains no wait of the first length by it.
+//!
 //! A probe that is cancelled gives its slot to the next call. One that does not end does not hold the breaker up
 //! either: the slots are given out again when the last was taken longer ago than any call may take (the wait that the
 //! breaker was open, `slow_call`, or [`DEFAULT_TIMEOUT`](super::DEFAULT_TIMEOUT), the longest of these). A probe whose
@@ -194,6 +199,24 @@ impl Breaker {
     /// while they are open nothing works, so their return must be seen soon, also when the probes under way hang.
     pub fn cap_wait(&self) {
         self.0.cap_wait();
+    }
+
+    /// Ends a wait that runs, so that the next calls are its probes: for an endpoint that shows a sign of life, such as a
+    /// connection after many that failed. The next wait is as long as it would have been. Says whether a wait was ended.
+    pub fn probe_now(&self, now: Instant) -> bool {
+        self.0.probe_now(now)
+    }
+
+    /// Makes this breaker, while it is closed, the successor of another one, that of an instance at the same address: if that
+    /// one is not closed, this one is half-open at once. When its probes fail it waits as long as the other would have.
+    pub fn take_over(&self, before: &Self, now: Instant) {
+        self.0.take_over(before.0.openings(), now);
+    }
+
+    /// How often it has opened since it was closed the last time; 0 while it is closed.
+    #[must_use]
+    pub fn openings(&self) -> u32 {
+        self.0.openings()
     }
 
     /// What it has seen.

@@ -1,5 +1,7 @@
 //! The breaker itself: one word that says its state, and what moves it. Pure: time is an argument.
 
+mod signs;
+
 use std::{
     fmt,
     sync::{

@@ -24,6 +24,10 @@ struct Gate(Arc<GateState>);
 
 #[derive(Debug, Default)]
 struct GateState {
+    /// It was made for an endpoint at the address of another one.
+    succeeds: bool,
+    /// The registry called its endpoint critical, and does no more.
+    recovered: AtomicBool,
     open: AtomicBool,
     unreachable: AtomicBool,
     /// How long the next wait is, in seconds.
@@ -38,6 +42,24 @@ impl Gate {
 
     fn close(&self) {
         self.0.open.store(false, Relaxed);
+    }
+}
+
+struct Gates;
+
+impl MakeEndpoint for Gates {
+    type Service = Gate;
+
+    fn make(&self, _: &Endpoint) -> Gate {
+        Gate::default()
+    }
+
+    fn make_successor(&self, _: &Endpoint, _: &Gate) -> Gate {
+        Gate(Arc::new(GateState { succeeds: true, ..GateState::default() }))
+    }
+
+    fn recovered(&self, gate: &Gate) {
+        gate.0.recovered.store(true, Relaxed);
     }
 }
 
@@ -95,12 +117,16 @@ impl Fixture {
 
     fn read(&mut self, millis: u64) {
         let now = self.at(millis);
-        let make = |_: &Endpoint| Gate::default();
-        self.set = next(&self.set, now, &make, &self.config, self.zone, self.epoch, &mut self.made);
+        self.set = next(&self.set, now, &Gates, &self.config, self.zone, self.epoch, &mut self.made);
     }
 
     fn gate(&self, at: usize) -> &Gate {
         &self.set.nodes[at].service
+    }
+
+    /// All have just turned a call away: none has room.
+    fn fill(&self, millis: u64) {
+        self.set.nodes.iter().for_each(|node| node.gauge.refuse(self.at(millis)));
     }
 }
 
@@ -124,11 +150,6 @@ fn endpoint(number: usize) -> Endpoint {
 fn endpoints(count: usize) -> Vec<Endpoint> {
     (0..count).map(endpoint).collect()
 }
-
-    /// All have just turned a call away: none has room.
-    fn fill(&self, millis: u64) {
-        self.set.nodes.iter().for_each(|node| node.gauge.refuse(self.at(millis)));
-    }
 
 fn in_zone(number: usize, zone: &str) -> Endpoint {
     Endpoint { zone: Some(zone.into()), ..endpoint(number) }

@@ -1,6 +1,6 @@
 //! What stays and what goes when the list changes.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 use super::{Fixture, endpoint, endpoints};
 use crate::discovery::{Endpoint, EndpointHealth};
@@ -55,6 +55,71 @@ fn an_endpoint_that_is_listed_twice_counts_once_and_one_without_an_address_not_a
     let fixture = Fixture::new(vec![endpoint(0), Endpoint::at("not a host", 80), endpoint(0), endpoint(1)]);
     assert_eq!(usable(&fixture), [0, 1]);
     assert_eq!(fixture.set.endpoint(1), &endpoint(1));
+}
+
+/// An entry of the list at the address of endpoint 0, as a registry names it.
+fn entry(id: &str, health: EndpointHealth, weight: u32) -> Endpoint {
+    Endpoint { id: id.into(), health, weight, ..endpoint(0) }
+}
+
+/// The entries that calls go to.
+fn used(fixture: &Fixture) -> Vec<&str> {
+    (0..fixture.set.nodes.len()).map(|at| &*fixture.set.endpoint(at).id).collect()
+}
+
+#[test]
+fn an_address_counts_once_whatever_its_entries() {
+    use EndpointHealth::{Critical, Passing};
+    let ghosts = ["a", "b", "c"].map(|id| entry(id, Passing, 3));
+    let fixture = Fixture::new([ghosts.to_vec(), vec![Endpoint { weight: 3, ..endpoint(1) }]].concat());
+    assert_eq!((used(&fixture).len(), fixture.set.shares.is_none()), (2, true), "weights of one address are not added");
+    let fixture = Fixture::new(vec![entry("a", Critical, 1), entry("b", Passing, 1)]);
+    assert_eq!(used(&fixture), ["b"], "the healthiest");
+    let other_forms = ["::ffff:10.0.0.0", "10.0.0.0"].map(|host| Endpoint::at(host, 80));
+    assert_eq!(used(&Fixture::new(other_forms.to_vec())).len(), 1);
+}
+
+#[test]
+fn a_new_entry_at_an_address_succeeds_the_one_before() {
+    use EndpointHealth::{Critical, Passing};
+    let mut fixture = Fixture::new(vec![entry("m", Passing, 1), endpoint(1)]);
+    let first = Arc::clone(&fixture.set.nodes[0]);
+    for (millis, list, expected) in [
+        // The order of a list says nothing.
+        (1, &["z", "m"][..], "z"),
+        (2, &["m", "z"], "z"),
+        (3, &["a", "m", "z"], "a"),
+        (4, &["a"], "a"),
+    ] {
+        let entries = list.iter().map(|id| entry(id, Passing, 1)).chain([endpoint(1)]);
+        fixture.update(millis, entries.collect());
+        assert_eq!(used(&fixture)[0], expected, "{list:?}");
+        assert!(fixture.gate(0).0.succeeds, "{list:?}");
+    }
+    assert!(!first.service.0.succeeds && !Arc::ptr_eq(&first, &fixture.set.nodes[0]));
+    fixture.update(5, vec![entry("a", Critical, 1), entry("b", Critical, 1), endpoint(1)]);
+    assert_eq!(used(&fixture)[0], "b", "equal health: the new one");
+    fixture.update(6, vec![entry("a", Passing, 1), entry("b", Critical, 1), endpoint(1)]);
+    assert_eq!(used(&fixture)[0], "a", "health counts first");
+    fixture.update(7, vec![endpoint(1)]);
+    fixture.update(8, vec![entry("c", Passing, 1), endpoint(1)]);
+    assert!(!fixture.gate(0).0.succeeds, "an address that was gone begins anew");
+}
+
+#[test]
+fn an_endpoint_that_is_no_longer_critical_has_recovered() {
+    use EndpointHealth::{Critical, Passing, Warning};
+    for (before, after, expected) in [
+        (Critical, Passing, true),
+        (Critical, Warning, true),
+        (Critical, Critical, false),
+        (Warning, Passing, false),
+        (Passing, Critical, false),
+    ] {
+        let mut fixture = Fixture::new(vec![entry("a", before, 1)]);
+        fixture.update(1, vec![entry("a", after, 1)]);
+        assert_eq!(fixture.gate(0).0.recovered.load(Relaxed), expected, "{before:?} to {after:?}");
+    }
 }
 
 #[test]

@@ -260,3 +260,58 @@ fn a_run_does_not_outlive_the_disabled_mode() {
     bench.call(Outcome::Failed);
     assert_eq!(bench.state(), BreakerState::Closed);
 }
+
+/// A breaker that has opened so often in a row by failed probes.
+fn opened(times: u32) -> Bench {
+    let mut bench = Bench::new(&consecutive());
+    bench.calls(Outcome::Unreachable, 3);
+    for _ in 1..times {
+        bench.advance(bench.breaker.wait(bench.now).expect("it waits"));
+        bench.call(Outcome::Unreachable);
+    }
+    bench
+}
+
+#[test]
+fn a_sign_of_life_ends_the_wait_and_keeps_the_back_off() {
+    let bench = opened(3);
+    assert_eq!(bench.breaker.wait(bench.now), Some(ms(4_000)));
+    assert!(bench.breaker.probe_now(bench.now));
+    assert_eq!(bench.state(), BreakerState::HalfOpen);
+    bench.call(Outcome::Failed);
+    assert_eq!(bench.breaker.wait(bench.now), Some(ms(8_000)), "a free probe is no free reset");
+    assert!(bench.breaker.probe_now(bench.now));
+    bench.call(Outcome::Success);
+    assert_eq!((bench.state(), bench.breaker.openings()), (BreakerState::Closed, 0));
+    assert!(!bench.breaker.probe_now(bench.now), "there is no wait to end");
+}
+
+#[test]
+fn a_successor_is_probed_at_once_and_inherits_the_back_off() {
+    for (times, wait) in [(1, 2_000), (3, 8_000), (40, 60_000)] {
+        let before = opened(times);
+        let next = Bench { breaker: Breaker(Arc::new(Core::new(&consecutive(), before.now))), now: before.now };
+        next.breaker.take_over(&before.breaker, next.now);
+        assert_eq!(next.state(), BreakerState::HalfOpen);
+        let probe = next.admit();
+        assert!(next.is_refused(), "one probe and no more");
+        next.end(probe, Outcome::Failed);
+        assert_eq!(next.breaker.wait(next.now), Some(ms(wait)), "after {times} openings");
+    }
+    let before = opened(2);
+    let next = Bench { breaker: Breaker(Arc::new(Core::new(&consecutive(), before.now))), now: before.now };
+    next.breaker.take_over(&before.breaker, next.now);
+    next.call(Outcome::Success);
+    assert_eq!(next.state(), BreakerState::Closed);
+    next.calls(Outcome::Failed, 3);
+    assert_eq!(next.breaker.wait(next.now), Some(ms(1_000)), "it has shown that it works");
+}
+
+#[test]
+fn the_successor_of_a_closed_breaker_is_closed() {
+    let before = Bench::new(&consecutive());
+    before.calls(Outcome::Failed, 2);
+    let next = Bench { breaker: Breaker(Arc::new(Core::new(&consecutive(), before.now))), now: before.now };
+    next.breaker.take_over(&before.breaker, next.now);
+    assert_eq!(next.state(), BreakerState::Closed);
+}
