@@ -78,6 +78,8 @@ impl ConsulRegistrar {
         let mut failures = 0;
         // Goes on beside renewals: each held query that is dropped stays with the agent until its time is over.
         let mut watch = None;
+        // The watch has said that the entry is lost; the next call tells whether that is so.
+        let mut doubted = false;
         while !stop.is_cancelled() {
             let now = standing.borrow_and_update().clone();
             // A renewal that hangs is dropped by the stop at once. A registration gets a moment: one that the agent carries
@@ -108,6 +110,8 @@ impl ConsulRegistrar {
                     (backoff.wait(failures, fastrand::f64()), false)
                 }
             };
+            // An agent whose words do not agree is believed to hold the entry until the next renewal.
+            let watches = changes && !std::mem::take(&mut doubted);
             if !changes {
                 watch = None;
             }
@@ -116,7 +120,7 @@ impl ConsulRegistrar {
                 () = stop.cancelled() => {}
                 () = sleep(wait) => {}
                 () = changed(&mut standing), if changes => {}
-                () = lost, if changes => watch = None,
+                () = lost, if watches => (watch, doubted) = (None, true),
             }
         }
         if attempt.told {
@@ -459,11 +463,15 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_agent_that_cannot_say_what_it_holds_is_not_asked_in_a_hurry() {
-        let agent = Agent::new(|call, _| Some(if call == "orders-1" { 403 } else { 200 })).await;
-        let registrar = agent.registrar(Duration::from_secs(3_600));
-        let _kept = keep(&registrar);
-        goes(&registrar, |progress| progress.succeeded == 3).await;
-        assert!(agent.calls("orders-1").len() <= 3, "once for each renewal");
+        // It refuses, or knows no such path.
+        for status in [403, 404] {
+            let agent = Agent::new(move |call, _| Some(if call == "orders-1" { status } else { 200 })).await;
+            let registrar = agent.registrar(Duration::from_secs(3_600));
+            let _kept = keep(&registrar);
+            let took = goes(&registrar, |progress| progress.succeeded == 5).await;
+            assert!(took >= Duration::from_secs(2_400), "{status}: {took:?}");
+            assert!(agent.calls("orders-1").len() <= 5, "{status}: {:?}", agent.calls("orders-1"));
+        }
     }
 
     #[tokio::test(start_paused = true)]
