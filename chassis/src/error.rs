@@ -11,6 +11,35 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// A boxed error of the request path, as tower has it.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
+/// Returns an error with its sources on one line, each text once: `tcp connect error: Connection refused (os error 111)`.
+///
+/// hyper's pool says "client error (Connect)" before the reason; that is left out.
+pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    match error.source() {
+        Some(source) if error.is::<hyper_util::client::legacy::Error>() => chain(source),
+        _ => with_sources(error),
+    }
+}
+
+/// The same of an error that borrows.
+pub(crate) fn with_sources(error: &dyn std::error::Error) -> String {
+    let mut text = one_line(&error.to_string());
+    for source in std::iter::successors(error.source(), |error| error.source()) {
+        // Some errors repeat their source in their own text.
+        let said = one_line(&source.to_string());
+        if !said.is_empty() && !text.contains(&said) && !source.is::<hyper_util::client::legacy::Error>() {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
+    }
+    text
+}
+
+/// The text without line breaks.
+fn one_line(text: &str) -> String {
+    text.split(['\n', '\r']).map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
+}
+
 /// The exit codes of a service binary, as `sysexits.h` numbers them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -101,7 +130,7 @@ impl<E: std::error::Error + Send + Sync + 'static> From<E> for Error {
         Self {
             exit: Exit::Internal,
             message: source.to_string(),
-            source: source.source().map(|s| s.to_string().into()),
+            source: source.source().map(|source| chain(source).into()),
         }
     }
 }
@@ -130,9 +159,10 @@ impl std::error::Error for StdError {
     }
 }
 
+/// The whole of it: a `main` may print no more than this.
 impl fmt::Display for StdError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.message)
+        fmt::Display::fmt(&self.0, f)
     }
 }
 
@@ -152,13 +182,12 @@ impl From<Error> for Box<dyn std::error::Error> {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A message of several lines, such as all that is wrong with the configuration, stays as it is.
         f.write_str(&self.message)?;
-        let mut cause: Option<&dyn std::error::Error> = self.source.as_deref().map(|s| s as _);
-        while let Some(error) = cause {
-            write!(f, ": {error}")?;
-            cause = error.source();
+        match self.source.as_deref().map(|source| chain(source as _)) {
+            Some(why) if !self.message.contains(&why) => f.write_str(": ").and_then(|()| f.write_str(&why)),
+            _ => Ok(()),
         }
-        Ok(())
     }
 }
 
@@ -187,7 +216,7 @@ mod tests {
         assert_eq!(ended.0.exit(), Exit::Config);
         let told =
             std::error::Error::source(&ended).map(|cause| (cause.to_string(), cause.source().map(ToString::to_string)));
-        assert_eq!(told, Some(("http.address: none".into(), Some("no such host".into()))));
+        assert_eq!(told, Some(("http.address: none: no such host".into(), Some("no such host".into()))));
     }
 
     #[test]
@@ -200,7 +229,37 @@ mod tests {
         assert_eq!(format!("{boxed:?}"), "http.address: none: no such host");
         assert_eq!(
             (boxed.to_string(), boxed.source().map(ToString::to_string)),
-            ("http.address: none".into(), Some("no such host".into()))
+            ("http.address: none: no such host".into(), Some("no such host".into()))
         );
+    }
+
+    /// An error that leaves its reason to its source, which does the same.
+    #[derive(Debug, thiserror::Error)]
+    #[error("the {name} failed")]
+    struct Layer {
+        name: &'static str,
+        source: BoxError,
+    }
+
+    fn three() -> Layer {
+        let disk: BoxError = "no space\n left on device".into();
+        let file: BoxError = Box::new(Layer { name: "file", source: disk });
+        Layer { name: "store", source: file }
+    }
+
+    #[test]
+    fn an_error_says_every_reason_once() {
+        assert_eq!(chain(&three()), "the store failed: the file failed: no space left on device");
+        let io = std::io::Error::other("disk");
+        let repeats = Layer { name: "disk", source: io.into() };
+        assert_eq!(chain(&repeats), "the disk failed");
+    }
+
+    #[test]
+    fn a_question_mark_keeps_the_innermost_reason() {
+        let error = Error::from(three());
+        assert!(error.to_string().ends_with("the file failed: no space left on device"), "{error}");
+        let text = Error::unavailable("no store").caused_by(three()).into_std().to_string();
+        assert_eq!(text, "no store: the store failed: the file failed: no space left on device");
     }
 }

@@ -1,7 +1,6 @@
 //! Calls over TLS: whom a client trusts, who it says it is, and which protocol the two agree on.
 
 use std::{
-    error::Error as _,
     fs,
     io::{Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
@@ -61,8 +60,15 @@ impl Authority {
     }
 
     fn identity(&self, test: &str, host: &str) -> Identity {
+        self.identity_until(test, host, 4096)
+    }
+
+    /// A certificate that is good to the start of that year.
+    fn identity_until(&self, test: &str, host: &str, year: i32) -> Identity {
         let key = KeyPair::generate().unwrap();
-        let cert = CertificateParams::new(vec![host.to_owned()]).unwrap().signed_by(&key, &self.issuer).unwrap();
+        let mut params = CertificateParams::new(vec![host.to_owned()]).unwrap();
+        params.not_after = rcgen::date_time_ymd(year, 1, 1);
+        let cert = params.signed_by(&key, &self.issuer).unwrap();
         Identity {
             cert: file(test, &format!("{host}.pem"), &cert.pem()),
             key: file(test, &format!("{host}.key"), &key.serialize_pem()),
@@ -147,12 +153,8 @@ fn trusting(authority: &Authority) -> TlsConfig {
 /// There was no connection, and the error says why.
 fn refused(error: CallError) -> String {
     assert_eq!(error.kind(), CallErrorKind::NotSent, "{error:?}");
-    let mut text = String::new();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(&format!("{error}: "));
-        source = error.source();
-    }
+    // An operator may see no more than this.
+    let text = error.to_string();
     assert_eq!(Outcome::of_error(&error.into()), Outcome::Unreachable);
     text
 }
@@ -176,6 +178,39 @@ async fn a_certificate_for_another_name_is_refused_unless_that_name_is_expected(
     assert!(text.contains("expected a certificate for localhost") && text.contains("tls.server_name"), "{text}");
     let named = TlsConfig { server_name: Some("inventory.internal".to_owned()), ..trusting(&ours) };
     call(address, named, false).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_expired_certificate_is_named() {
+    let test = "expired";
+    let ours = Authority::new(test, "ours");
+    let address = serve(&ours.identity_until(test, "localhost", 2020), None, http1);
+    let text = refused(call(address, trusting(&ours), false).await.unwrap_err());
+    assert!(text.contains("no connection") && text.contains("expired") && !text.contains('\n'), "{text}");
+}
+
+#[test]
+fn a_key_that_cannot_be_used_says_why() {
+    let test = "keys";
+    let ours = Authority::new(test, "ours");
+    let me = ours.identity(test, "me");
+    let build = |key: PathBuf| {
+        let tls = TlsConfig { cert: Some(me.cert.clone()), key: Some(key), ..trusting(&ours) };
+        Client::builder("https://localhost").tls(tls).build().unwrap_err().to_string()
+    };
+    let pem = |label: &str, body: &str| format!("-----BEGIN {label}-----\n{body}\n-----END {label}-----\n");
+    let old = "Proc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00112233445566778899AABBCCDDEEFF\n\nMIIB";
+    for (name, text, expected) in [
+        ("new.key", pem("ENCRYPTED PRIVATE KEY", "MIIB"), "encrypted with a passphrase"),
+        ("old.key", pem("RSA PRIVATE KEY", old), "encrypted with a passphrase"),
+        ("cert.key", fs::read_to_string(&me.cert).unwrap(), "it holds CERTIFICATE"),
+        ("empty.key", String::new(), "it is empty"),
+        ("der.key", "\u{30}\u{2}".to_owned(), "it is no PEM"),
+    ] {
+        let error = build(file(test, name, &text));
+        assert!(error.starts_with("key: ") && error.contains(name) && error.contains(expected), "{error}");
+        assert!(!error.contains("no items found"), "{error}");
+    }
 }
 
 #[tokio::test]

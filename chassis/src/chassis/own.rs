@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     config::Loaded,
-    error::{BoxError, Result},
+    error::{BoxError, Result, chain},
     settings::Settings,
     shutdown::{Phase, Shutdown},
 };
@@ -72,7 +72,9 @@ impl OwnServer {
             // Whoever waits for it tells of it at once.
             (_, Phase::Running) => {}
             // He tells of it too, when the stop is over.
-            (Err(error), _) => tracing::warn!(%error, "the service's own server failed while it stopped"),
+            (Err(error), _) => {
+                tracing::warn!(error = chain(&**error), "the service's own server failed while it stopped");
+            }
             (Ok(()), Phase::Draining) => tracing::warn!(
                 "the service's own server has ended before the drain delay: callers that do not know of the stop yet are \
                  refused; let it listen until Phase::Stopping"

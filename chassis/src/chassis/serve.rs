@@ -29,7 +29,7 @@ use crate::{
         Memory, ProgressState, Registrar, RegistryKind,
         registration::{self, Host, LEAVE, Loopback, Registering},
     },
-    error::{BoxError, Error, Result},
+    error::{BoxError, Error, Result, chain},
     grpc_only::GrpcOnlyLayer,
     health::{self, Criticality},
     observe::GrpcWebStatusLayer,
@@ -479,8 +479,7 @@ where
             grpc.add_service(health::grpc::server(self.core.health.clone(), streams_end.clone()));
             if !self.descriptors.is_empty() {
                 let broken = |error: tonic_reflection::server::Error| {
-                    Error::internal("grpc_reflection: the file descriptor set cannot be read")
-                        .caused_by(error.to_string())
+                    Error::internal("grpc_reflection: the file descriptor set cannot be read").caused_by(chain(&error))
                 };
                 grpc.add_service(self.reflection().build_v1().map_err(broken)?);
                 grpc.add_service(self.reflection().build_v1alpha().map_err(broken)?);

@@ -134,7 +134,7 @@ impl Answer {
         let read = match deadline {
             Some(deadline) => {
                 let in_time = timeout_at(deadline, read).await;
-                in_time.map_err(|_| error(What::DeadlineExceeded { sent: true }))?
+                in_time.map_err(|_| error(What::DeadlineExceeded { sent: true, why: None }))?
             }
             None => read.await,
         };
@@ -151,6 +151,7 @@ impl Answer {
     ///
     /// As [`bytes`](Self::bytes), or the body is not JSON, or not of this shape; the message has the path of the field.
     pub async fn json<T: DeserializeOwned>(self) -> Result<T, CallError> {
+        self.not_encoded()?;
         let (target, status) = (Arc::clone(&self.target), self.status());
         let content_type = self.headers().get(header::CONTENT_TYPE).cloned();
         if status != StatusCode::NO_CONTENT && !content_type.as_ref().is_some_and(|value| is_json(value.as_bytes())) {
@@ -166,6 +167,18 @@ impl Answer {
         match axum::Json::<T>::from_bytes(&body) {
             Ok(axum::Json(value)) => Ok(value),
             Err(rejection) => Err(undecodable(misfit(&rejection.body_text()))),
+        }
+    }
+
+    /// Refuses a body with a content coding: this client asks for none and undoes none.
+    fn not_encoded(&self) -> Result<(), CallError> {
+        let coding = self.headers().get(header::CONTENT_ENCODING);
+        match coding.filter(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+            None => Ok(()),
+            Some(coding) => Err(self.undecodable(format!(
+                "found content-encoding {coding:?}, which this client has not asked for, expected none; a proxy between may \
+                 have added it"
+            ))),
         }
     }
 
@@ -228,7 +241,7 @@ impl http_body::Body for TimedBody {
         let Some(sleep) = this.sleep else { return Poll::Pending };
         ready!(sleep.as_mut().poll(cx));
         *this.sleep = None;
-        Poll::Ready(Some(Err(CallError::new(this.target, What::DeadlineExceeded { sent: true }).into())))
+        Poll::Ready(Some(Err(CallError::new(this.target, What::DeadlineExceeded { sent: true, why: None }).into())))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -291,6 +304,7 @@ impl FromAnswer for Raw<Bytes> {
 impl FromAnswer for Raw<String> {
     async fn from_answer(answer: Answer) -> Result<Self, CallError> {
         let answer = answer.success().await?;
+        answer.not_encoded()?;
         let (target, status) = (Arc::clone(&answer.target), answer.status());
         let body = answer.bytes().await?;
         String::from_utf8(body.into()).map(Self).map_err(|error| {

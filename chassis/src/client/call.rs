@@ -276,7 +276,7 @@ impl Call {
             Ok(announced) => (announced, time.head),
             // The layers refuse it, and count it.
             Err(Over) if layered => (None, Some(now)),
-            Err(Over) => return Err(CallError::new(&target, What::DeadlineExceeded { sent: false })),
+            Err(Over) => return Err(CallError::new(&target, What::DeadlineExceeded { sent: false, why: None })),
         };
 
         let mut request = Request::new(RequestBody::default());
@@ -324,7 +324,7 @@ impl Call {
         let response = match time.head.filter(|_| !layered) {
             Some(head) => timeout_at(head, sent)
                 .await
-                .map_err(|_| CallError::new(&target, What::DeadlineExceeded { sent: true }))?,
+                .map_err(|_| CallError::new(&target, What::DeadlineExceeded { sent: true, why: None }))?,
             None => sent.await,
         };
         let (parts, body) = response.map_err(|error| CallError::of_transport(&target, error))?.into_parts();

@@ -25,7 +25,7 @@ use crate::{
     cause::Cause,
     context::Protocol,
     deadline::{GRPC_TIMEOUT, grpc_timeout}, // floor: one name and one grammar for both ends
-    error::BoxError,
+    error::{BoxError, chain},
     problem::Problem,
 };
 
@@ -118,7 +118,7 @@ fn status(destination: &str, error: BoxError) -> Status {
         } else if inner.is::<TimedOut>() || is_late_connection(inner) {
             found = Some(told(Cause::DeadlineExceeded, format!("{destination}: {inner}")).into_status());
         } else if is_no_connection(inner) || is_untouched(inner) {
-            found = Some(told(Cause::NoEndpoints, format!("{destination}: {}", with_sources(inner))).into_status());
+            found = Some(told(Cause::NoEndpoints, format!("{destination}: {}", chain(inner))).into_status());
         } else if let Some(status) = inner.downcast_ref::<Status>() {
             // One that a layer of the user's own has made.
             found = Some(Status::with_details_and_metadata(
@@ -136,7 +136,7 @@ fn status(destination: &str, error: BoxError) -> Status {
         source = inner.source();
     }
     // The connection broke: what became of the call is not known.
-    let mut status = found.unwrap_or_else(|| Status::unavailable(format!("{destination}: {}", with_sources(&*error))));
+    let mut status = found.unwrap_or_else(|| Status::unavailable(format!("{destination}: {}", chain(&*error))));
     status.set_source(error.into());
     status
 }

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     cause::Cause,
-    error::BoxError,
+    error::{BoxError, chain},
     problem::{IntoProblem, Problem, ProblemInfo},
 };
 
@@ -53,6 +53,8 @@ pub(super) enum What {
     Untouched(BoxError),
     DeadlineExceeded {
         sent: bool,
+        /// What the time went to, when that is known.
+        why: Option<String>,
     },
     BrokenOff {
         status: Option<StatusCode>,
@@ -111,16 +113,18 @@ impl CallError {
                 return Self::new(
                     target,
                     match not_sent.cause {
-                        Cause::DeadlineExceeded => What::DeadlineExceeded { sent: false },
+                        Cause::DeadlineExceeded => {
+                            What::DeadlineExceeded { sent: false, why: not_sent.detail.as_deref().map(str::to_owned) }
+                        }
                         cause => What::NotSent(cause, Some(error)),
                     },
                 );
             }
             if inner.is::<TimedOut>() {
-                return Self::new(target, What::DeadlineExceeded { sent: true });
+                return Self::new(target, What::DeadlineExceeded { sent: true, why: None });
             }
             if is_late_connection(inner) {
-                return Self::new(target, What::DeadlineExceeded { sent: false });
+                return Self::new(target, What::DeadlineExceeded { sent: false, why: Some(inner.to_string()) });
             }
             if is_no_connection(inner) {
                 what = |source| What::NotSent(Cause::NoEndpoints, Some(source));
@@ -206,7 +210,10 @@ impl CallError {
     pub fn never_sent(&self) -> bool {
         matches!(
             self.0.what,
-            What::InvalidArgument(_) | What::NotSent(..) | What::Untouched(_) | What::DeadlineExceeded { sent: false }
+            What::InvalidArgument(_)
+                | What::NotSent(..)
+                | What::Untouched(_)
+                | What::DeadlineExceeded { sent: false, .. }
         )
     }
 
@@ -364,26 +371,43 @@ impl From<CallError> for Problem {
     }
 }
 
+/// One line, with the reason: a certificate that has expired, a port that refuses, a registry that is away.
 impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Much of it repeats what other systems said.
+        let f = &mut Clipped::new(f);
         write!(f, "{} {}: ", self.0.target.method, self.0.target.uri)?;
+        let reason = |source: &BoxError| chain(&**source);
         match &self.0.what {
             What::InvalidArgument(message) => write!(f, "not sent: {message}"),
-            What::NotSent(Cause::NoEndpoints, _) => f.write_str("not sent: no connection"),
-            What::NotSent(cause, _) => write!(f, "not sent: {}", cause.as_str()),
-            What::Untouched(_) => f.write_str("the other end closed before it looked at the request"),
-            What::DeadlineExceeded { sent: false } => f.write_str("not sent: the time was up"),
-            What::DeadlineExceeded { sent: true } => f.write_str("the time was up before the answer was there"),
-            What::BrokenOff { status: None, .. } => f.write_str("the connection failed before an answer came"),
-            What::BrokenOff { status: Some(status), .. } => {
-                write!(f, "{}, and the connection failed within the answer", status.as_u16())
+            What::NotSent(cause, source) => {
+                match (cause, source.as_deref().and_then(|source| held_back(source)), source) {
+                    (cause, Some(NotSent { detail: Some(detail), .. }), _) => {
+                        write!(f, "not sent: {}: {detail}", cause.as_str())
+                    }
+                    (Cause::NoEndpoints, None, Some(source)) => {
+                        write!(f, "not sent: no connection: {}", reason(source))
+                    }
+                    (cause, ..) => write!(f, "not sent: {}", cause.as_str()),
+                }
             }
-            What::Problem(problem) => problem.fmt(f),
+            What::Untouched(source) => {
+                write!(f, "the other end closed before it looked at the request: {}", reason(source))
+            }
+            What::DeadlineExceeded { sent: false, why: Some(why) } => write!(f, "not sent: the time was up: {why}"),
+            What::DeadlineExceeded { sent: false, why: None } => f.write_str("not sent: the time was up"),
+            What::DeadlineExceeded { sent: true, .. } => f.write_str("the time was up before the answer was there"),
+            What::BrokenOff { status: None, source } => {
+                write!(f, "the connection failed before an answer came: {}", reason(source))
+            }
+            What::BrokenOff { status: Some(status), source } => {
+                write!(f, "{}, and the connection failed within the answer: {}", status.as_u16(), reason(source))
+            }
+            What::Problem(problem) => write!(f, "{problem}"),
             What::Status { found, expected, .. } => {
                 write!(f, "found the status {}, expected {expected}", found.as_u16())
             }
-            // The message repeats what the service sent.
-            What::Undecodable { status, message } => write!(Clipped::new(f), "{}, and {message}", status.as_u16()),
+            What::Undecodable { status, message } => write!(f, "{}, and {message}", status.as_u16()),
             What::TooLarge { status, limit } => {
                 write!(f, "{}, and the answer is larger than the limit of {limit} bytes", status.as_u16())
             }
@@ -467,93 +491,4 @@ impl fmt::Display for NotSent {
 impl Error for NotSent {}
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn error(method: Method, what: What) -> CallError {
-        let uri = "http://orders/orders/7".to_owned();
-        CallError::new(&Arc::new(Target { method, uri, idempotent: false }), what)
-    }
-
-    fn status(found: StatusCode) -> What {
-        What::Status { found, expected: "a success", retry_after: Some(Duration::from_secs(3)) }
-    }
-
-    #[tokio::test]
-    async fn the_caller_of_this_service_sees_that_a_dependency_failed_and_nothing_of_the_inside() {
-        let io = || Box::new(std::io::Error::other("secret of db-7"));
-        for (what, status, code) in [
-            (What::InvalidArgument("secret of db-7".to_owned()), 500, "internal"),
-            (What::NotSent(Cause::NoEndpoints, Some(io())), 503, "no_endpoints"),
-            (What::NotSent(Cause::CircuitOpen, None), 503, "circuit_open"),
-            (What::DeadlineExceeded { sent: true }, 504, "deadline_exceeded"),
-            (What::BrokenOff { status: None, source: io() }, 502, "dependency_failed"),
-            (status(StatusCode::NOT_FOUND), 502, "dependency_failed"),
-            (status(StatusCode::UNAUTHORIZED), 502, "dependency_failed"),
-            (status(StatusCode::INTERNAL_SERVER_ERROR), 502, "dependency_failed"),
-            (status(StatusCode::TOO_MANY_REQUESTS), 503, "dependency_failed"),
-            (status(StatusCode::SERVICE_UNAVAILABLE), 503, "dependency_failed"),
-            (status(StatusCode::GATEWAY_TIMEOUT), 504, "dependency_failed"),
-            (What::Undecodable { status: StatusCode::OK, message: "secret".to_owned() }, 502, "dependency_failed"),
-            (What::TooLarge { status: StatusCode::OK, limit: 1 }, 502, "dependency_failed"),
-        ] {
-            let error = error(Method::GET, what);
-            let text = error.to_string();
-            let waits = error.retry_after().is_some() && status == 503;
-            let problem = error.into_problem();
-            assert_eq!((problem.status().as_u16(), problem.code()), (status, code), "{text}");
-            let response = problem.into_http(None);
-            assert_eq!(response.headers().contains_key(http::header::RETRY_AFTER), waits, "{text}");
-            let body = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap();
-            assert!(!String::from_utf8_lossy(&body).contains("secret"), "{body:?}");
-        }
-    }
-
-    #[test]
-    fn a_retry_is_safe_when_nothing_was_sent_or_the_method_allows_it() {
-        let broken = || What::BrokenOff { status: None, source: "x".into() };
-        assert!(!error(Method::POST, broken()).retry_safe());
-        assert!(error(Method::PUT, broken()).retry_safe());
-        assert!(error(Method::POST, What::NotSent(Cause::CircuitOpen, None)).retry_safe());
-        assert!(error(Method::POST, What::DeadlineExceeded { sent: false }).never_sent());
-        assert!(!error(Method::POST, What::DeadlineExceeded { sent: true }).retry_safe());
-        let target = Target { method: Method::POST, uri: String::new(), idempotent: true };
-        assert!(CallError::new(&Arc::new(target), broken()).retry_safe());
-    }
-
-    #[test]
-    fn what_cannot_be_decoded_is_not_told_without_end() {
-        let message = format!("found {}", "x".repeat(1 << 20));
-        let text = error(Method::GET, What::Undecodable { status: StatusCode::OK, message }).to_string();
-        assert!(text.len() < 1200 && text.starts_with("GET http://orders/orders/7: 200, and found xx"), "{text:.99}");
-    }
-
-    #[test]
-    fn a_wait_of_nothing_is_not_told() {
-        assert_eq!(NotSent::new(Cause::CircuitOpen).retry_after(Duration::ZERO).wait(), None);
-    }
-
-    #[test]
-    fn a_layer_that_holds_a_call_back_says_why() {
-        #[derive(Debug)]
-        struct Wrapped(NotSent);
-        impl fmt::Display for Wrapped {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("wrapped")
-            }
-        }
-        impl Error for Wrapped {
-            fn source(&self) -> Option<&(dyn Error + 'static)> {
-                Some(&self.0)
-            }
-        }
-        let target = Arc::new(Target { method: Method::POST, uri: "http://x/y".to_owned(), idempotent: false });
-        let wait = Duration::from_secs(3);
-        let not_sent = NotSent::new(Cause::CircuitOpen).retry_after(wait);
-        let error = CallError::of_transport(&target, Box::new(Wrapped(not_sent)));
-        assert_eq!(error.retry_after(), Some(wait), "through the wrapper");
-        assert_eq!((error.kind(), error.never_sent()), (CallErrorKind::NotSent, true));
-        assert_eq!(error.to_string(), "POST http://x/y: not sent: circuit_open");
-        assert_eq!(error.into_problem().code(), "circuit_open");
-    }
-}
+mod tests;

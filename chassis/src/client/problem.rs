@@ -154,6 +154,12 @@ impl<'a, 'b> Clipped<'a, 'b> {
 
 impl Write for Clipped<'_, '_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
+        // The text may be another service's: an error stays one line of a log.
+        if text.contains(char::is_control) {
+            let mut parts = text.split(char::is_control);
+            parts.next().map_or(Ok(()), |part| self.write_str(part))?;
+            return parts.try_for_each(|part| self.write_str(" ").and_then(|()| self.write_str(part)));
+        }
         if self.is_full {
             return Ok(());
         }

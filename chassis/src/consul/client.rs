@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     clock::now,
-    error::{BoxError, Error, Result},
+    error::{BoxError, Error, Result, chain},
     tls::{self, Connector, TlsConfig},
 };
 
@@ -30,6 +30,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const BLOCKING_GRACE: Duration = Duration::from_secs(2);
 /// The largest answer: 10,000 instances take about 10 MB.
 const ANSWER_LIMIT: usize = 64 * 1024 * 1024;
+
+/// How many characters are shown of an answer that cannot be read. Chosen: enough to tell a page of HTML from JSON.
+const BEGINNING: usize = 60;
 
 /// What Consul adds to an answer from which its access control has taken something out.
 const FILTERED: &str = "x-consul-results-filtered-by-acls";
@@ -135,12 +138,7 @@ impl Consul {
         if !self.0.unnamed || error.is_connect() {
             return error.into();
         }
-        let mut text = error.to_string();
-        let mut cause = std::error::Error::source(&error);
-        while let Some(error) = cause {
-            text.push_str(&format!(": {error}"));
-            cause = error.source();
-        }
+        let mut text = chain(&error);
         text.push_str("; the agent may want a certificate of this instance: set consul.tls.cert and consul.tls.key");
         text.into()
     }
@@ -316,7 +314,12 @@ impl ConsulAnswer {
     /// It is no such JSON.
     pub fn json<T: serde::de::DeserializeOwned>(&self, call: &str) -> Result<T, ConsulError> {
         let read = serde_json::from_slice(&self.body);
-        read.map_err(|error| ConsulError::Undecodable { call: call.to_owned(), message: error.to_string() })
+        read.map_err(|error| {
+            // A proxy's page, or a body that somebody has compressed, is told best by how it begins.
+            let start: String = String::from_utf8_lossy(&self.body).chars().take(BEGINNING).collect();
+            let message = format!("found an answer that begins with {start:?}, expected Consul's JSON: {error}");
+            ConsulError::Undecodable { call: call.to_owned(), message }
+        })
     }
 
     /// The answer, if it is a success.
@@ -342,15 +345,7 @@ impl fmt::Debug for Consul {
 impl fmt::Display for ConsulError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unreachable { call, source } => {
-                write!(f, "{call}: {source}")?;
-                let mut cause = source.source();
-                while let Some(error) = cause {
-                    write!(f, ": {error}")?;
-                    cause = error.source();
-                }
-                Ok(())
-            }
+            Self::Unreachable { call, source } => write!(f, "{call}: {}", chain(&**source)),
             Self::Refused { call, status, message } => write!(f, "{call}: {} {message}", status.as_u16()),
             Self::Undecodable { call, message } => write!(f, "{call}: {message}"),
         }

@@ -3,6 +3,7 @@
 use std::{fmt, future::Future, pin::Pin, time::Duration};
 
 use super::{Criticality, HealthConfig, Status, state::Outcome, state::Plan};
+use crate::error::with_sources;
 
 /// Something that can be asked whether it works.
 ///
@@ -75,13 +76,7 @@ impl CheckError {
 
 impl<E: std::error::Error> From<E> for CheckError {
     fn from(error: E) -> Self {
-        let mut message = error.to_string();
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            message = format!("{message}: {error}");
-            cause = error.source();
-        }
-        Self::down(message)
+        Self::down(with_sources(&error))
     }
 }
 

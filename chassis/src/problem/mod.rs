@@ -17,7 +17,7 @@ use std::{borrow::Cow, convert::Infallible, error::Error, fmt, time::Duration};
 use ::http::{HeaderName, HeaderValue, StatusCode};
 use tonic::Code;
 
-use crate::{cause::Cause, context::RequestContext};
+use crate::{cause::Cause, context::RequestContext, error::with_sources};
 
 pub(crate) use clipped::clipped;
 pub(crate) use grpc::{field_path, push_step, retry_delay, set_domain};
@@ -388,21 +388,6 @@ impl From<Cause> for Problem {
             .title(cause.title())
             .retry_safe(cause.never_processed())
     }
-}
-
-fn with_sources(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let next = error.to_string();
-        // Some errors repeat their source in their own text; once is enough.
-        if !text.ends_with(&next) {
-            text.push_str(": ");
-            text.push_str(&next);
-        }
-        source = error.source();
-    }
-    text
 }
 
 impl fmt::Display for Problem {

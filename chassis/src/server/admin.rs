@@ -92,6 +92,7 @@ pub(crate) fn routes(operator: Operator) -> AdminService {
         .route("/admin/routes", get(route_list))
         .route("/admin/layers", get(layer_list))
         .route("/admin/dependencies", get(dependencies::list))
+        .route("/admin/dependencies/{name}", get(dependencies::one))
         .route("/admin/dependencies/{name}/breaker", put(dependencies::force))
         .route("/admin/log-filter", get(log_filter).put(set_log_filter).delete(clear_log_filter))
         .layer(middleware::from_fn_with_state(operator.clone(), guard));

@@ -22,6 +22,7 @@ use crate::{
     discovery::Freshness,
     problem::Problem,
     reject::answer,
+    settings::Settings,
     telemetry::audit,
 };
 
@@ -37,13 +38,31 @@ pub(super) async fn list(State(operator): State<Arc<Operator>>) -> Response {
     let rows: Vec<Value> = rows
         .into_iter()
         .map(|(_, mut row)| {
-            let critical =
-                row["name"].as_str().and_then(|name| settings.clients.get(name)).map(|config| config.critical);
-            row["critical"] = critical.unwrap_or_default().into();
+            row["critical"] = row["name"].as_str().is_some_and(|name| is_critical(&settings, name)).into();
             row
         })
         .collect();
     Json(rows).into_response()
+}
+
+/// `GET /admin/dependencies/{name}`: the row of one.
+pub(super) async fn one(State(operator): State<Arc<Operator>>, Path(name): Path<String>) -> Response {
+    let Some(destination) = operator.destinations.known(&name) else { return unknown(&operator, &name) };
+    let mut row = row(&destination).1;
+    row["critical"] = is_critical(&operator.settings.borrow().value().clone(), &name).into();
+    Json(row).into_response()
+}
+
+fn is_critical(settings: &Settings, name: &str) -> bool {
+    settings.clients.get(name).is_some_and(|config| config.critical)
+}
+
+fn unknown(operator: &Operator, name: &str) -> Response {
+    let known = operator.destinations.names();
+    not_found(match known.is_empty() {
+        true => format!("found {name:?}, and this service calls no other"),
+        false => format!("found {name:?}, expected one of the destinations {}", known.join(", ")),
+    })
 }
 
 fn row(destination: &Destination) -> (Standing, Value) {

@@ -14,7 +14,10 @@ use hyper_rustls::{ConfigBuilderExt as _, FixedServerNameResolver, HttpsConnecto
 use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioIo};
 use rustls::{
     AlertDescription, CertificateError, ClientConfig, RootCertStore,
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _},
+    pki_types::{
+        CertificateDer, PrivateKeyDer, ServerName,
+        pem::{self, PemObject as _},
+    },
 };
 use tokio::net::TcpStream;
 use tower_service::Service;
@@ -113,8 +116,7 @@ fn client_config(config: &TlsConfig) -> Result<ClientConfig> {
         ))),
         (Some(cert), Some(key)) => {
             let chain = certificates("cert", cert)?;
-            let private = PrivateKeyDer::from_pem_file(key)
-                .map_err(|error| unread("key", key, "a PEM file with a private key", &error))?;
+            let private = private_key(key)?;
             builder.with_client_auth_cert(chain, private).map_err(|error| {
                 Error::config(format!(
                     "key: {} does not belong to the certificate in {}: {error}",
@@ -124,6 +126,43 @@ fn client_config(config: &TlsConfig) -> Result<ClientConfig> {
             })
         }
     }
+}
+
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>> {
+    const EXPECTED: &str = "a PEM file with a private key";
+    let text = std::fs::read(path).map_err(|error| unread("key", path, EXPECTED, &error))?;
+    if is_encrypted(&text) {
+        return Err(Error::config(format!(
+            "key: {} holds a key that is encrypted with a passphrase, expected one that is not, readable by this service \
+             alone; decrypt it with `openssl pkey -in {} -out plain.key`",
+            path.display(),
+            path.display()
+        )));
+    }
+    PrivateKeyDer::from_pem_slice(&text).map_err(|error| match error {
+        pem::Error::NoItemsFound => lacks("key", path, "private key", EXPECTED, &text),
+        error => unread("key", path, EXPECTED, &error),
+    })
+}
+
+/// Whether a PEM file holds an encrypted key: as PKCS #8 has it (RFC 5958), or as OpenSSL's older format (RFC 1421).
+fn is_encrypted(text: &[u8]) -> bool {
+    let has = |wanted: &[u8]| text.windows(wanted.len()).any(|part| part == wanted);
+    has(b"-----BEGIN ENCRYPTED PRIVATE KEY-----") || has(b"Proc-Type: 4,ENCRYPTED")
+}
+
+/// The file holds none of this kind; it says what it holds in its place.
+fn lacks(key: &str, path: &Path, kind: &str, expected: &str, text: &[u8]) -> Error {
+    let text = String::from_utf8_lossy(text);
+    let mut labels: Vec<_> =
+        text.split("-----BEGIN ").skip(1).filter_map(|rest| rest.split_once("-----")).map(|(label, _)| label).collect();
+    labels.dedup();
+    let found = match (labels.is_empty(), text.trim().is_empty()) {
+        (false, _) => format!("it holds {}", labels.join(", ")),
+        (true, true) => "it is empty".to_owned(),
+        (true, false) => "it is no PEM; DER is not read".to_owned(),
+    };
+    Error::config(format!("{key}: found no {kind} in {}, expected {expected}; {found}", path.display()))
 }
 
 fn authorities(path: &Path) -> Result<RootCertStore> {
@@ -138,10 +177,11 @@ fn authorities(path: &Path) -> Result<RootCertStore> {
 
 fn certificates(key: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>> {
     const EXPECTED: &str = "a PEM file with at least one certificate";
-    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let found = read.map_err(|error| unread(key, path, EXPECTED, &error))?;
+    let text = std::fs::read(path).map_err(|error| unread(key, path, EXPECTED, &error))?;
+    let found = CertificateDer::pem_slice_iter(&text).collect::<Result<Vec<_>, _>>();
+    let found = found.map_err(|error| unread(key, path, EXPECTED, &error))?;
     match found.is_empty() {
-        true => Err(Error::config(format!("{key}: found no certificate in {}, expected {EXPECTED}", path.display()))),
+        true => Err(lacks(key, path, "certificate", EXPECTED, &text)),
         false => Ok(found),
     }
 }

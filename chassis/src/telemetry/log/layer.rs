@@ -20,6 +20,7 @@ use super::{
     redact::{HIDDEN, Redactor},
     sink::LineSink,
 };
+use crate::error::chain;
 
 /// Writes each event as one line to a sink.
 #[derive(Debug)]
@@ -263,13 +264,7 @@ struct WithCauses<'a>(&'a (dyn Error + 'static));
 
 impl fmt::Display for WithCauses<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut cause = self.0.source();
-        while let Some(error) = cause {
-            write!(f, ": {error}")?;
-            cause = error.source();
-        }
-        Ok(())
+        f.write_str(&chain(self.0))
     }
 }
 
