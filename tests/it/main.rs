@@ -6,6 +6,8 @@ mod adopt_library;
 mod adopt_pages;
 mod audit_log;
 mod client_dependencies;
+mod client_grpc_page;
+mod client_hosts;
 mod client_process;
 mod client_stack;
 mod client_tls;

@@ -1,6 +1,8 @@
 //! Bodies of calls out: requests that can be sent again, answers whose end somebody waits for.
 
 use std::{
+    any::Any,
+    error::Error,
     fmt,
     pin::Pin,
     task::{Context, Poll},
@@ -184,8 +186,8 @@ pub trait Watch {
     /// All of it has come.
     fn complete(self);
 
-    /// It broke off.
-    fn broke_off(self);
+    /// It broke off, with this error when its type is known.
+    fn broke_off(self, error: Option<&(dyn Error + 'static)>);
 }
 
 pin_project! {
@@ -216,7 +218,10 @@ impl<B: Body, W: Watch> WatchedBody<B, W> {
     }
 }
 
-impl<B: Body, W: Watch> Body for WatchedBody<B, W> {
+impl<B: Body, W: Watch> Body for WatchedBody<B, W>
+where
+    B::Error: 'static,
+{
     type Data = B::Data;
     type Error = B::Error;
 
@@ -239,9 +244,10 @@ impl<B: Body, W: Watch> Body for WatchedBody<B, W> {
                         watch.complete();
                     }
                 }
-                Some(Err(_)) => {
+                Some(Err(error)) => {
                     if let Some(watch) = this.watch.take() {
-                        watch.broke_off();
+                        let error = (error as &dyn Any).downcast_ref::<BoxError>();
+                        watch.broke_off(error.map(|error| &**error as &(dyn Error + 'static)));
                     }
                 }
                 None => {

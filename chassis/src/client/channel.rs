@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::BodyExt as _;
 use tokio::time::Instant;
-use tonic::{Code, Status};
+use tonic::Status;
 use tower_service::Service;
 
 use super::{
@@ -19,7 +19,7 @@ use super::{
     call::CallInfo,
     destination::Destination,
     error::NotSent,
-    outcome::{TimedOut, is_late_connection, is_no_connection, is_untouched},
+    outcome::{TimedOut, code_of_error, is_late_connection, is_no_connection, is_untouched},
 };
 use crate::{
     cause::Cause,
@@ -128,7 +128,7 @@ fn status(destination: &str, error: BoxError) -> Status {
                 status.metadata().clone(),
             ));
         } else if let Some(h2) = inner.downcast_ref::<h2::Error>() {
-            found = Some(Status::new(code_of(h2), format!("{destination}: {h2}")));
+            found = Some(Status::new(code_of_error(inner), format!("{destination}: {h2}")));
         }
         if found.is_some() {
             break;
@@ -156,32 +156,32 @@ fn told(cause: Cause, detail: String) -> Problem {
     Problem::from(cause).retry_safe(false).detail(detail)
 }
 
-/// As gRPC over HTTP/2 has it ("Errors").
-fn code_of(error: &h2::Error) -> Code {
-    match error.reason() {
-        Some(h2::Reason::REFUSED_STREAM) => Code::Unavailable,
-        Some(h2::Reason::CANCEL) => Code::Cancelled,
-        Some(h2::Reason::ENHANCE_YOUR_CALM) => Code::ResourceExhausted,
-        Some(h2::Reason::INADEQUATE_SECURITY) => Code::PermissionDenied,
-        Some(_) => Code::Internal,
-        None => Code::Unavailable,
-    }
-}
-
-fn with_sources(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
+    use tonic::Code;
+
     use super::*;
+
+    #[test]
+    fn the_caller_and_the_metrics_have_one_code() {
+        let h2 = |reason: h2::Reason| BoxError::from(h2::Error::from(reason));
+        for error in [
+            NotSent::new(Cause::BulkheadFull).into(),
+            NotSent::new(Cause::CircuitOpen).into(),
+            TimedOut.into(),
+            BoxError::from(crate::client::outcome::Unconnected { over: true }),
+            BoxError::from(crate::client::outcome::Unconnected { over: false }),
+            Status::permission_denied("a layer of the service's own").into(),
+            h2(h2::Reason::CANCEL),
+            h2(h2::Reason::ENHANCE_YOUR_CALM),
+            h2(h2::Reason::PROTOCOL_ERROR),
+            "the connection broke".into(),
+        ] {
+            let code = code_of_error(&*error);
+            let text = error.to_string();
+            assert_eq!(status("inventory", error).code(), code, "{text}");
+        }
+    }
 
     #[tokio::test]
     async fn an_answer_that_breaks_off_in_the_middle_is_unavailable() {

@@ -4,7 +4,7 @@
 //! An attempt is hurried when its call leaves it less time than twice what the endpoint takes to begin an answer, smoothed
 //! over about the last eight; [`UNKNOWN`] before the first. When the call's deadline ends such an attempt, or the endpoint
 //! answers that the time it was told is up (504, DEADLINE_EXCEEDED), that says nothing of the endpoint: its breaker takes
-//! the attempt as cancelled, and its load takes it to have lasted at least as long. Everything else counts: a time-out of
+//! the attempt as cancelled, and so do the counts of the endpoint; its load takes it to have lasted at least as long. Everything else counts: a time-out of
 //! `attempt_timeout`, which is this side's own word of what is too long, and one of a call that had time enough, so that an
 //! endpoint that is frozen is seen. What nobody can tell from the outside is a frozen endpoint whose callers never leave it
 //! twice its time; `attempt_timeout` helps there too.

@@ -65,6 +65,7 @@ pub(crate) mod destination;
 mod error;
 mod facts;
 pub(crate) mod fallback;
+pub(crate) mod grpc_status;
 pub mod hedge;
 mod http;
 mod hurry;

@@ -6,7 +6,11 @@ use http::{HeaderMap, Response, StatusCode};
 use tonic::Code;
 
 use super::error::NotSent;
+pub(super) use crate::telemetry::metrics::code_of_status;
 use crate::{cause::Cause, context::Protocol, error::BoxError};
+
+/// The header, or trailer, of a gRPC answer with its code.
+pub(super) const GRPC_STATUS: &str = "grpc-status";
 
 /// What came of one attempt.
 ///
@@ -16,7 +20,8 @@ use crate::{cause::Cause, context::Protocol, error::BoxError};
 /// | `Throttled` | 429 | RESOURCE_EXHAUSTED |
 /// | `Success` | all others | all others |
 ///
-/// gRPC as Linkerd's breaker has it, with UNKNOWN, which is what an unexpected end of a handler becomes.
+/// gRPC as Linkerd's breaker has it, with UNKNOWN, which is what an unexpected end of a handler becomes. An answer to a gRPC
+/// call that is not gRPC, such as a proxy's page, counts by the code that gRPC maps its HTTP status to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Outcome {
@@ -64,11 +69,14 @@ impl Outcome {
     pub fn of_head<B>(protocol: Protocol, response: &Response<B>) -> Option<Self> {
         match protocol {
             Protocol::Http => Some(Self::of_status(response.status())),
-            // Not gRPC at all: a proxy between, which answers in its own words (gRPC over HTTP/2, "HTTP to gRPC status").
-            Protocol::Grpc | Protocol::GrpcWeb if response.status() != StatusCode::OK => {
-                Some(Self::of_status(response.status()))
-            }
-            Protocol::Grpc | Protocol::GrpcWeb => code_in(response.headers()).map(Self::of_code),
+            Protocol::Grpc | Protocol::GrpcWeb => match code_in(response.headers()) {
+                Some(code) => Some(Self::of_code(code)),
+                // Not gRPC at all: a proxy on the way, which answers in its own terms.
+                None if response.status() != StatusCode::OK => {
+                    Some(Self::of_code(code_of_status(response.status().as_u16())))
+                }
+                None => None,
+            },
         }
     }
 
@@ -154,7 +162,44 @@ pub(super) fn is_untouched(error: &(dyn Error + 'static)) -> bool {
 
 /// The gRPC code in headers or trailers.
 pub(super) fn code_in(headers: &HeaderMap) -> Option<Code> {
-    headers.get("grpc-status").map(|code| Code::from_bytes(code.as_bytes()))
+    headers.get(GRPC_STATUS).map(|code| Code::from_bytes(code.as_bytes()))
+}
+
+/// The gRPC code of a call that ended with this error: the caller's, and that of metrics and spans.
+pub(crate) fn code_of_error(error: &(dyn Error + 'static)) -> Code {
+    let mut source = Some(error);
+    while let Some(inner) = source {
+        if let Some(not_sent) = inner.downcast_ref::<NotSent>() {
+            return not_sent.cause().grpc_code();
+        }
+        if inner.is::<TimedOut>() || is_late_connection(inner) {
+            return Code::DeadlineExceeded;
+        }
+        if is_no_connection(inner) || is_untouched(inner) {
+            return Cause::NoEndpoints.grpc_code();
+        }
+        if let Some(status) = inner.downcast_ref::<tonic::Status>() {
+            return status.code();
+        }
+        if let Some(h2) = inner.downcast_ref::<h2::Error>() {
+            return code_of_h2(h2);
+        }
+        source = inner.source();
+    }
+    // The connection broke: what became of the call is not known.
+    Code::Unavailable
+}
+
+/// As gRPC over HTTP/2 has it ("Errors").
+fn code_of_h2(error: &h2::Error) -> Code {
+    match error.reason() {
+        Some(h2::Reason::REFUSED_STREAM) => Code::Unavailable,
+        Some(h2::Reason::CANCEL) => Code::Cancelled,
+        Some(h2::Reason::ENHANCE_YOUR_CALM) => Code::ResourceExhausted,
+        Some(h2::Reason::INADEQUATE_SECURITY) => Code::PermissionDenied,
+        Some(_) => Code::Internal,
+        None => Code::Unavailable,
+    }
 }
 
 /// The time of an attempt was up before there was a connection, or room for it on one of HTTP/2: nothing was sent.

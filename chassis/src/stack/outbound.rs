@@ -26,6 +26,7 @@ use crate::{
         deadline::{AttemptTimeout, AttemptTimeoutLayer, AttemptTimeoutService, Deadline, DeadlineLayer},
         dependency::{BreakerReport, EndpointReport, StackReport},
         destination::Stack,
+        grpc_status::{GrpcStatusLayer, GrpcStatusService},
         hedge::{Hedge, HedgeLayer, HedgeService},
         knock::{Door, knock},
         limit::{Limit, LimitLayer, LimitService},
@@ -44,7 +45,7 @@ use crate::{
 pub(crate) type Outbound = CallService<Deadline<LimitService<HedgeService<RetryService<Balance<Endpoints>>>>>>;
 
 /// What each endpoint has for itself.
-pub(crate) type PerEndpoint = BreakerService<AttemptService<AttemptTimeoutService<Pool>>>;
+pub(crate) type PerEndpoint = BreakerService<AttemptService<AttemptTimeoutService<GrpcStatusService<Pool>>>>;
 
 /// Makes the inner part of the stack, for each endpoint its own.
 pub(crate) struct Endpoints {
@@ -115,6 +116,8 @@ impl MakeEndpoint for Endpoints {
             .layer(AttemptLayer::new(Arc::clone(&self.observer), stats))
             // Inside both, so that an attempt that takes too long is seen to have failed.
             .layer(AttemptTimeoutLayer::new(self.attempt_timeout.clone()).around_a_pool())
+            // Next to the connections, so that all layers outside see one code of an answer that is no gRPC.
+            .layer(GrpcStatusLayer)
             // The last to touch the request: it says how much time is left, and sends.
             .service(self.pools.pool(endpoint))
     }
@@ -417,6 +420,7 @@ pub(crate) fn describe(name: &str, config: &ClientConfig) -> Vec<LayerInfo> {
         ),
         layer("attempt", "the attempt's span, metrics, headers", &[]),
         layer("attempt_timeout", "the time of one attempt", &[("attempt_timeout", attempt_timeout)]),
+        layer("grpc_status", "a gRPC status for answers without one", &[]),
         layer(
             "pool",
             "the connections to the endpoint",

@@ -176,7 +176,7 @@ impl Watch for Flight {
         }
     }
 
-    fn broke_off(mut self) {
+    fn broke_off(mut self, _: Option<&(dyn std::error::Error + 'static)>) {
         self.done = true;
         self.ended_badly(None);
     }

@@ -249,7 +249,10 @@ pin_project! {
     }
 }
 
-impl<B: Body> Body for AnswerBody<B> {
+impl<B: Body> Body for AnswerBody<B>
+where
+    B::Error: 'static,
+{
     type Data = B::Data;
     type Error = B::Error;
 
@@ -312,7 +315,7 @@ impl Watch for Ending {
         self.record(self.outcome.unwrap_or(Outcome::Failed));
     }
 
-    fn broke_off(mut self) {
+    fn broke_off(mut self, _: Option<&(dyn std::error::Error + 'static)>) {
         self.record(Outcome::Failed);
     }
 }

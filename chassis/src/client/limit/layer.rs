@@ -197,5 +197,5 @@ pub struct Held {
 impl Watch for Held {
     fn complete(self) {}
 
-    fn broke_off(self) {}
+    fn broke_off(self, _: Option<&(dyn std::error::Error + 'static)>) {}
 }

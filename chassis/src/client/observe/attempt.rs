@@ -1,6 +1,7 @@
 //! One attempt: its span, its duration, its place in the endpoint's counts, and the headers that travel with it.
 
 use std::{
+    error::Error,
     net::SocketAddr,
     pin::Pin,
     sync::{Arc, PoisonError},
@@ -12,29 +13,28 @@ use http::{HeaderMap, Request, Response, Version};
 use hyper_util::client::legacy::connect::HttpInfo;
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
-use tonic::Code;
+use tonic::{Code, Status};
 use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{
-    Attempts, ClientObserver, EndpointStats, chain,
+    Attempts, ClientObserver, EndpointStats,
     note::CallNote,
     span::{self, Ending, Sent},
     timing::{Entered, Times},
 };
 use crate::{
-    cause::Cause,
     client::{
         Outcome, RequestBody, TimedOut,
         body::{Watch, WatchedBody},
         call::{Attempt, CallInfo},
+        facts::Facts,
+        hurry::{Dropped, Rest, excuses_error},
+        outcome::{code_in, code_of_error, code_of_status},
     },
     clock,
-    error::BoxError,
-    telemetry::{
-        metrics::{code_name, code_of_status},
-        sampling::new_span_id,
-    },
+    error::{BoxError, chain},
+    telemetry::{metrics::code_name, sampling::new_span_id},
 };
 
 /// The word of an attempt whose answer broke off, or did not come at all on a connection that was there.
@@ -97,10 +97,8 @@ where
 
     fn call(&mut self, mut request: Request<RequestBody>) -> Self::Future {
         // Without a call's layer around it, an attempt is all there is of the call.
-        let info = request.extensions().get::<CallInfo>();
-        let note = info.and_then(|info| info.passage.note.clone());
-        // The layers between may have shortened what the call began with.
-        let deadline = info.and_then(|info| info.deadline);
+        let note = request.extensions().get::<CallInfo>().and_then(|info| info.passage.note.clone());
+        let facts = Facts::of(&request);
         let call = note.unwrap_or_else(|| CallNote::alone(&self.observer, &request));
         let count = call.next_attempt();
         let number = request.extensions().get::<Attempt>().map_or(count, |attempt| attempt.previous);
@@ -110,7 +108,8 @@ where
         self.observer.write_headers(request.headers_mut(), &call, span_id);
         self.endpoint.begin();
         let started = clock::tokio_now();
-        let deadline = deadline.into_iter().chain(call.deadline).min();
+        // The layers between may have shortened what the call began with.
+        let deadline = facts.deadline.into_iter().chain(call.deadline).min();
         let recorded = call.recorded.then(|| {
             let sent = Sent::new(request.uri(), &self.endpoint, span_id, number);
             Box::new(Recorded { sent, peer: None, times: Arc::new(Times::new(started)) })
@@ -121,11 +120,15 @@ where
             call,
             started,
             deadline,
+            rest: Rest::of(&Facts { deadline, ..facts }),
             status: 0,
             version: Version::HTTP_11,
             code: None,
+            message: None,
             recorded,
-            ended: false,
+            head_after: None,
+            closed: false,
+            settled: false,
         };
         // The pool may ask for a connection before it is polled.
         let entered = record.times().map(Entered::enter);
@@ -195,12 +198,21 @@ struct Record {
     started: Instant,
     /// When it is given up.
     deadline: Option<Instant>,
+    /// Decides with the breaker and the balancer, which have their own, whether the endpoint is at fault.
+    rest: Rest,
     /// 0 until the head of the answer is there.
     status: u16,
     version: Version,
     code: Option<Code>,
+    /// The text that a gRPC endpoint, or a proxy before it, gave with the code.
+    message: Option<Box<str>>,
     recorded: Option<Box<Recorded>>,
-    ended: bool,
+    /// How long the head of an HTTP answer took whose body is still to come.
+    head_after: Option<Duration>,
+    /// The span and the duration have ended.
+    closed: bool,
+    /// The endpoint has counted it.
+    settled: bool,
 }
 
 impl Record {
@@ -217,39 +229,67 @@ impl Record {
             recorded.peer = response.extensions().get::<HttpInfo>().map(HttpInfo::remote_addr);
         }
         let outcome = Outcome::of_head(self.call.called.protocol(), &response);
+        let excused = self.rest.head(&response);
         let Some(outcome) = outcome else {
             return response.map(|body| WatchedBody::new(body, AttemptWatch(self)));
         };
         if self.call.called.is_grpc() {
             self.code = code_in(response.headers()).or(Some(code_of_status(self.status)));
+            self.message = message_in(response.headers());
         }
-        self.end(Some(outcome), None, None);
+        if outcome == Outcome::Success && !self.call.called.is_grpc() && !response.body().is_end_stream() {
+            // The conventions' span and metric end here; of the endpoint the body has yet to say what it says to the breaker.
+            let elapsed = self.elapsed();
+            self.head_after = Some(elapsed);
+            self.close(None, elapsed);
+            return response.map(|body| WatchedBody::new(body, AttemptWatch(self)));
+        }
+        self.end(Some(outcome).filter(|_| !excused), None, None);
         response.map(WatchedBody::unwatched)
     }
 
     fn failed(&mut self, error: &BoxError) {
         let outcome = Outcome::of_error(error);
-        let (code, word) = match outcome {
-            Outcome::Refused(cause) => (cause.grpc_code(), cause.as_str()),
-            Outcome::TimedOut => (Code::DeadlineExceeded, outcome.as_str()),
-            Outcome::Unreachable | Outcome::Untouched => (Cause::NoEndpoints.grpc_code(), outcome.as_str()),
-            // What gRPC makes of a connection that was lost.
-            _ => (Code::Unavailable, BROKEN_OFF),
+        let word = match outcome {
+            Outcome::Success | Outcome::Failed | Outcome::Throttled => BROKEN_OFF,
+            Outcome::Refused(_) | Outcome::TimedOut | Outcome::Unreachable | Outcome::Untouched => outcome.as_str(),
         };
-        self.code = Some(code);
-        self.end(Some(outcome), Some(word), Some(error));
+        self.code = Some(code_of_error(&**error));
+        let excused = excuses_error(error);
+        if excused {
+            self.note_place();
+        }
+        self.end(Some(outcome).filter(|_| !excused), Some(word), Some(&**error));
     }
 
-    /// The attempt is over; without an outcome it was given up. The word is why, where status or code do not say it.
-    fn end(&mut self, outcome: Option<Outcome>, word: Option<&'static str>, error: Option<&BoxError>) {
-        if std::mem::replace(&mut self.ended, true) {
+    /// The attempt is over. Without an outcome it says nothing of the endpoint: it was given up, or it had too little time.
+    /// The word is why, where status or code do not say it.
+    fn end(&mut self, outcome: Option<Outcome>, word: Option<&'static str>, error: Option<&(dyn Error + 'static)>) {
+        let elapsed = self.head_after.unwrap_or_else(|| self.elapsed());
+        self.settle(outcome, elapsed, error);
+        self.close(word, elapsed);
+    }
+
+    fn elapsed(&self) -> Duration {
+        clock::tokio_now().saturating_duration_since(self.started)
+    }
+
+    /// Counts the attempt among those of its endpoint.
+    fn settle(&mut self, outcome: Option<Outcome>, elapsed: Duration, error: Option<&(dyn Error + 'static)>) {
+        if std::mem::replace(&mut self.settled, true) {
             return;
         }
-        let elapsed = clock::tokio_now().saturating_duration_since(self.started);
         self.endpoint.end(outcome, elapsed);
         // What was held back on this side says nothing of the endpoint.
         if let Some(outcome) = outcome.filter(|outcome| !matches!(outcome, Outcome::Success | Outcome::Refused(_))) {
             self.note_failure(outcome, error);
+        }
+    }
+
+    /// Ends the span and the duration.
+    fn close(&mut self, word: Option<&'static str>, elapsed: Duration) {
+        if std::mem::replace(&mut self.closed, true) {
+            return;
         }
         let (call, seconds) = (&self.call, elapsed.as_secs_f64());
         let code = self.code.unwrap_or(Code::Unknown);
@@ -281,13 +321,25 @@ impl Record {
         self.observer.spans.export(span::attempt(&self.observer, &self.call, seen, elapsed));
     }
 
+    /// The call's log line names this endpoint.
     #[cold]
-    fn note_failure(&self, outcome: Outcome, error: Option<&BoxError>) {
+    fn note_place(&self) {
         *self.call.failed_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&self.endpoint));
+    }
+
+    #[cold]
+    fn note_failure(&self, outcome: Outcome, error: Option<&(dyn Error + 'static)>) {
+        self.note_place();
         let message = match (error, self.code) {
-            (Some(error), _) => chain(&**error),
+            (Some(error), _) if self.head_after.is_some() => {
+                format!("{}, and the answer broke off: {}", self.status, chain(error))
+            }
+            (Some(error), _) => chain(error),
             (None, _) if outcome == Outcome::TimedOut => TimedOut.to_string(),
-            (None, Some(code)) => code_name(code).to_owned(),
+            (None, Some(code)) => match &self.message {
+                Some(message) => format!("{}: {message}", code_name(code)),
+                None => code_name(code).to_owned(),
+            },
             (None, None) if self.status != 0 => self.status.to_string(),
             (None, None) => outcome.as_str().to_owned(),
         };
@@ -297,40 +349,61 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        if self.ended {
+        if self.settled {
             return;
         }
-        // Given up when its time was up, it is the endpoint that was too slow.
-        let late = self.deadline.is_some_and(|deadline| deadline <= clock::tokio_now());
+        let now = clock::tokio_now();
+        let late = self.deadline.is_some_and(|deadline| deadline <= now);
         self.code = Some(if late { Code::DeadlineExceeded } else { Code::Cancelled });
         let word = if late { Outcome::TimedOut.as_str() } else { CANCELLED };
-        self.end(late.then_some(Outcome::TimedOut), Some(word), None);
+        let outcome = match self.rest.dropped(now.into_std()) {
+            // Given up from outside: no timer of the stack has ended it.
+            _ if self.status == 0 => None,
+            Dropped::Late => Some(Outcome::TimedOut),
+            // The head of an HTTP answer has said all that its reader wanted.
+            Dropped::InTime => self.head_after.map(|_| Outcome::Success),
+            Dropped::Hurried => None,
+        };
+        self.end(outcome, Some(word), None);
     }
 }
 
-/// Waits for the end of an answer over gRPC.
+/// Waits for the end of an answer.
 #[derive(Debug)]
 pub struct AttemptWatch(Record);
 
 impl Watch for AttemptWatch {
+    fn data(&mut self) {
+        self.0.rest.data();
+    }
+
     fn trailers(&mut self, trailers: &HeaderMap) {
+        if !self.0.call.called.is_grpc() {
+            return;
+        }
         self.0.code = code_in(trailers);
+        self.0.message = message_in(trailers);
         let word = if self.0.code.is_some() { None } else { Some(BROKEN_OFF) };
-        self.0.end(Some(Outcome::of_trailers(trailers)), word, None);
+        let excused = self.0.rest.excuses(trailers);
+        self.0.end(Some(Outcome::of_trailers(trailers)).filter(|_| !excused), word, None);
     }
 
     fn complete(mut self) {
-        // Without trailers, the stream was cut short.
-        self.0.end(Some(Outcome::Failed), Some(BROKEN_OFF), None);
+        match self.0.call.called.is_grpc() {
+            // Without trailers, the stream was cut short.
+            true => self.0.end(Some(Outcome::Failed), Some(BROKEN_OFF), None),
+            false => self.0.end(Some(Outcome::Success), None, None),
+        }
     }
 
-    fn broke_off(mut self) {
-        self.0.code = Some(Code::Unavailable);
-        self.0.end(Some(Outcome::Failed), Some(BROKEN_OFF), None);
+    fn broke_off(mut self, error: Option<&(dyn Error + 'static)>) {
+        self.0.code = Some(error.map_or(Code::Unavailable, code_of_error));
+        self.0.end(Some(Outcome::Failed), Some(BROKEN_OFF), error);
     }
 }
 
-/// The gRPC code in headers or trailers.
-pub(super) fn code_in(headers: &HeaderMap) -> Option<Code> {
-    headers.get("grpc-status").map(|code| Code::from_bytes(code.as_bytes()))
+/// The text of a failure in the head or the trailers of a gRPC answer.
+fn message_in(headers: &HeaderMap) -> Option<Box<str>> {
+    let status = Status::from_header_map(headers).filter(|status| status.code() != Code::Ok)?;
+    (!status.message().is_empty()).then(|| status.message().into())
 }

@@ -1,6 +1,7 @@
 //! A whole call: its span, its duration, and its log line when it failed.
 
 use std::{
+    error::Error,
     pin::Pin,
     sync::{Arc, atomic::Ordering},
     task::{Context, Poll, ready},
@@ -15,8 +16,8 @@ use tower_service::Service;
 
 use super::{
     ClientObserver,
-    attempt::{CANCELLED, code_in},
-    chain, line,
+    attempt::CANCELLED,
+    line,
     note::CallNote,
     span::{self, Ending},
 };
@@ -25,10 +26,11 @@ use crate::{
         Outcome, RequestBody,
         body::{Watch, WatchedBody},
         call::CallInfo,
+        outcome::{code_in, code_of_error, code_of_status},
     },
     clock,
-    error::BoxError,
-    telemetry::metrics::{code_name, code_of_status},
+    error::{BoxError, chain},
+    telemetry::metrics::code_name,
 };
 
 /// Observes each call to one destination: all of its attempts, waits and refusals. The outermost layer.
@@ -122,6 +124,7 @@ where
             (Ok(response), None) => Ok(response.map(WatchedBody::unwatched)),
             (Err(error), record) => {
                 if let Some(mut record) = record {
+                    record.code = record.call.called.is_grpc().then(|| code_of_error(&*error));
                     record.end(Some(Outcome::of_error(&error)), Some(&error));
                 }
                 Err(error)
@@ -191,6 +194,11 @@ impl Record {
         }
     }
 
+    /// Whether its time is up.
+    fn is_late(&self) -> bool {
+        self.call.deadline.is_some_and(|deadline| deadline <= clock::tokio_now())
+    }
+
     #[cold]
     fn tell(&self, outcome: &'static str, error: Option<&BoxError>) {
         let Some(held_back) = self.observer.lines.admit(Instant::now()) else { return };
@@ -216,7 +224,7 @@ impl Drop for Record {
     fn drop(&mut self) {
         // An answer whose rest nobody wants is what its head said, unless the rest did not come in time. Without a head, the
         // one who waited may have had the same time in mind as the call.
-        let late = self.call.deadline.is_some_and(|deadline| deadline <= clock::tokio_now());
+        let late = self.is_late();
         let owes = |head: &Outcome| *head == Outcome::Success && !self.streamed && !self.call.called.is_grpc();
         let head = self.head.filter(|head| !(late && owes(head)));
         self.end(head.or(late.then_some(Outcome::TimedOut)), None);
@@ -231,7 +239,8 @@ impl Watch for CallWatch {
     fn trailers(&mut self, trailers: &HeaderMap) {
         if self.0.call.called.is_grpc() && self.0.head.is_none() {
             self.0.code = code_in(trailers);
-            self.0.head = Some(Outcome::of_trailers(trailers));
+            let late = self.0.code == Some(Code::DeadlineExceeded) && self.0.is_late();
+            self.0.head = Some(if late { Outcome::TimedOut } else { Outcome::of_trailers(trailers) });
         }
     }
 
@@ -241,7 +250,10 @@ impl Watch for CallWatch {
         self.0.end(Some(outcome), None);
     }
 
-    fn broke_off(mut self) {
+    fn broke_off(mut self, error: Option<&(dyn Error + 'static)>) {
+        if self.0.call.called.is_grpc() {
+            self.0.code = Some(error.map_or(Code::Unavailable, code_of_error));
+        }
         self.0.end(Some(Outcome::Failed), None);
     }
 }

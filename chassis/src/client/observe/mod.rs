@@ -17,6 +17,12 @@
 //! span duration"); one over gRPC ends with its trailers, which have the code. A call ends with its answer's last byte, or
 //! when the answer is dropped.
 //!
+//! # One judgement of an endpoint
+//!
+//! The counts of an endpoint say of each attempt what its breaker says: a body that breaks off is a failure, over HTTP too;
+//! an attempt that its call left too little time, and one that was given up, say nothing and count as cancelled. The
+//! duration's `error.type` and code are those of the attempt: such an attempt still has `timed_out` there.
+//!
 //! # Cost
 //!
 //! As for requests served: spans are made directly, and only of calls that are sampled; series are bound once and kept. A
