@@ -330,8 +330,18 @@ impl RequestContext {
     }
 
     /// Writes trace and baggage of this request, with this parent.
-    pub(crate) fn write(&self, headers: &mut HeaderMap, parent: &TraceParent) {
+    fn write(&self, headers: &mut HeaderMap, parent: &TraceParent) {
+        self.write_trace(headers, parent);
+        self.write_baggage(headers);
+    }
+
+    /// Writes the trace of this request, with this parent.
+    pub(crate) fn write_trace(&self, headers: &mut HeaderMap, parent: &TraceParent) {
         propagation::inject(headers, parent, self.0.trace.state.as_ref(), self.0.formats);
+    }
+
+    /// Writes the baggage of this request.
+    pub(crate) fn write_baggage(&self, headers: &mut HeaderMap) {
         if let Some(baggage) = &self.0.baggage {
             propagation::inject_baggage(headers, baggage, self.0.formats);
         }

@@ -2,7 +2,7 @@
 
 use chassis::{
     Chassis,
-    client::{CallError, CallErrorKind, Client},
+    client::{CallError, CallErrorKind, Client, Propagated},
     service::Created,
     testing::TestService,
 };
@@ -44,7 +44,7 @@ trait FixtureApi: Send + Sync {
 }
 
 fn client(service: &Service) -> Client {
-    Client::builder(format!("http://{}", service.http)).timeout(PATIENCE).build().unwrap()
+    Client::builder(format!("http://{}", service.http)).timeout(PATIENCE).propagate(Propagated::ALL).build().unwrap()
 }
 
 /// A service that asks another one.

@@ -9,6 +9,8 @@ mod client_dependencies;
 mod client_grpc_page;
 mod client_hosts;
 mod client_process;
+mod client_propagation;
+mod client_reasons;
 mod client_stack;
 mod client_tls;
 mod client_untouched;

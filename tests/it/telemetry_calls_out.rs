@@ -8,6 +8,7 @@ use std::sync::{
 use axum::{Json, Router, routing::get};
 use chassis::{
     Chassis, RequestContext,
+    client::{Client, Propagated},
     testing::{OtlpReceiver, ReceivedSpan, TestService},
 };
 use http::{HeaderMap, Method, Request, StatusCode};
@@ -104,7 +105,8 @@ async fn each_call_of_a_request_has_a_parent_id_of_its_own() {
     for sampled in ["00", "01"] {
         let target = format!("http://{}", told.http());
         let start = |chassis: Chassis| {
-            let clients = [chassis::client::Client::new(&target).unwrap(), chassis.client("told").unwrap()];
+            let plain = Client::builder(&target).propagate(Propagated::ALL).build().unwrap();
+            let clients = [plain, chassis.client("told").unwrap()];
             let ask = move || {
                 let clients = clients.clone();
                 async move {

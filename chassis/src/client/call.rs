@@ -23,7 +23,9 @@ use super::{
     error::{CallError, Target, What},
     facts::Facts,
     observe::CallNote,
-    path, plain, query,
+    path, plain,
+    propagate::Propagated,
+    query,
 };
 use crate::{
     context::{Protocol, RequestContext},
@@ -58,6 +60,8 @@ pub struct CallInfo {
 pub(super) struct Passage {
     /// The answer may outlive the time until its head, so that its service must not be told of that.
     pub(super) streamed: bool,
+    /// Its service must not be told how much time is left.
+    pub(super) hides_time: bool,
     /// A layer outside wakes the task at the call's deadline.
     pub(super) timed: bool,
     /// What the observer's layers share.
@@ -114,6 +118,11 @@ impl CallInfo {
         }));
         *request.extensions_mut() = extensions;
         seen
+    }
+
+    /// Its service is not told how much time is left.
+    pub(crate) fn hide_time(&mut self) {
+        self.passage.hides_time = true;
     }
 
     /// The endpoints that its attempts were sent to.
@@ -272,6 +281,7 @@ impl Call {
         let time = Time::new(self.timeout.unwrap_or_else(|| self.client.timeout()), inherited, streamed);
         let now = Instant::now();
         let layered = self.client.0.transport.writes_context();
+        let propagation = self.client.propagation();
         let (announced, deadline) = match time.announced(now) {
             Ok(announced) => (announced, time.head),
             // The layers refuse it, and count it.
@@ -287,12 +297,12 @@ impl Call {
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
         // A layer that says what is left says it of each attempt, but not of what is streamed.
-        if let Some(millis) = announced.filter(|_| !layered || streamed) {
+        if let Some(millis) = announced.filter(|_| propagation.has(Propagated::Deadline) && (!layered || streamed)) {
             headers.insert(TIMEOUT_HEADER, HeaderValue::from(millis));
         }
         let span = context.as_ref().filter(|_| !layered).map_or_else(Span::none, |context| {
             let span = plain::span(context, &self.method, &self.template, &uri);
-            plain::inject(context, &span, headers);
+            plain::inject(context, &span, propagation, headers);
             span
         });
         for (name, value) in &self.headers {

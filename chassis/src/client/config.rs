@@ -1,8 +1,12 @@
 //! `[clients.<name>]`: the destinations of calls out.
 
 use super::{
-    balance::config::BalanceConfig, breaker::config::BreakerConfig, hedge::config::HedgeConfig,
-    limit::config::LimitConfig, retry::config::RetryConfig,
+    balance::config::BalanceConfig,
+    breaker::config::BreakerConfig,
+    hedge::config::HedgeConfig,
+    limit::config::LimitConfig,
+    propagate::{Propagated, Propagation},
+    retry::config::RetryConfig,
 };
 use crate::{
     config::{ByteSize, Duration},
@@ -31,6 +35,11 @@ pub struct ClientConfig {
     /// their method, or where they are made.
     #[schemars(extend("x-reloadable" = true))]
     pub idempotent: Vec<String>,
+    /// What travels with a call to this destination. Everything when unset: trace context, baggage, what is left of the time, the
+    /// name of this service, and the priority of the request being served. For a third party name what it may know, for example
+    /// `["deadline"]`, or `[]`: trace ids and baggage may identify a person (W3C Baggage, "Privacy").
+    #[schemars(extend("x-reloadable" = true))]
+    pub propagate: Option<Vec<Propagated>>,
     /// Whether this instance is of any use without the destination. When not, it is not ready while no endpoint is available.
     pub critical: bool,
     /// The connections.
@@ -97,6 +106,7 @@ impl Default for ClientConfig {
             protocol: HttpProtocol::Http1,
             answer_limit: super::DEFAULT_ANSWER_LIMIT,
             idempotent: Vec::new(),
+            propagate: None,
             critical: false,
             pool: PoolConfig::default(),
             tls: TlsConfig::default(),

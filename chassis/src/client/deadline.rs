@@ -87,6 +87,21 @@ pub fn announce(headers: &mut HeaderMap, protocol: Protocol, left: Duration) -> 
     Ok(())
 }
 
+/// Tells the endpoint what is left of this call, unless it is not to be told.
+///
+/// # Errors
+///
+/// As [`announce`]: nothing is left.
+pub(super) fn announce_left(headers: &mut HeaderMap, call: &Facts) -> Result<(), NotSent> {
+    let Some(deadline) = call.deadline.filter(|_| !call.streamed) else { return Ok(()) };
+    let left = deadline.saturating_duration_since(clock::tokio_now());
+    match call.hides_time {
+        false => announce(headers, call.protocol, left),
+        true if left.is_zero() => Err(expired()),
+        true => Ok(()),
+    }
+}
+
 /// The finest unit in which the time has no more than eight digits.
 fn grpc_value(left: Duration) -> HeaderValue {
     const UNITS: [(u128, char); 6] = [

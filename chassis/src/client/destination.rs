@@ -22,6 +22,7 @@ use super::{
     http::Transport,
 };
 use crate::{
+    clock::now,
     discovery::{Freshness, Refresh, Resolution, Resolver, Target, Updates},
     error::BoxError,
     health::Reporter,
@@ -82,6 +83,7 @@ pub(crate) struct Destination {
 struct Live {
     timeout: Duration,
     idempotent: Idempotents,
+    propagation: Propagation,
 }
 
 impl Destination {
@@ -202,7 +204,11 @@ impl Destination {
 
 impl Live {
     fn new(config: &ClientConfig) -> Self {
-        Self { timeout: config.timeout.get(), idempotent: Idempotents::new(&config.idempotent) }
+        Self {
+            timeout: config.timeout.get(),
+            idempotent: Idempotents::new(&config.idempotent),
+            propagation: config.propagation(),
+        }
     }
 }
 
@@ -227,6 +233,10 @@ impl Idempotents {
 impl Transport for Destination {
     fn writes_context(&self) -> bool {
         true
+    }
+
+    fn propagation(&self) -> Option<Propagation> {
+        Some(self.live.read().unwrap_or_else(PoisonError::into_inner).propagation)
     }
 
     fn send(
@@ -300,8 +310,9 @@ mod tests {
             ClientLevels::default()
         }
 
-        fn force(&self, _: Option<BreakerMode>, _: Option<&str>) -> usize {
-            0
+        fn force(&self, mode: Option<BreakerMode>, endpoint: Option<&str>) -> usize {
+            self.1.lock().unwrap().push((mode, endpoint.map(str::to_owned)));
+            usize::from(endpoint != Some("nobody"))
         }
     }
 

@@ -3,7 +3,7 @@
 use http::{HeaderMap, Request, header};
 use tokio::time::Instant;
 
-use super::call::CallInfo;
+use super::call::{CallInfo, Passage};
 use crate::context::Protocol;
 
 /// What a layer needs to know of a call, copied out of the request.
@@ -16,12 +16,15 @@ pub(crate) struct Facts {
     pub(crate) protocol: Protocol,
     /// Whether its answer may outlive the deadline.
     pub(crate) streamed: bool,
+    /// Whether its service must not be told the deadline.
+    pub(crate) hides_time: bool,
 }
 
 impl Facts {
     pub(crate) fn told(info: &CallInfo) -> Self {
         let CallInfo { idempotent, deadline, protocol, .. } = *info;
-        Self { idempotent, deadline, protocol, streamed: info.passage.streamed }
+        let Passage { streamed, hides_time, .. } = info.passage;
+        Self { idempotent, deadline, protocol, streamed, hides_time }
     }
 
     /// From [`CallInfo`]; without one, as when a layer is used alone, from the request itself: its method, its content type.
@@ -31,7 +34,8 @@ impl Facts {
         }
         let protocol = protocol(request.headers());
         // Every gRPC call is a POST; only a declaration says more.
-        Self { idempotent: request.method().is_idempotent(), deadline: None, protocol, streamed: false }
+        let idempotent = request.method().is_idempotent();
+        Self { idempotent, deadline: None, protocol, streamed: false, hides_time: false }
     }
 }
 

@@ -17,6 +17,7 @@ use super::{
     config::PoolConfig,
     fallback::Fallbacks,
     pool::{Tasks, ask_idle},
+    propagate::Propagation,
 };
 use crate::{
     error::{BoxError, Result},
@@ -34,6 +35,11 @@ pub(super) trait Transport: Send + Sync + fmt::Debug {
     /// Whether its layers write what travels with a call: trace context, baggage, what time is left.
     fn writes_context(&self) -> bool {
         false
+    }
+
+    /// What travels with a call, by settings of its own.
+    fn propagation(&self) -> Option<Propagation> {
+        None
     }
 
     fn send(

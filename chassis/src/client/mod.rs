@@ -44,8 +44,9 @@
 //! }
 //! ```
 //!
-//! A call made while a request is served belongs to it: it carries the request's trace and baggage, and it has no more
-//! time than the request has left. The service called is told how long that is, in
+//! A call made while a request is served belongs to it: it has no more time than the request has left, and it carries the
+//! request's trace and baggage when it goes to a destination; a plain client sends neither unless
+//! [`propagate`](ClientBuilder::propagate) says so. The service called is told how long that is, in
 //! [`x-request-timeout-ms`](crate::deadline::TIMEOUT_HEADER); a call whose time is up is not sent. A call that is dropped
 //! is broken off. A plain client tries nothing twice, except on a kept connection that the other end had closed before the
 //! request was written. A client of a destination, [`Chassis::client`](crate::Chassis::client), has the whole stack around
@@ -77,6 +78,7 @@ mod path;
 mod plain;
 pub(crate) mod pool;
 mod problem;
+pub(crate) mod propagate;
 mod query;
 mod replay;
 pub mod retry;
@@ -94,6 +96,7 @@ use tower_service::Service;
 use self::{
     destination::Destination,
     http::{Plain, Tower, Transport},
+    propagate::Propagation,
 };
 use crate::{
     config::ByteSize,
@@ -111,6 +114,7 @@ pub use self::{
     facts::UpstreamAttempt,
     outcome::{Outcome, TimedOut},
     problem::{RemoteProblem, RemoteViolation},
+    propagate::Propagated,
 };
 /// Makes a client of a trait: `OrdersApi` gives `OrdersApiClient`, which implements it over HTTP.
 ///
@@ -154,6 +158,8 @@ struct Shared {
     transport: Arc<dyn Transport>,
     timeout: Timeout,
     answer_limit: usize,
+    /// What travels with a call, unless the transport has settings of its own.
+    propagation: Propagation,
 }
 
 /// How long a call may take unless it says otherwise.
@@ -193,6 +199,7 @@ impl Client {
             answer_limit: DEFAULT_ANSWER_LIMIT,
             http2: false,
             tls: TlsConfig::default(),
+            propagation: Propagation::STRANGER,
         }
     }
 
@@ -212,9 +219,10 @@ impl Client {
         Self::builder(uri).service(service)
     }
 
-    fn over(base: Base, transport: Arc<dyn Transport>, timeout: Duration, answer_limit: ByteSize) -> Self {
-        let timeout = Timeout::Fixed(timeout);
-        Self(Arc::new(Shared { base, transport, timeout, answer_limit: answer_limit.bytes() }))
+    fn over(base: Base, transport: Arc<dyn Transport>, builder: &ClientBuilder) -> Self {
+        let ClientBuilder { timeout, answer_limit, propagation, .. } = *builder;
+        let (timeout, answer_limit) = (Timeout::Fixed(timeout), answer_limit.bytes());
+        Self(Arc::new(Shared { base, transport, timeout, answer_limit, propagation }))
     }
 
     /// Calls of a destination; its name stands where a host would.
@@ -263,6 +271,7 @@ pub struct ClientBuilder {
     answer_limit: ByteSize,
     http2: bool,
     tls: TlsConfig,
+    propagation: Propagation,
 }
 
 impl ClientBuilder {
@@ -298,6 +307,21 @@ impl ClientBuilder {
         self
     }
 
+    /// What travels with a call that a handler makes. Default: the time that is left, and nothing else, since nothing is known
+    /// of who is called; for a service of the same fleet, [`Propagated::ALL`]. This client has no name of its own to tell, so
+    /// [`Propagated::Caller`] has no effect.
+    ///
+    /// ```
+    /// use chassis::client::{Client, Propagated};
+    ///
+    /// let inventory = Client::builder("http://inventory:8080").propagate(Propagated::ALL).build();
+    /// assert!(inventory.is_ok());
+    /// ```
+    pub fn propagate(mut self, what: impl AsRef<[Propagated]>) -> Self {
+        self.propagation = Propagation::of(what.as_ref());
+        self
+    }
+
     /// The client, over connections of its own.
     ///
     /// # Errors
@@ -308,9 +332,9 @@ impl ClientBuilder {
         if !base.https && (self.tls.enabled || self.tls.says_anything()) {
             return Err(Error::config(format!("found TLS settings for {:?}, expected https://", self.uri)));
         }
-        let tls = TlsConfig { enabled: base.https, ..self.tls };
+        let tls = TlsConfig { enabled: base.https, ..self.tls.clone() };
         let transport = Arc::new(Plain::new(self.connect_timeout, self.http2, &tls)?);
-        Ok(Client::over(base, transport, self.timeout, self.answer_limit))
+        Ok(Client::over(base, transport, &self))
     }
 
     /// The client, over a tower service of your own: a stack of layers, a mock. It is cloned for each call and waited for
@@ -328,7 +352,7 @@ impl ClientBuilder {
         B::Error: Into<BoxError>,
     {
         let base = Base::read(&self.uri)?;
-        Ok(Client::over(base, Arc::new(Tower(service)), self.timeout, self.answer_limit))
+        Ok(Client::over(base, Arc::new(Tower(service)), &self))
     }
 }
 

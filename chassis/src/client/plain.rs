@@ -3,9 +3,10 @@
 use http::{HeaderMap, Method, Uri};
 use tracing::Span;
 
+use super::propagate::{Propagated, Propagation};
 use crate::{
     context::RequestContext,
-    telemetry::{metrics::method_label, sampling::new_span_id},
+    telemetry::{metrics::method_label, propagation::TraceParent, sampling::new_span_id},
 };
 
 /// The client's span of a call, for a request whose trace is recorded; none for others.
@@ -28,10 +29,19 @@ pub(super) fn span(context: &RequestContext, method: &Method, template: &str, ur
     )
 }
 
-/// Writes trace and baggage with an id of the call's own as the parent: its span's when that is recorded, else a new one. Two
-/// calls of one request are two, also where nothing is recorded (W3C Trace Context, "Mutating the traceparent Field").
-pub(super) fn inject(context: &RequestContext, span: &Span, headers: &mut HeaderMap) {
-    let around = context.innermost().parent_id;
-    let own = span.in_scope(|| context.innermost().parent_id);
-    context.inject_as(headers, if own == around { new_span_id() } else { own });
+/// Writes what is to travel: the trace with an id of the call's own as the parent, its span's when that is recorded, else a new
+/// one. Two calls of one request are two, also where nothing is recorded (W3C Trace Context, "Mutating the traceparent Field").
+pub(super) fn inject(context: &RequestContext, span: &Span, what: Propagation, headers: &mut HeaderMap) {
+    if what.has(Propagated::TraceContext) {
+        let around = context.innermost();
+        let own = span.in_scope(|| context.innermost().parent_id);
+        let parent_id = if own == around.parent_id { new_span_id() } else { own };
+        context.write_trace(headers, &TraceParent { parent_id, ..around });
+    }
+    if what.has(Propagated::Baggage) {
+        context.write_baggage(headers);
+    }
+    if what.has(Propagated::Priority) {
+        context.write_priority(headers);
+    }
 }

@@ -28,13 +28,12 @@ use tower_service::Service;
 use super::{
     body::RequestBody,
     config::{HttpProtocol, PoolConfig},
-    deadline::announce,
+    deadline::announce_left,
     error::NotSent,
     facts::Facts,
     observe::{Phase, Timed},
 };
 use crate::{
-    clock,
     context::Protocol,
     discovery::Endpoint,
     error::{BoxError, Error, Result},
@@ -242,12 +241,10 @@ impl Inner {
     ///
     /// No time is left.
     fn send(&self, mut request: Request<RequestBody>) -> Result<legacy::ResponseFuture, NotSent> {
-        let Facts { protocol, deadline, streamed, .. } = Facts::of(&request);
+        let facts = Facts::of(&request);
+        let protocol = facts.protocol;
         // The last moment: what earlier attempts and waits took is gone.
-        if let Some(deadline) = deadline.filter(|_| !streamed) {
-            let left = deadline.saturating_duration_since(clock::tokio_now());
-            announce(request.headers_mut(), protocol, left)?;
-        }
+        announce_left(request.headers_mut(), &facts)?;
         if let Some(named) = &self.named {
             let mut parts = std::mem::take(request.uri_mut()).into_parts();
             parts.authority = Some(named.clone());

@@ -73,7 +73,7 @@ impl Transport for Layered {
 async fn a_call_without_time_is_refused_by_the_layers_which_count_it() {
     let transport = Arc::new(Layered(peer::Peer::default(), AtomicUsize::new(0)));
     let base = Base::read("http://orders").unwrap();
-    let client = Client::over(base, transport.clone(), DEFAULT_TIMEOUT, DEFAULT_ANSWER_LIMIT);
+    let client = Client::over(base, transport.clone(), &Client::builder(""));
     for timeout in [Duration::ZERO, Duration::from_micros(999)] {
         let error = client.call(Method::POST, "/").timeout(timeout).json::<u8>().await.unwrap_err();
         assert!(error.is_deadline_exceeded() && error.never_sent(), "{error:?}");

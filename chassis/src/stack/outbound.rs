@@ -19,7 +19,7 @@ use tower_service::Service;
 use super::inbound::LayerInfo;
 use crate::{
     client::{
-        CallInfo, ClientConfig, RequestBody, UpstreamAttempt,
+        CallInfo, ClientConfig, Propagated, RequestBody, UpstreamAttempt,
         balance::{Balance, MakeEndpoint},
         breaker::{Breaker, BreakerConfig, BreakerLayer, BreakerMode, BreakerService, BreakerState, Transition},
         channel::answer_body,
@@ -157,6 +157,7 @@ pub(crate) fn outbound(
     observer: Arc<ClientObserver>,
 ) -> Result<impl FnOnce(watch::Receiver<Resolution>, Arc<Notify>, Refresh) -> Box<dyn Stack> + use<>> {
     let pools = Pools::new(&config.pool, config.protocol, &config.tls, name)?;
+    observer.propagate(config.propagation());
     let (config, zone) = (config.clone(), zone.map(Into::into));
     Ok(move |resolution, changed, refresh| {
         let now = clock::now();
@@ -225,6 +226,9 @@ impl Parts {
         if previous > 0 {
             request.extensions_mut().insert(UpstreamAttempt(previous));
         }
+        if !self.observer.propagation().has(Propagated::Deadline) {
+            CallInfo::with(&mut request, CallInfo::hide_time);
+        }
         // What a single attempt was sent to nobody asks.
         if self.retry.attempts() > 1 || self.hedge.is_enabled() {
             CallInfo::with(&mut request, CallInfo::remember_tried);
@@ -281,6 +285,7 @@ impl Stack for Parts {
     }
 
     fn configure(&self, config: &ClientConfig) {
+        self.observer.propagate(config.propagation());
         self.limit.configure(&config.limit);
         self.hedge.configure(&config.hedge);
         self.retry.configure(&config.retry);

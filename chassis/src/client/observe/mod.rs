@@ -58,7 +58,10 @@ pub use self::{
     endpoint::{EndpointCounts, EndpointStats, LastError},
     timing::{Phase, Timed, TimedFuture},
 };
-use super::call::CallInfo;
+use super::{
+    call::CallInfo,
+    propagate::{LivePropagation, Propagated, Propagation},
+};
 use crate::{
     cause::Cause,
     context::{CALLER_HEADER, Protocol},
@@ -101,6 +104,7 @@ pub struct ClientObserver {
     /// `x-caller-service` and `user-agent`; `None` when the name is no header's value.
     caller: Option<HeaderValue>,
     user_agent: Option<HeaderValue>,
+    propagation: LivePropagation,
     http: [OnceLock<Arc<ByPort<HttpAttempts>>>; METHODS.len()],
     /// By HTTP method and path template; gRPC methods last.
     methods: [RwLock<HashMap<Box<str>, Arc<Called>>>; METHODS.len() + 1],
@@ -129,6 +133,7 @@ impl ClientObserver {
             metrics: metrics.client(),
             caller: HeaderValue::from_str(&identity.service).ok(),
             user_agent: HeaderValue::from_str(&format!("{}/{}", identity.service, identity.version)).ok(),
+            propagation: LivePropagation::new(Propagation::ALL),
             http: Default::default(),
             methods: Default::default(),
             refused: Default::default(),
@@ -169,18 +174,42 @@ impl ClientObserver {
         }
     }
 
-    /// Writes what travels with a call: trace context with this span as the parent, baggage, the priority of the request
-    /// being served, and who calls.
+    /// Takes over what travels with calls from now on.
+    pub(crate) fn propagate(&self, what: Propagation) {
+        self.propagation.set(what);
+    }
+
+    /// What travels with a call.
+    pub(crate) fn propagation(&self) -> Propagation {
+        self.propagation.get()
+    }
+
+    /// Writes what travels with a call, as far as its destination is to have it: trace context with this span as the parent,
+    /// baggage, the priority of the request being served, and who calls.
     fn write_headers(&self, headers: &mut HeaderMap, call: &CallNote, span_id: SpanId) {
         // Once, and not at every doubling: traceparent, tracestate, baggage, priority, caller, user-agent.
         headers.reserve(6);
         let parent = TraceParent { parent_id: span_id, ..call.parent };
+        let what = self.propagation.get();
         match &call.context {
             Some(context) => {
-                context.write(headers, &parent);
-                context.write_priority(headers);
+                if what.has(Propagated::TraceContext) {
+                    context.write_trace(headers, &parent);
+                }
+                if what.has(Propagated::Baggage) {
+                    context.write_baggage(headers);
+                }
+                if what.has(Propagated::Priority) {
+                    context.write_priority(headers);
+                }
             }
-            None => propagation::inject(headers, &parent, call.state.as_ref(), self.formats),
+            None if what.has(Propagated::TraceContext) => {
+                propagation::inject(headers, &parent, call.state.as_ref(), self.formats);
+            }
+            None => {}
+        }
+        if !what.has(Propagated::Caller) {
+            return;
         }
         if let Some(caller) = &self.caller {
             headers.insert(CALLER_HEADER, caller.clone());
