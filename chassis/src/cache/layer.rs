@@ -22,13 +22,12 @@ use tower_service::Service;
 use super::{
     Cache, CacheConfig, CacheStats, Fetched, Got, Kept,
     directives::{fits, lifetime, may_share, varies},
+    own::is_late,
     state::Span,
 };
 use crate::{
-    cause::Cause,
-    client::Outcome, // floor: a failure that is the caller's own is told from others there
     config::ByteSize,
-    error::BoxError,
+    error::{BoxError, chain},
 };
 
 /// Tells where an answer comes from (RFC 9211).
@@ -152,10 +151,9 @@ impl Failed {
     /// One whose time was up tells nothing to those who have more.
     fn is_own(&self) -> bool {
         match self {
-            Self::Error(error) => {
-                matches!(Outcome::of_error(error), Outcome::TimedOut | Outcome::Refused(Cause::DeadlineExceeded))
-            }
-            Self::Answer(_) => false,
+            Self::Error(error) => is_late(&**error),
+            // The time that the service was told is the leader's.
+            Self::Answer(answer) => answer.status == StatusCode::GATEWAY_TIMEOUT,
         }
     }
 }
@@ -165,7 +163,10 @@ struct SharedFailure(Arc<Failed>);
 
 impl fmt::Display for SharedFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the call that several waited for has failed")
+        match &*self.0 {
+            Failed::Error(error) => write!(f, "the call that several waited for has failed: {}", chain(&**error)),
+            Failed::Answer(answer) => write!(f, "the call that several waited for was answered {}", answer.status),
+        }
     }
 }
 

@@ -15,9 +15,9 @@
 //! ```
 //!
 //! Thousands who ask for the same key at the same time make one fetch. The one who came first makes it, within its own
-//! request: its trace, its time. When that one is cancelled, one of those who wait goes on in its place. A failure is told to
-//! all who waited for it, and remembered by nobody, unless there is an old value: then they all get that, marked, and for
-//! a second nobody asks again.
+//! request: its trace, its time. When that one is cancelled, or its time is up, one of those who wait goes on in its place
+//! ([`own_failures`](Cache::own_failures)). Any other failure is shared by all who waited for it and not kept, unless there is
+//! an old value: then they all get that, marked, and the next try is a second later.
 //!
 //! [`CacheLayer`] does the same for the HTTP answers of a client.
 
@@ -25,6 +25,7 @@ mod config;
 mod directives;
 mod flight;
 mod layer;
+mod own;
 mod state;
 mod stats;
 #[cfg(test)]
@@ -169,13 +170,17 @@ where
             jitter: config.jitter,
             stale: config.stale_if_error.get(),
             negative: config.negative_ttl.map(|ttl| ttl.get()),
-            own: |_| false,
+            own: own::is_own::<E>,
             counters,
         }))
     }
 
-    /// Failures that are the one caller's own, such as that his time was up: they are not told to those who wait, one of
-    /// whom fetches in his place. None by default. Call it before the cache is cloned.
+    /// Sets which failures are the caller's own: the callers that wait do not share them, and one of these fetches in its
+    /// place. Call it before the cache is cloned.
+    ///
+    /// By default: a [`CallError`] whose [time was up](CallError::is_deadline_exceeded), a `tonic::Status` of
+    /// DEADLINE_EXCEEDED or CANCELLED, tokio's `Elapsed`, a box with one of these inside, and any failure once the time of
+    /// the request that the caller serves is up. An error type of the service's own that wraps one of them says so here.
     #[must_use]
     pub fn own_failures(mut self, own: fn(&E) -> bool) -> Self {
         if let Some(shared) = Arc::get_mut(&mut self.0) {

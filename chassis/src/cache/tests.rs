@@ -14,7 +14,12 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{Cache, CacheConfig, CacheLayer, CacheService, CachedBody};
-use crate::{client::TimedOut, config::ByteSize, error::BoxError};
+use crate::{
+    client::{Client, RequestBody, TimedOut},
+    config::ByteSize,
+    context::{RequestContext, TraceContext},
+    error::BoxError,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -123,6 +128,72 @@ async fn a_failure_is_told_to_all_who_wait_and_remembered_by_nobody() {
     assert_eq!((one.unwrap_err().to_string(), other.unwrap_err().to_string()), ("no".to_owned(), "no".to_owned()));
     assert_eq!(cache.stats().misses, 1);
     assert!(cache.get("pear", || async { Ok(7) }).await.is_ok());
+}
+
+/// A leader whose fetch fails with this after 100 ms, and four callers with 30 s: how many fetches there were.
+async fn a_leader_fails<E: Send + Sync + std::fmt::Debug + 'static>(fail: impl Future<Output = E>) -> u32 {
+    let cache: Cache<&'static str, u32, E> = Cache::new(&config());
+    let fetches = AtomicU32::new(0);
+    let leader = cache.get("pear", || async {
+        fetches.fetch_add(1, Ordering::SeqCst);
+        Err(fail.await)
+    });
+    let follow = || {
+        cache.get("pear", || async {
+            fetches.fetch_add(1, Ordering::SeqCst);
+            tokio::time::sleep(SECOND).await;
+            Ok(7)
+        })
+    };
+    let (lead, one, two, three, four) = tokio::join!(leader, follow(), follow(), follow(), follow());
+    assert!(lead.is_err());
+    for found in [one, two, three, four] {
+        assert_eq!(found.map(|found| *found).ok(), Some(7), "a caller with time left gets a value");
+    }
+    assert_eq!(cache.stats().fetching, 0);
+    fetches.load(Ordering::SeqCst)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leaders_time_out_stays_its_own() {
+    const LEADER: Duration = Duration::from_millis(100);
+    let silent =
+        tower::service_fn(|_: Request<RequestBody>| std::future::pending::<Result<Response<Full<Bytes>>, BoxError>>());
+    let client = Client::with_service("http://stock", silent).unwrap();
+    let call = async || client.call(http::Method::GET, "/").timeout(LEADER).answer::<()>().await.unwrap_err();
+    let elapsed = async || tokio::time::timeout(LEADER, std::future::pending::<()>()).await.unwrap_err();
+    let status = async |code| {
+        tokio::time::sleep(LEADER).await;
+        tonic::Status::new(code, "over")
+    };
+    // One of the followers leads, and the others share what it brings.
+    assert_eq!(a_leader_fails(call()).await, 2);
+    assert_eq!(a_leader_fails(elapsed()).await, 2);
+    assert_eq!(a_leader_fails(status(tonic::Code::DeadlineExceeded)).await, 2);
+    assert_eq!(a_leader_fails(status(tonic::Code::Cancelled)).await, 2);
+    assert_eq!(a_leader_fails(async { BoxError::from(call().await) }).await, 2);
+    assert_eq!(a_leader_fails(async { BoxError::from(elapsed().await) }).await, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_whose_request_is_over_fails_alone() {
+    let context = RequestContext::of_trace(TraceContext {
+        trace_id: opentelemetry::trace::TraceId::from(7),
+        span_id: opentelemetry::trace::SpanId::from(9),
+        parent_id: None,
+        flags: opentelemetry::trace::TraceFlags::default(),
+        state: None,
+    });
+    context.limit(crate::clock::now() + Duration::from_millis(100));
+    let cache = Numbers::new(&config());
+    let slow = || async {
+        tokio::time::sleep(SECOND).await;
+        fails().await
+    };
+    let leader = context.scope(cache.get("pear", slow));
+    let (one, other) = tokio::join!(leader, cache.get("pear", || async { Ok(7) }));
+    assert!(one.is_err());
+    assert_eq!(*other.unwrap(), 7);
 }
 
 #[tokio::test(start_paused = true)]
@@ -406,6 +477,10 @@ async fn those_who_wait_share_a_failure() {
     let (one, other) = tokio::join!(through.ask(Request::get("/")), through.ask(Request::get("/")));
     assert!(one.is_err());
     assert_eq!(other.unwrap().status(), StatusCode::OK);
+    // So does the service that was told that time.
+    let through = Through::of(|call| if call == 1 { answer(504, &[], "late") } else { answer(200, &[], "2") });
+    let (one, other) = tokio::join!(through.get(), through.get());
+    assert_eq!((one.0, other.0), (504, 200));
 }
 
 #[tokio::test]

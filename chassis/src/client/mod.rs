@@ -104,6 +104,8 @@ use crate::{
     tls::TlsConfig,
 };
 
+#[cfg(feature = "cache")]
+pub(crate) use self::outcome::code_of_error;
 pub use self::{
     answer::{Answer, FromAnswer},
     body::RequestBody,
