@@ -76,6 +76,7 @@ mod grpc_only;
 pub mod health;
 pub mod host;
 pub mod leader;
+mod lever;
 pub mod observe;
 pub mod problem;
 pub mod reject;

@@ -8,7 +8,7 @@ use chassis::{
 use http::{Method, Request};
 use serde_json::{Value, json};
 
-use crate::support::raw::PATIENCE;
+use crate::support::{raw::PATIENCE, scrape::sum};
 
 struct Inventory;
 
@@ -176,6 +176,57 @@ async fn an_operator_forces_a_breaker_open_and_gives_it_back() {
     ] {
         assert_eq!(front.put(path, &body).await.0, status, "{path} {body}");
     }
+}
+
+#[tokio::test]
+async fn a_forced_breaker_shows_when_it_ends() {
+    let good = inventory().await;
+    let target = format!("http://{}", good.http());
+    let front = Front::start(&["inventory"], &[("inventory.target", &target)]).await;
+    front.call(0).await.unwrap();
+    let path = "/admin/dependencies/inventory/breaker";
+    let of_all = ["destination=\"inventory\""];
+    for (body, seconds) in [
+        (json!({ "mode": "forced_open" }), 600),
+        (json!({ "mode": "disabled", "ttl": "30m" }), 1800),
+        (json!({ "mode": "metrics_only", "ttl": "2h" }), 7200),
+    ] {
+        let (status, row) = front.put(path, &body).await;
+        assert_eq!(status, 200, "{row:#}");
+        let forced = &row["forced"][0];
+        assert_eq!((&forced["mode"], &forced["endpoint"]), (&body["mode"], &Value::Null));
+        let left = forced["remaining_seconds"].as_u64().unwrap();
+        assert!(left <= seconds && left + 60 > seconds, "{forced}");
+        assert!(forced["until"].as_str().unwrap().ends_with('Z'), "{forced}");
+        let shown = sum(&front.service.metrics().await.unwrap(), "chassis_client_breaker_forced_seconds", &of_all);
+        assert!(shown <= seconds as f64 && shown + 60.0 > seconds as f64, "{shown}");
+    }
+    for (body, text) in [
+        (json!({ "mode": "forced_open", "ttl": "3h" }), "at most 2h"),
+        (json!({ "mode": "forced_open", "ttl": "0s" }), "more than 0"),
+        (json!({ "mode": null, "ttl": "1m" }), "beside the mode null"),
+    ] {
+        let (status, problem) = front.put(path, &body).await;
+        assert_eq!(status, 400, "{body}");
+        assert!(problem["detail"].as_str().unwrap().contains(text), "{problem}");
+    }
+    let (_, row) = front.put(path, &json!({ "mode": null })).await;
+    assert_eq!(row["forced"], json!([]));
+    let said = |line: &Value| line["message"] == "breakers set by an operator" && line["ttl_seconds"] == 7200.0;
+    assert!(chassis::testing::log_lines().iter().any(said));
+}
+
+#[tokio::test]
+async fn one_dependency_is_read_by_its_name() {
+    let good = inventory().await;
+    let target = format!("http://{}", good.http());
+    let front = Front::start(&["inventory"], &[("inventory.target", &target)]).await;
+    let row = front.service.operator("/admin/dependencies/inventory").await.unwrap();
+    assert_eq!(row.status, 200);
+    assert_eq!(row.json(), front.dependencies().await[0]);
+    let missing = front.service.operator("/admin/dependencies/nobody").await.unwrap();
+    assert_eq!(missing.status, 404);
+    assert!(missing.json()["detail"].as_str().unwrap().contains("inventory"), "{}", missing.text());
 }
 
 #[tokio::test]

@@ -30,6 +30,8 @@ struct Made {
     destination: Arc<Destination>,
     /// Tells the health registry how it stands; aborted with this.
     _feed: AbortOnDropHandle<()>,
+    /// Ends what operators have set.
+    _levers: AbortOnDropHandle<()>,
 }
 
 impl Destinations {
@@ -44,7 +46,8 @@ impl Destinations {
         let criticality = if critical { Criticality::Critical } else { Criticality::NotCritical };
         let reporter = core.health.own_reporter(format!("client:{name}"), criticality);
         let feed = AbortOnDropHandle::new(tokio::spawn(destination.clone().feed(reporter, critical)));
-        made.insert(name.to_owned(), Made { destination: destination.clone(), _feed: feed });
+        let levers = AbortOnDropHandle::new(tokio::spawn(destination.clone().expire_levers()));
+        made.insert(name.to_owned(), Made { destination: destination.clone(), _feed: feed, _levers: levers });
         Ok(destination)
     }
 

@@ -4,8 +4,8 @@ use std::{
     collections::BTreeSet,
     fmt,
     pin::Pin,
-    sync::{Arc, PoisonError, RwLock},
-    time::Duration,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    time::{Duration, Instant},
 };
 
 use axum::body::Body;
@@ -20,13 +20,15 @@ use super::{
     dependency::{StackReport, Standing, standing},
     fallback::Fallbacks,
     http::Transport,
+    levers::{Lever, Levers},
+    propagate::Propagation,
 };
 use crate::{
     clock::now,
     discovery::{Freshness, Refresh, Resolution, Resolver, Target, Updates},
     error::BoxError,
     health::Reporter,
-    telemetry::metrics::ClientLevels,
+    telemetry::{audit, metrics::ClientLevels},
 };
 
 /// How long to rest between two looks that nothing but time calls for.
@@ -59,7 +61,7 @@ pub(crate) trait Stack: Send + Sync + fmt::Debug {
     /// The same for the metrics.
     fn levels(&self) -> ClientLevels;
 
-    /// The operator's lever: sets the mode of the breaker of this endpoint, or of all of them and of those to come; `None`
+    /// Sets the mode of the breaker of this endpoint, or of all of them and of those to come; `None`
     /// gives it back to the settings. How many were set.
     fn force(&self, mode: Option<BreakerMode>, endpoint: Option<&str>) -> usize;
 }
@@ -71,6 +73,10 @@ pub(crate) struct Destination {
     stack: Box<dyn Stack>,
     /// Woken when a breaker changes.
     changed: Arc<Notify>,
+    /// Held while a mode is set, so that the breakers and this say the same.
+    levers: Mutex<Levers>,
+    /// The end of an operator's mode has moved.
+    moved: Notify,
     live: RwLock<Live>,
     answer_limit: usize,
     fallbacks: Fallbacks,
@@ -104,6 +110,8 @@ impl Destination {
             target,
             stack: stack(endpoints.clone(), Arc::clone(&changed), refresh),
             changed,
+            levers: Mutex::default(),
+            moved: Notify::new(),
             live: RwLock::new(Live::new(config)),
             answer_limit: config.answer_limit.bytes(),
             fallbacks: Fallbacks::default(),
@@ -152,6 +160,69 @@ impl Destination {
         &*self.stack
     }
 
+    /// The operator's lever: sets the mode of the breaker of this endpoint, or of all of them and of those to come, until that
+    /// time; `None` gives it back to the settings. How many were set.
+    pub(crate) fn force(&self, mode: Option<BreakerMode>, endpoint: Option<&str>, until: Instant) -> usize {
+        let mut levers = self.levers();
+        // One that is given back has the mode of all, if an operator has set that too.
+        let all = endpoint.and_then(|_| levers.of_all());
+        let set = self.stack.force(mode.or(all), endpoint);
+        if set == 0 && endpoint.is_some() {
+            return 0;
+        }
+        match mode {
+            Some(mode) => levers.set(Lever { endpoint: endpoint.map(Into::into), mode, until }),
+            None => levers.clear(endpoint),
+        }
+        drop(levers);
+        self.moved.notify_one();
+        set
+    }
+
+    /// The modes that operators have set.
+    pub(crate) fn forced(&self) -> Vec<Lever> {
+        self.levers().iter().cloned().collect()
+    }
+
+    /// Ends the modes that operators have set when their time is up; runs until dropped.
+    pub(crate) async fn expire_levers(self: Arc<Self>) {
+        loop {
+            let end = self.levers().next_end();
+            match end {
+                None => self.moved.notified().await,
+                Some(end) => tokio::select! {
+                    () = self.moved.notified() => {}
+                    () = tokio::time::sleep_until(end.into()) => self.expire(now()),
+                },
+            }
+        }
+    }
+
+    fn expire(&self, now: Instant) {
+        let mut levers = self.levers();
+        for Lever { endpoint, mode, .. } in levers.expire(now) {
+            let set = self.stack.force(levers.of_all().filter(|_| endpoint.is_some()), endpoint.as_deref());
+            if endpoint.is_none() {
+                for lever in levers.iter() {
+                    self.stack.force(Some(lever.mode), lever.endpoint.as_deref());
+                }
+            }
+            let (endpoint, mode) = (endpoint.as_deref(), serde_json::json!(mode));
+            audit::record(&audit::Event {
+                actor: &"the end of its time",
+                action: "dependency.breaker_released",
+                object: &self.name,
+                outcome: audit::Outcome::Success,
+                fields: &[("mode", &mode), ("endpoint", &endpoint), ("breakers", &set)],
+            });
+            tracing::info!(destination = &*self.name, %mode, endpoint, breakers = set, "the time of an operator's mode is up");
+        }
+    }
+
+    fn levers(&self) -> MutexGuard<'_, Levers> {
+        self.levers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Tells the health registry how it stands, when a breaker or the list of endpoints changes, until dropped: at once after
     /// a quiet time, else ten times a second.
     ///
@@ -198,7 +269,10 @@ impl Destination {
     /// The levels that its metrics show.
     pub(crate) fn levels(&self) -> ClientLevels {
         let stale = matches!(self.freshness(), Freshness::Lost { .. });
-        ClientLevels { stale, fallbacks: self.fallbacks.read(), ..self.stack.levels() }
+        let now = now();
+        let forced = self.levers().iter().map(|lever| lever.until.saturating_duration_since(now)).max();
+        let forced = forced.unwrap_or_default();
+        ClientLevels { stale, forced, fallbacks: self.fallbacks.read(), ..self.stack.levels() }
     }
 }
 
@@ -274,7 +348,10 @@ mod tests {
 
     /// Counts its reports.
     #[derive(Debug, Default)]
-    struct Reports(Arc<AtomicUsize>);
+    struct Reports(Arc<AtomicUsize>, Arc<Mutex<Vec<Forced>>>);
+
+    /// A mode that was set, and of which endpoint.
+    type Forced = (Option<BreakerMode>, Option<String>);
 
     impl Stack for Reports {
         fn send(
@@ -319,11 +396,43 @@ mod tests {
     /// One without endpoints, and how often it was looked at.
     fn destination() -> (Arc<Destination>, Arc<AtomicUsize>) {
         let reports = Arc::new(AtomicUsize::new(0));
-        let stack = Reports(Arc::clone(&reports));
+        (over(Reports(Arc::clone(&reports), Arc::default())), reports)
+    }
+
+    fn over(stack: Reports) -> Arc<Destination> {
         let target = "memory://stock".parse().unwrap();
         let resolver = Memory::default().resolver("stock");
-        let made = Destination::new("stock", target, &ClientConfig::default(), &resolver, |_, _, _| Box::new(stack));
-        (made, reports)
+        Destination::new("stock", target, &ClientConfig::default(), &resolver, |_, _, _| Box::new(stack))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_forced_breaker_ends_by_itself() {
+        use BreakerMode::{Disabled, ForcedOpen};
+        let (seen, minute) = (Arc::new(Mutex::new(Vec::new())), Duration::from_secs(60));
+        let destination = over(Reports(Arc::default(), Arc::clone(&seen)));
+        let _ends = AbortOnDropHandle::new(tokio::spawn(Arc::clone(&destination).expire_levers()));
+        let took = || std::mem::take(&mut *seen.lock().unwrap());
+        let of = |endpoint: &str| Some(endpoint.to_owned());
+        destination.force(Some(ForcedOpen), None, now() + 2 * minute);
+        destination.force(Some(Disabled), Some("a"), now() + minute);
+        destination.force(Some(Disabled), Some("b"), now() + 3 * minute);
+        destination.force(Some(Disabled), Some("nobody"), now() + minute);
+        assert_eq!((destination.forced().len(), took().len()), (3, 4));
+        assert_eq!(destination.levels().forced, 3 * minute);
+        // Behind the end, so that it comes first.
+        tokio::time::sleep(minute + Duration::from_millis(1)).await;
+        assert_eq!(took(), [(Some(ForcedOpen), of("a"))], "the mode of all holds for it");
+        tokio::time::sleep(minute).await;
+        assert_eq!(took(), [(None, None), (Some(Disabled), of("b"))], "its own mode lasts longer");
+        tokio::time::sleep(minute).await;
+        assert_eq!(took(), [(None, of("b"))]);
+        assert_eq!((destination.forced(), destination.levels().forced), (vec![], Duration::ZERO));
+        // One that is taken back early ends nothing later.
+        destination.force(Some(ForcedOpen), None, now() + minute);
+        destination.force(None, None, now());
+        took();
+        tokio::time::sleep(2 * minute).await;
+        assert_eq!(took(), []);
     }
 
     #[tokio::test(start_paused = true)]

@@ -71,6 +71,7 @@ pub mod hedge;
 mod http;
 mod hurry;
 pub(crate) mod knock;
+pub(crate) mod levers;
 pub mod limit;
 pub mod observe;
 mod outcome;

@@ -17,12 +17,12 @@ use std::{
 use axum::{
     Json, Router,
     body::Body,
-    extract::{Request, State},
+    extract::{FromRequestParts, Request, State},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{get, put},
 };
-use http::header;
+use http::{header, request::Parts};
 use hyper::body::Incoming;
 use serde::Deserialize;
 use tower_service::Service;
@@ -41,7 +41,7 @@ use crate::{
     service::RouteInfo,
     settings::Settings,
     stack::LayerInfo,
-    telemetry::{log::LogControl, metrics::Metrics},
+    telemetry::{audit, log::LogControl, metrics::Metrics},
 };
 
 /// How many connections the operators' port serves at once. Chosen: a few scrapers, probes and people.
@@ -191,7 +191,7 @@ struct FilterOverride {
     ttl: Option<config::Duration>,
 }
 
-async fn set_log_filter(State(operator): State<Arc<Operator>>, body: axum::body::Bytes) -> Response {
+async fn set_log_filter(State(operator): State<Arc<Operator>>, peer: PeerName, body: axum::body::Bytes) -> Response {
     let wanted: FilterOverride = match serde_json::from_slice(&body) {
         Ok(wanted) => wanted,
         Err(error) => {
@@ -201,14 +201,23 @@ async fn set_log_filter(State(operator): State<Arc<Operator>>, body: axum::body:
         }
     };
     match operator.log.override_filter(&wanted.filter, wanted.ttl.map(Duration::from)) {
-        Ok(status) => Json(status).into_response(),
+        Ok(status) => {
+            peer.record(
+                "log.filter_overridden",
+                &[("filter", &status.filter), ("ttl_seconds", &status.remaining_seconds)],
+            );
+            Json(status).into_response()
+        }
         Err(error) => bad_request(&error.to_string()),
     }
 }
 
-async fn clear_log_filter(State(operator): State<Arc<Operator>>) -> Response {
+async fn clear_log_filter(State(operator): State<Arc<Operator>>, peer: PeerName) -> Response {
     match operator.log.clear_override() {
-        Ok(()) => Json(operator.log.status()).into_response(),
+        Ok(()) => {
+            peer.record("log.filter_released", &[]);
+            Json(operator.log.status()).into_response()
+        }
         Err(error) => bad_request(&error.to_string()),
     }
 }
@@ -264,6 +273,34 @@ fn names_this_machine(request: &Request) -> bool {
 /// Who asks, in the request's extensions.
 #[derive(Clone, Copy)]
 pub(super) struct Peer(pub(super) Option<SocketAddr>);
+
+/// The operator who asks, as the audit log names it.
+pub(super) struct PeerName(String);
+
+impl PeerName {
+    pub(super) fn of(extensions: &http::Extensions) -> Self {
+        let peer = extensions.get::<Peer>().and_then(|peer| peer.0);
+        Self(peer.map_or("a local operator".to_owned(), |peer| peer.to_string()))
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.0
+    }
+
+    /// A change of the log's filter, in the audit log.
+    fn record(&self, action: &'static str, fields: &[(&'static str, &dyn audit::Fact)]) {
+        let outcome = audit::Outcome::Success;
+        audit::record(&audit::Event { actor: &self.0, action, object: &"log", outcome, fields });
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for PeerName {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Self::of(&parts.extensions))
+    }
+}
 
 /// The operators' routes for one connection.
 #[derive(Clone)]

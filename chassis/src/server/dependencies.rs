@@ -1,6 +1,9 @@
 //! `/admin/dependencies`: the destinations of calls out, worst first, and the operator's lever on their breakers.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use axum::{
     Json,
@@ -10,16 +13,20 @@ use axum::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::admin::{Operator, Peer, bad_request};
+use super::admin::{Operator, PeerName, bad_request};
 use crate::{
     cause::Cause,
     client::{
         breaker::BreakerMode,
         dependency::{EndpointReport, StackReport, Standing, rfc3339, standing},
         destination::Destination,
+        levers::Lever,
     },
+    clock::now,
+    config,
     context::Protocol,
     discovery::Freshness,
+    lever,
     problem::Problem,
     reject::answer,
     settings::Settings,
@@ -78,6 +85,7 @@ fn row(destination: &Destination) -> (Standing, Value) {
         "status": standing.as_str(),
         "reason": reason,
         "discovery": discovery(&freshness),
+        "forced": destination.forced().iter().map(forced).collect::<Vec<_>>(),
         "limit": { "concurrency": limit.limit, "in_use": limit.in_use, "queued": limit.queued, "refused": limit.refused },
         "retry": {
             "budget_left": budget.left,
@@ -91,6 +99,17 @@ fn row(destination: &Destination) -> (Standing, Value) {
         "endpoints": endpoints.iter().map(endpoint).collect::<Vec<_>>(),
     });
     (standing, row)
+}
+
+/// A mode that an operator has set, and its end.
+fn forced(lever: &Lever) -> Value {
+    let left = lever.until.saturating_duration_since(now());
+    json!({
+        "mode": lever.mode,
+        "endpoint": lever.endpoint,
+        "until": rfc3339(SystemTime::now() + left),
+        "remaining_seconds": left.as_secs(),
+    })
 }
 
 /// What is worst comes first: an endpoint that gets no calls, then one that the registry doubts, then one that has failed.
@@ -167,12 +186,15 @@ fn millis(duration: Duration) -> f64 {
 /// What `PUT /admin/dependencies/{name}/breaker` takes.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Lever {
+struct Wanted {
     /// The mode; `null` gives the breakers back to the settings. It must be there: nothing said by mistake is to open one.
     mode: Value,
     /// The id of one endpoint; all of them, and those to come, when absent.
     #[serde(default)]
     endpoint: Option<String>,
+    /// How long it holds; ten minutes when absent, two hours at most. Not beside `null`.
+    #[serde(default)]
+    ttl: Option<config::Duration>,
 }
 
 /// `PUT /admin/dependencies/{name}/breaker`.
@@ -181,36 +203,48 @@ pub(super) async fn force(
     Path(name): Path<String>,
     request: Request,
 ) -> Response {
-    const EXAMPLE: &str = "expected for example {\"mode\": \"forced_open\"}, with a mode of enforcing, metrics_only, disabled, \
-                           forced_open or null";
-    let peer = request.extensions().get::<Peer>().and_then(|peer| peer.0);
+    const EXAMPLE: &str = "expected for example {\"mode\": \"forced_open\", \"ttl\": \"10m\"}, with a mode of enforcing, \
+                           metrics_only, disabled, forced_open or null";
+    let peer = PeerName::of(request.extensions());
     let body = match axum::body::to_bytes(request.into_body(), BODY_LIMIT).await {
         Ok(body) => body,
         Err(error) => return bad_request(&error.to_string()),
     };
-    let read = serde_json::from_slice::<Lever>(&body)
-        .and_then(|lever| Ok((serde_json::from_value::<Option<BreakerMode>>(lever.mode)?, lever.endpoint)));
-    let (mode, wanted) = match read {
+    let read = serde_json::from_slice::<Wanted>(&body)
+        .and_then(|lever| Ok((serde_json::from_value::<Option<BreakerMode>>(lever.mode)?, lever.endpoint, lever.ttl)));
+    let (mode, wanted, ttl) = match read {
+        Ok((None, _, Some(_))) => {
+            return bad_request("found ttl beside the mode null, which takes a mode back at once");
+        }
         Ok(read) => read,
         Err(error) => return bad_request(&format!("{error}; {EXAMPLE}")),
     };
-    let Some(destination) = operator.destinations.known(&name) else {
-        let known: Vec<_> = operator.destinations.all().iter().map(|known| known.name().to_string()).collect();
-        return not_found(format!("found {name:?}, expected one of the destinations {}", known.join(", ")));
+    let ttl = match lever::ttl(ttl.map(Duration::from)) {
+        Ok(ttl) => ttl,
+        Err(message) => return bad_request(&message),
     };
-    let set = destination.stack().force(mode, wanted.as_deref());
+    let Some(destination) = operator.destinations.known(&name) else { return unknown(&operator, &name) };
+    let set = destination.force(mode, wanted.as_deref(), now() + ttl);
     if let (0, Some(wanted)) = (set, &wanted) {
         return not_found(format!("found the endpoint {wanted:?}, expected an id of GET /admin/dependencies"));
     }
     let word = mode.map(|mode| json!(mode)).unwrap_or_default();
+    let seconds = mode.map(|_| ttl.as_secs_f64());
     audit::record(&audit::Event {
-        actor: &peer.map_or("a local operator".to_owned(), |peer| peer.to_string()),
+        actor: &peer.name(),
         action: "dependency.breaker_forced",
         object: &name,
         outcome: audit::Outcome::Success,
-        fields: &[("mode", &word), ("endpoint", &wanted), ("breakers", &set)],
+        fields: &[("mode", &word), ("endpoint", &wanted), ("breakers", &set), ("ttl_seconds", &seconds)],
     });
-    tracing::warn!(destination = name, mode = %word, endpoint = wanted, breakers = set, "breakers set by an operator");
+    tracing::warn!(
+        destination = name,
+        mode = %word,
+        endpoint = wanted,
+        breakers = set,
+        ttl_seconds = seconds,
+        "breakers set by an operator"
+    );
     Json(row(&destination).1).into_response()
 }
 

@@ -121,6 +121,10 @@ impl Telemetry {
             let stream = |name| vec![KeyValue::new(attribute::STREAM, name)];
             vec![(stream("log"), sink.dropped()), (stream("audit"), audit.dropped())]
         });
+        let control = self.logs.control.clone();
+        self.metrics.observe_gauge(&names::LOG_FILTER_OVERRIDE, move || {
+            vec![(vec![], control.status().remaining_seconds.unwrap_or_default() as f64)]
+        });
         let spans = self.providers.sink().clone();
         self.metrics.observe_counter(&names::TELEMETRY_EXPORTED_SPANS, move || {
             vec![(vec![], spans.counts().map_or(0, |counts| counts.exported()))]

@@ -275,6 +275,8 @@ metrics! {
         Development "Endpoints of each destination by the state of their breaker; unreachable when the last attempt found no connection."
     CLIENT_BREAKER_TRANSITIONS "chassis.client.breaker.transitions" Counter "{transition}" [DESTINATION STATE]
         Development "Changes of circuit breakers, by the state they changed to."
+    CLIENT_BREAKER_FORCED "chassis.client.breaker.forced" Gauge "s" [DESTINATION]
+        Development "For how long the breaker mode that an operator has set still holds, the longest of a destination; 0 without one."
     CLIENT_FALLBACKS "chassis.client.fallbacks" Counter "{call}" [DESTINATION METHOD CAUSE]
         Development "Calls out that failed and were answered by the fallback of a typed client, by the word of the failure."
     DISCOVERY_STALE "chassis.discovery.stale" Gauge "" [DESTINATION]
@@ -311,6 +313,8 @@ metrics! {
         Development "Log lines dropped because the output was slower than the service."
     METRICS_CALLBACK_PANICS "chassis.metrics.callback.panics" Counter "{panic}" [INSTRUMENT]
         Development "Panics of metric callbacks, by instrument; each left its instrument out of one collection."
+    LOG_FILTER_OVERRIDE "chassis.log.filter.override" Gauge "s" []
+        Development "For how long the log filter that an operator has set still holds; 0 without one."
     TELEMETRY_EXPORTED_SPANS "chassis.telemetry.exported_spans" Counter "{span}" []
         Development "Spans that their receiver accepted."
     TELEMETRY_DROPPED_SPANS "chassis.telemetry.dropped_spans" Counter "{span}" [REASON]

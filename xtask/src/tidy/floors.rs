@@ -65,6 +65,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("endpoint", VOCABULARY),
     ("error", VOCABULARY),
     ("identity", VOCABULARY),
+    ("lever", VOCABULARY),
     ("problem", VOCABULARY),
     ("shutdown", VOCABULARY),
     ("telemetry/names", VOCABULARY),

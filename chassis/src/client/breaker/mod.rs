@@ -84,8 +84,8 @@
 //! | `Disabled` | everything | no | no |
 //! | `ForcedOpen` | nothing | what was under way | no |
 //!
-//! Settings and mode change while it runs, and the counts stay. An operator's [`force`](Breaker::force) is stronger
-//! than the settings, and stays until it is taken back.
+//! Settings and mode change while it runs, and the counts stay. [`force`](Breaker::force) is stronger than the settings, and
+//! stays until it is taken back; what an operator sets by way of a destination ends by itself.
 //!
 //! # What it costs
 //!

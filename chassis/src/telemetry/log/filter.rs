@@ -17,16 +17,10 @@ use tracing::{
 };
 use tracing_subscriber::{Registry, reload};
 
-use crate::clock::now;
+use crate::{clock::now, lever};
 
 /// State changes are logged at info, single requests at debug. The SDK's information is for those who work on it.
 pub(crate) const DEFAULT_FILTER: &str = "info,opentelemetry=warn";
-
-/// How long an override lasts when it does not say. Chosen: long enough to reproduce a fault.
-pub(crate) const DEFAULT_OVERRIDE_TTL: Duration = Duration::from_secs(10 * 60);
-
-/// How long an override may last. Chosen: whoever needs more wants another configuration.
-pub(crate) const MAX_OVERRIDE_TTL: Duration = Duration::from_secs(2 * 60 * 60);
 
 const LEVELS: [&str; 6] = ["trace", "debug", "info", "warn", "error", "off"];
 
@@ -207,11 +201,7 @@ impl LogControl {
         if !self.is_installed() {
             return Err(FilterError("the tracing subscriber is the service's own; change the filter there".to_owned()));
         }
-        let ttl = ttl.unwrap_or(DEFAULT_OVERRIDE_TTL);
-        if ttl.is_zero() || ttl > MAX_OVERRIDE_TTL {
-            let found = crate::config::Duration(ttl);
-            return Err(FilterError(format!("found a time of {found}, expected more than 0 and at most 2h")));
-        }
+        let ttl = lever::ttl(ttl).map_err(FilterError)?;
         let filter = parse(directives)?;
         // Said under the old filter, which the service chose; the new one may hide it.
         tracing::info!(filter = directives, ttl_seconds = ttl.as_secs(), "log filter overridden");
@@ -363,7 +353,7 @@ mod tests {
         log.run(|| debug!("while overridden"));
         assert_eq!(control.status().origin, FilterOrigin::Override);
 
-        tokio::time::sleep(DEFAULT_OVERRIDE_TTL - Duration::from_secs(1)).await;
+        tokio::time::sleep(lever::DEFAULT_TTL - Duration::from_secs(1)).await;
         let status = control.status();
         assert_eq!((status.filter.as_str(), status.remaining_seconds), ("debug", Some(1)));
 
@@ -379,7 +369,7 @@ mod tests {
     async fn a_second_override_replaces_the_first_and_its_end() {
         let log = captured("info");
         let (control, expiring) = (log.control.clone(), tokio::spawn(log.control.clone().expire()));
-        control.override_filter("trace", Some(MAX_OVERRIDE_TTL)).unwrap();
+        control.override_filter("trace", Some(lever::MAX_TTL)).unwrap();
         tokio::time::sleep(Duration::from_secs(1)).await;
         control.override_filter("debug", Some(Duration::from_secs(60))).unwrap();
         tokio::time::sleep(Duration::from_secs(61)).await;
@@ -400,7 +390,7 @@ mod tests {
     #[test]
     fn a_refused_override_changes_nothing() {
         let control = captured("info").control.clone();
-        let too_long = Some(MAX_OVERRIDE_TTL + Duration::from_secs(1));
+        let too_long = Some(lever::MAX_TTL + Duration::from_secs(1));
         for (directives, ttl) in [("shop=loud", None), ("debug", too_long), ("debug", Some(Duration::ZERO))] {
             assert!(control.override_filter(directives, ttl).is_err());
         }

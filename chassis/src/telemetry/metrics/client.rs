@@ -3,7 +3,7 @@
 //! The conventions' names measure single attempts, since the metric beside a client's span has to be the duration of that
 //! span, and an attempt is what has one. `chassis.client.call.duration` measures what the caller waited for.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use http::Version;
 use opentelemetry::{
@@ -191,6 +191,8 @@ pub(crate) struct ClientLevels {
     pub(crate) hedges: Vec<(&'static str, u64)>,
     /// Calls that a fallback answered, by method and cause.
     pub(crate) fallbacks: Vec<(Arc<str>, &'static str, u64)>,
+    /// For how long the breaker mode of an operator still holds, the longest of several.
+    pub(crate) forced: Duration,
     /// Changes of breakers, by the new state.
     pub(crate) transitions: Vec<(&'static str, u64)>,
 }
@@ -243,6 +245,10 @@ pub(super) fn observe(metrics: &Metrics, read: impl Fn() -> Vec<ClientLevels> + 
             }
         }
         series
+    });
+    let forced = Arc::clone(&read);
+    metrics.observe_gauge(&names::CLIENT_BREAKER_FORCED, move || {
+        forced().iter().map(|of| (of.labels(None), of.forced.as_secs_f64())).collect()
     });
     let stale = Arc::clone(&read);
     metrics.observe_gauge(&names::DISCOVERY_STALE, move || {

@@ -70,6 +70,7 @@ pub(super) fn series(scrape: &str, name: &str) -> usize {
 /// A destination of which everything is counted.
 fn levels() -> ClientLevels {
     ClientLevels {
+        forced: std::time::Duration::from_secs(300),
         destination: "inventory".into(),
         active: 3,
         queued: 1,
@@ -122,6 +123,7 @@ fn everything(runtime: &tokio::runtime::Handle) -> (Metrics, cgroup::tests::Fake
     metrics.observe_runtime(runtime);
     metrics.observe_bulkheads(|| vec![("orders::Orders::place".to_owned(), 1, 2)]);
     metrics.observe_health(|| vec![("store".to_owned(), "degraded")]);
+    metrics.observe_gauge(&names::LOG_FILTER_OVERRIDE, || vec![(vec![], 0.0)]);
     metrics.observe_counter(&names::LOG_DROPPED_LINES, || vec![(vec![KeyValue::new(attribute::STREAM, "log")], 3)]);
     metrics.observe_counter(&names::TELEMETRY_EXPORTED_SPANS, || vec![(Labels::new(), 5)]);
     metrics.observe_counter(&names::TELEMETRY_DROPPED_SPANS, || {
