@@ -103,7 +103,7 @@ pub mod testing;
 pub mod __private;
 
 pub use self::{
-    chassis::{Bound, Chassis, Handle},
+    chassis::{Bound, Chassis, Handle, HostClients},
     context::RequestContext,
     error::{BoxError, Error, Result},
 };

@@ -9,7 +9,10 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Chassis, Core};
+use super::{
+    Chassis, Core,
+    hosts::{DEFAULT_HOSTS, HostClients},
+};
 use crate::{
     client::{Channel, Client, ClientConfig, destination::Destination},
     consul::{Consul, ConsulQuery, ConsulResolver},
@@ -18,12 +21,17 @@ use crate::{
     health::Criticality,
     settings::Settings,
     stack,
+    telemetry::metrics::ClientLevels,
     tls::TlsConfig,
 };
 
 /// The destinations that were asked for, by name.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Destinations(Arc<Mutex<BTreeMap<String, Made>>>);
+pub(crate) struct Destinations {
+    made: Arc<Mutex<BTreeMap<String, Made>>>,
+    /// Those of addresses that are known only at run time, by the name of their section.
+    hosts: Arc<Mutex<BTreeMap<String, HostClients>>>,
+}
 
 #[derive(Debug)]
 struct Made {
@@ -41,6 +49,12 @@ impl Destinations {
         if let Some(known) = made.get(name) {
             return Ok(known.destination.clone());
         }
+        if settings.clients.get(name).is_some_and(|config| config.hosts.is_some()) {
+            return Err(Error::config(format!(
+                "clients.{name}: found hosts, and the service asks for one client of that name; expected \
+                 chassis.host_clients({name:?}), or a target in place of hosts"
+            )));
+        }
         let destination = make(name, core, settings)?;
         let critical = settings.clients.get(name).is_some_and(|config| config.critical);
         let criticality = if critical { Criticality::Critical } else { Criticality::NotCritical };
@@ -51,16 +65,60 @@ impl Destinations {
         Ok(destination)
     }
 
+    /// Those of the hosts of this section; made when they are not there.
+    fn hosts(&self, name: &str, core: &Core, settings: &Settings) -> Result<HostClients> {
+        let config = match settings.clients.get(name) {
+            Some(config) if config.hosts.is_none() => {
+                return Err(Error::config(format!(
+                    "clients.{name}.hosts: not set, and the service asks for clients of hosts that are known only at run time; \
+                     expected for example hosts = {DEFAULT_HOSTS}, and no target"
+                )));
+            }
+            Some(config) => config.clone(),
+            None => ClientConfig { hosts: Some(DEFAULT_HOSTS), ..ClientConfig::default() },
+        };
+        let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        let made = hosts.entry(name.to_owned()).or_insert_with(|| {
+            let observer = core.telemetry.client_observer(name, None, &core.identity);
+            HostClients::new(name, config, settings.discovery.zone.clone(), observer)
+        });
+        Ok(made.clone())
+    }
+
+    fn all_hosts(&self) -> Vec<(String, HostClients)> {
+        let hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        hosts.iter().map(|(name, hosts)| (name.clone(), hosts.clone())).collect()
+    }
+
+    /// What the metrics show of all.
+    pub(crate) fn levels(&self) -> Vec<ClientLevels> {
+        let made = self.lock().values().map(|made| made.destination.clone()).collect::<Vec<_>>();
+        let fixed = made.iter().map(|destination| destination.levels());
+        fixed.chain(self.all_hosts().iter().map(|(_, hosts)| hosts.levels())).collect()
+    }
+
     /// Takes over what may change while the service runs.
     pub(super) fn configure(&self, settings: &Settings) {
+        for (name, hosts) in self.all_hosts() {
+            if let Some(config) = settings.clients.get(&name).filter(|config| config.hosts.is_some()) {
+                hosts.configure(config);
+            }
+        }
         for (name, made) in &*self.lock() {
             made.destination.configure(&settings.clients.get(name).cloned().unwrap_or_default());
         }
     }
 
-    /// All of them, in the order of their names.
+    /// All of them, in the order of their names, then those of hosts.
     pub(crate) fn all(&self) -> Vec<Arc<Destination>> {
-        self.lock().values().map(|made| made.destination.clone()).collect()
+        let mut all: Vec<_> = self.lock().values().map(|made| made.destination.clone()).collect();
+        all.extend(self.all_hosts().iter().flat_map(|(_, hosts)| hosts.all()));
+        all
+    }
+
+    /// The names that one destination has.
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.lock().keys().cloned().collect()
     }
 
     /// The one of this name, if it was asked for.
@@ -69,7 +127,7 @@ impl Destinations {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Made>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.made.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -199,6 +257,35 @@ where
     /// Exit code 78: there is no such section and no registry, or its target or its certificates make no sense.
     pub fn client(&self, name: &str) -> Result<Client> {
         Client::to(self.core.destinations.get(name, &self.core, self.config())?)
+    }
+
+    /// Clients of addresses that are known only at run time, by the template `[clients.<name>]`: a section with `hosts` and no
+    /// target. Without a section of that name the defaults hold, with 100 hosts.
+    ///
+    /// ```no_run
+    /// use chassis::client::CallError;
+    ///
+    /// struct Orders {
+    ///     callbacks: chassis::HostClients,
+    /// }
+    ///
+    /// impl Orders {
+    ///     async fn tell(&self, callback: &str) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    ///         let client = self.callbacks.client_for(callback)?;
+    ///         Ok(client.call(http::Method::POST, "").body("shipped").answer::<()>().await?)
+    ///     }
+    /// }
+    ///
+    /// # fn run(chassis: &chassis::Chassis) -> chassis::Result<()> {
+    /// let orders = Orders { callbacks: chassis.host_clients("callbacks")? };
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Exit code 78: the section is of one destination.
+    pub fn host_clients(&self, name: &str) -> Result<HostClients> {
+        self.core.destinations.hosts(name, &self.core, self.config())
     }
 
     /// The gRPC channel of the destination `[clients.<name>]`, for a client that tonic has generated. As

@@ -4,6 +4,7 @@
 //! run, the listeners, ready. Stop: not ready, drain delay, no new work, grace, background tasks, hooks, flush.
 
 mod clients;
+mod hosts;
 mod lead;
 mod own;
 mod process;
@@ -32,6 +33,7 @@ use tonic::{
 };
 
 pub(crate) use clients::Destinations;
+pub use hosts::HostClients;
 use lead::Leaders;
 pub use process::{ended, main};
 pub(crate) use reload::load;
@@ -509,7 +511,7 @@ impl Core {
         });
         metrics.observe_counter(&names::PANICS, || vec![(vec![], log::panics())]);
         let destinations = self.destinations.clone();
-        metrics.observe_clients(move || destinations.all().iter().map(|destination| destination.levels()).collect());
+        metrics.observe_clients(move || destinations.levels());
     }
 }
 

@@ -344,21 +344,27 @@ impl Call {
     /// Where the call goes, and its name in errors.
     fn address(&self) -> (Result<Uri, String>, Arc<Target>) {
         let base = &self.client.0.base;
-        let path = path::fill(&self.template, &self.parameters);
+        let path = match &*self.template {
+            "" => Ok(String::new()),
+            template => path::fill(template, &self.parameters),
+        };
         let target = |path: &str| {
             let idempotent = self.idempotent || self.method.is_idempotent();
-            let uri = format!("{}://{}{}{path}", base.scheme(), base.authority, base.prefix);
+            let path = if path.is_empty() { base.path.clone() } else { format!("{}{path}", base.prefix) };
+            let uri = format!("{}://{}{path}", base.scheme(), base.authority);
             Arc::new(Target { method: self.method.clone(), uri, idempotent })
         };
         let path = match path {
             Ok(path) => path,
             Err(message) => return (Err(message), target(&self.template)),
         };
+        // Without a template the address's own path is meant, as it was written.
+        let whole = if path.is_empty() { base.path.clone() } else { format!("{}{path}", base.prefix) };
         let query = if self.query.is_empty() { String::new() } else { format!("?{}", self.query) };
         let uri = Uri::builder()
             .scheme(base.scheme())
             .authority(base.authority.clone())
-            .path_and_query(format!("{}{path}{query}", base.prefix))
+            .path_and_query(format!("{whole}{query}"))
             .build();
         (uri.map_err(|error| format!("the path {path:?} cannot be sent: {error}")), target(&path))
     }

@@ -20,6 +20,11 @@ pub struct ClientConfig {
     /// Where its instances are found: `consul://inventory`, `dns://inventory.internal:8080`, `static://10.0.0.1:8080`,
     /// `memory://inventory`, `http://inventory:8080`. When unset, the registry of `[discovery]` is asked for the client's name.
     pub target: Option<String>,
+    /// How many hosts have a stack at once. Set, this section is a template for addresses that are known only at run time, such as
+    /// callbacks: it has no target, and `Chassis::host_clients` makes clients by it. The least recently used host is dropped for
+    /// a new one. Propagates only the deadline unless `propagate` says more.
+    #[schemars(range(min = 1, max = 10_000), extend("x-unit" = "hosts", "x-reloadable" = true))]
+    pub hosts: Option<u32>,
     /// How long a call may take, all attempts and the answer included, unless it says otherwise. Default as Envoy's routes.
     #[schemars(extend("x-minimum" = "1ms", "x-maximum" = "1h", "x-reloadable" = true))]
     pub timeout: Duration,
@@ -101,6 +106,7 @@ impl Default for ClientConfig {
     fn default() -> Self {
         Self {
             target: None,
+            hosts: None,
             timeout: Duration::from_secs(15),
             attempt_timeout: None,
             protocol: HttpProtocol::Http1,
@@ -115,6 +121,18 @@ impl Default for ClientConfig {
             breaker: BreakerConfig::default(),
             retry: RetryConfig::default(),
             hedge: HedgeConfig::default(),
+        }
+    }
+}
+
+impl ClientConfig {
+    /// What travels with a call.
+    pub(crate) fn propagation(&self) -> Propagation {
+        match (&self.propagate, self.hosts) {
+            (Some(list), _) => Propagation::of(list),
+            // Nothing is known of who is called.
+            (None, Some(_)) => Propagation::STRANGER,
+            (None, None) => Propagation::ALL,
         }
     }
 }

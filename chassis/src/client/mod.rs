@@ -101,6 +101,7 @@ use self::{
 };
 use crate::{
     config::ByteSize,
+    discovery::Target,
     error::{BoxError, Error, Result},
     tls::TlsConfig,
 };
@@ -180,6 +181,8 @@ struct Base {
     authority: Authority,
     /// What is put before every path: empty, or `/shop`.
     prefix: String,
+    /// The path of the address as it was written: what a call of the empty template goes to.
+    path: String,
 }
 
 impl Client {
@@ -234,10 +237,43 @@ impl Client {
         let authority = name.parse::<Authority>().map_err(|error| {
             Error::config(format!("clients.{name}: found the name {name:?}, expected one that a URI can hold: {error}"))
         })?;
-        let base = Base { https: false, authority, prefix: String::new() };
+        let base = Base { https: false, authority, prefix: String::new(), path: "/".to_owned() };
         let answer_limit = destination.answer_limit();
         let timeout = Timeout::Of(Arc::clone(&destination));
-        Ok(Self(Arc::new(Shared { base, transport: destination, timeout, answer_limit })))
+        let propagation = Propagation::ALL;
+        Ok(Self(Arc::new(Shared { base, transport: destination, timeout, answer_limit, propagation })))
+    }
+
+    /// Where a host of this address is found: scheme, host and port.
+    pub(crate) fn origin(uri: &str) -> Result<Target> {
+        let base = Base::read(uri)?;
+        let origin = format!("{}://{}", base.scheme(), base.authority.as_str().to_ascii_lowercase());
+        origin.parse().map_err(|error| Error::config(format!("{error}")))
+    }
+
+    /// Calls of an address by way of the stack of its host.
+    pub(crate) fn at(uri: &str, destination: Arc<Destination>) -> Result<Self> {
+        let base = Base::read(uri)?;
+        let answer_limit = destination.answer_limit();
+        let timeout = Timeout::Of(Arc::clone(&destination));
+        let propagation = Propagation::STRANGER;
+        Ok(Self(Arc::new(Shared { base, transport: destination, timeout, answer_limit, propagation })))
+    }
+
+    /// Where its calls go: the target of its section, or the address that it was made with.
+    #[must_use]
+    pub fn target(&self) -> String {
+        match &self.0.timeout {
+            Timeout::Of(destination) if self.0.base.authority.as_str() == &**destination.name() => {
+                destination.target().to_string()
+            }
+            _ => format!("{}://{}{}", self.0.base.scheme(), self.0.base.authority, self.0.base.path),
+        }
+    }
+
+    /// What travels with a call now.
+    fn propagation(&self) -> Propagation {
+        self.0.transport.propagation().unwrap_or(self.0.propagation)
     }
 
     /// How long a call may take unless it says otherwise.
@@ -248,7 +284,7 @@ impl Client {
         }
     }
 
-    /// A call of this method on a path template: `/orders/{id}`.
+    /// A call of this method on a path template: `/orders/{id}`; of the empty one, on the path of the client's own address.
     pub fn call(&self, method: Method, template: impl Into<Cow<'static, str>>) -> Call {
         Call::new(self.clone(), method, template.into())
     }
@@ -385,7 +421,8 @@ impl Base {
                 "found a query in {text:?}, {EXPECTED}; a query comes from the arguments"
             )));
         }
-        Ok(Self { https, authority: authority.clone(), prefix: uri.path().trim_end_matches('/').to_owned() })
+        let path = uri.path().to_owned();
+        Ok(Self { https, authority: authority.clone(), prefix: path.trim_end_matches('/').to_owned(), path })
     }
 }
 

@@ -27,6 +27,7 @@ const RULES: &[(&str, Rule)] = &[
     ("what is turned on is paid for", nothing_to_pay_with),
     ("an idempotent method is one of gRPC", idempotent_methods),
     ("TLS is whole, and meant", tls),
+    ("hosts that come and go are not critical", critical_hosts),
 ];
 
 /// One destination, as the rules look at it.
@@ -63,6 +64,13 @@ fn name_of_no_uri(client: &Client<'_>) -> Vec<(&'static str, String)> {
 fn target(client: &Client<'_>) -> Vec<(&'static str, String)> {
     let name = client.name;
     match (&client.config.target, client.register) {
+        (Some(target), _) if client.config.hosts.is_some() => vec![(
+            "target",
+            format!(
+                "found {target:?} beside hosts, which is for addresses that are known only at run time; take one out"
+            ),
+        )],
+        (None, _) if client.config.hosts.is_some() => Vec::new(),
         (Some(target), _) => {
             target.parse::<Target>().err().map(|error| ("target", error.to_string())).into_iter().collect()
         }
@@ -199,6 +207,16 @@ fn idempotent_methods(client: &Client<'_>) -> Vec<(&'static str, String)> {
         .collect()
 }
 
+fn critical_hosts(client: &Client<'_>) -> Vec<(&'static str, String)> {
+    match (client.config.hosts, client.config.critical) {
+        (Some(_), true) => {
+            let message = "found true beside hosts, which come and go: no check looks at them; take it out";
+            vec![("critical", message.to_owned())]
+        }
+        _ => Vec::new(),
+    }
+}
+
 fn tls(client: &Client<'_>) -> Vec<(&'static str, String)> {
     let tls = &client.config.tls;
     let mut found = Vec::new();
@@ -214,7 +232,8 @@ fn tls(client: &Client<'_>) -> Vec<(&'static str, String)> {
         TargetKind::Address { tls, .. } => Some(*tls),
         _ => None,
     });
-    let secured = tls.enabled || scheme == Some(true);
+    // Each address of a template says it by its own scheme.
+    let secured = tls.enabled || scheme == Some(true) || (client.config.hosts.is_some() && cfg!(feature = "tls"));
     if tls.enabled && scheme == Some(false) {
         let target = client.config.target.as_deref().unwrap_or_default();
         found.push(("tls.enabled", format!("found true, and target = {target:?}; write https://, or leave it out")));
