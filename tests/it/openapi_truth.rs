@@ -156,16 +156,9 @@ impl Described {
         let mut listed = BTreeSet::new();
         for status in self.operations[operation].2["responses"].as_object().expect("responses").keys() {
             let (_, response) = self.response(operation, status).expect("a response");
-            let schema = &response["content"]["application/problem+json"]["schema"]["allOf"][1];
-            let parts = schema["oneOf"].as_array().cloned().unwrap_or_else(|| vec![schema.clone()]);
-            let mut codes = Vec::new();
-            for part in parts {
-                let code = &part["properties"]["code"];
-                codes.extend(code["const"].as_str().map(str::to_owned));
-                codes.extend(
-                    code["enum"].as_array().into_iter().flatten().map(|code| code.as_str().unwrap().to_owned()),
-                );
-            }
+            let code = &response["content"]["application/problem+json"]["schema"]["properties"]["code"];
+            let mut codes: Vec<_> = code["const"].as_str().map(str::to_owned).into_iter().collect();
+            codes.extend(code["enum"].as_array().into_iter().flatten().map(|code| code.as_str().unwrap().to_owned()));
             if codes.is_empty() {
                 listed.insert((status.clone(), None));
             }

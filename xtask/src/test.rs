@@ -34,6 +34,7 @@ struct Run {
 const STEPS: &[Step<Run>] = &[
     Step { name: "tools", needs: &[], run: tools::find },
     Step { name: "python", needs: &["tools"], run: tools::python },
+    Step { name: "node", needs: &[], run: tools::node },
     Step { name: "fmt", needs: &[], run: |_| shell::run(&mut cargo(["fmt", "--all", "--", "--check"])) },
     Step {
         name: "clippy",
@@ -44,7 +45,7 @@ const STEPS: &[Step<Run>] = &[
         },
     },
     Step { name: "examples", needs: &[], run: |_| build_examples() },
-    Step { name: "test", needs: &["tools", "python", "examples"], run: test },
+    Step { name: "test", needs: &["tools", "python", "node", "examples"], run: test },
     Step {
         name: "docs",
         needs: &[],

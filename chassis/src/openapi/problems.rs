@@ -232,41 +232,70 @@ fn response(status: u16, all: &[Told], with_body: bool, more_headers: &Map<Strin
     response
 }
 
+/// One object for all problems of a status: the members of every problem, the codes as an enumeration, and what some of them
+/// have further.
+///
+/// It repeats the members of `Problem` in place of an `allOf`, which generators of clients refuse when a part narrows another
+/// (openapi-python-client: "str can't be merged with Literal") or which they lose; `oneOf` without a discriminator overlaps.
 fn schema(status: u16, all: &[Told]) -> Value {
-    let bare = all.iter().all(|told| told.members.is_empty() && told.maybe.is_empty() && told.type_uri.is_none());
-    let problem = json!({ "$ref": format!("{SCHEMAS}Problem") });
-    let status = json!({ "const": status });
-    if bare {
-        let mut codes: Vec<_> = all.iter().map(|told| told.code).collect();
-        codes.sort_unstable();
-        let code = match &codes[..] {
-            [one] => json!({ "const": one }),
-            codes => json!({ "enum": codes }),
-        };
-        return json!({ "allOf": [problem, { "type": "object", "properties": { "status": status, "code": code } }] });
-    }
-    let one = |told: &Told| {
-        let mut properties = Map::new();
-        properties.insert("status".to_owned(), status.clone());
-        properties.insert("code".to_owned(), json!({ "const": told.code }));
-        properties.extend(told.type_uri.iter().map(|uri| ("type".to_owned(), json!({ "const": uri }))));
-        properties
-            .extend(told.members.iter().chain(&told.maybe).map(|(name, schema)| ((*name).to_owned(), schema.clone())));
-        let mut part = json!({ "type": "object", "properties": properties });
-        if !told.members.is_empty() {
-            part["required"] = told.members.keys().copied().collect();
-        }
-        part
+    let mut problem = problem();
+    let mut codes: Vec<_> = all.iter().map(|told| told.code).collect();
+    codes.sort_unstable();
+    narrow(&mut problem["properties"]["status"], json!({ "const": status }));
+    let code = match &codes[..] {
+        [one] => json!({ "const": one }),
+        codes => json!({ "enum": codes }),
     };
-    match all {
-        [told] => json!({ "allOf": [problem, one(told)] }),
-        all => json!({ "allOf": [problem, { "oneOf": all.iter().map(one).collect::<Vec<_>>() }] }),
+    narrow(&mut problem["properties"]["code"], code);
+    if let [Told { type_uri: Some(uri), .. }] = all {
+        narrow(&mut problem["properties"]["type"], json!({ "const": uri }));
+    }
+    let mut members: BTreeMap<&str, (Vec<&Value>, Vec<&str>)> = BTreeMap::new();
+    for told in all {
+        for (name, schema) in told.members.iter().chain(&told.maybe) {
+            let (schemas, codes) = members.entry(name).or_default();
+            if !schemas.contains(&schema) {
+                schemas.push(schema);
+            }
+            codes.push(told.code);
+        }
+    }
+    let mut of_some = Vec::new();
+    for (name, (schemas, codes)) in members {
+        problem["properties"][name] = match &schemas[..] {
+            [one] => (*one).clone(),
+            several => json!({ "anyOf": several }),
+        };
+        if codes.len() < all.len() {
+            of_some.push(format!("`{name}` comes with `{}`.", codes.join("`, `")));
+        }
+        if all.iter().all(|told| told.members.contains_key(name))
+            && let Some(required) = problem["required"].as_array_mut()
+        {
+            required.push(name.into());
+        }
+    }
+    problem["description"] = match of_some.is_empty() {
+        true => "A problem (RFC 9457). It may have further members.".into(),
+        false => format!("A problem (RFC 9457). {}", of_some.join(" ")).into(),
+    };
+    problem
+}
+
+/// Says less of a member than every problem does.
+fn narrow(member: &mut Value, to: Value) {
+    if let (Value::Object(member), Value::Object(to)) = (member, to) {
+        // What a constant says already.
+        member.remove("minimum");
+        member.remove("maximum");
+        member.remove("format");
+        member.extend(to);
     }
 }
 
 /// What every problem is made of, as `problem/http.rs` writes it.
-pub(super) fn components() -> Map<String, Value> {
-    let problem = json!({
+fn problem() -> Value {
+    json!({
         "type": "object",
         "description": "Why a request failed (RFC 9457). A problem may have further members.",
         "required": ["type", "title", "status", "code"],
@@ -286,7 +315,11 @@ pub(super) fn components() -> Map<String, Value> {
                 "description": "Everything that is wrong with the request.",
             },
         },
-    });
+    })
+}
+
+/// The components that problems refer to.
+pub(super) fn components() -> Map<String, Value> {
     let violation = json!({
         "type": "object",
         "description": "One thing wrong with a request, and where.",
@@ -297,7 +330,7 @@ pub(super) fn components() -> Map<String, Value> {
             "message": { "type": "string", "description": "What is wrong." },
         },
     });
-    Map::from_iter([("Problem".to_owned(), problem), ("Violation".to_owned(), violation)])
+    Map::from_iter([("Problem".to_owned(), problem()), ("Violation".to_owned(), violation)])
 }
 
 /// A header of the components, by its name.

@@ -18,6 +18,11 @@ const POSTGRES_VARIABLE: &str = "XTASK_POSTGRES";
 /// The Consul that the tests of discovery start agents of.
 const CONSUL_VARIABLE: &str = "XTASK_CONSUL";
 
+/// The folder with what the tests start in Node.js: openapi-typescript and the TypeScript compiler. Absent without npm.
+const NODE_VARIABLE: &str = "XTASK_NODE";
+/// Their versions; the folder is filled again when they change.
+const NODE_PACKAGES: [&str; 2] = ["openapi-typescript@7.13.0", "typescript@5.9.3"];
+
 /// Versions of the foreign client; the environment is built again when they change.
 const PYTHON_REQUIREMENTS: &str = include_str!("../../python-requirements.txt");
 
@@ -136,7 +141,7 @@ pub(super) fn python(run: &mut Run) -> Result<()> {
     let folder = cache().join("py");
     let python = folder.join("bin/python");
     let stamp = folder.join("requirements.txt");
-    let imports = "import dnslib, grpc, grpc_health.v1.health_pb2, grpc_reflection.v1alpha.reflection_pb2, openapi_spec_validator, schemathesis";
+    let imports = "import dnslib, grpc, grpc_health.v1.health_pb2, grpc_reflection.v1alpha.reflection_pb2, openapi_python_client, openapi_spec_validator, schemathesis";
     let current = fs::read_to_string(&stamp).is_ok_and(|installed| installed == PYTHON_REQUIREMENTS);
     if !(current && succeeds(command(&python).args(["-c", imports]))) {
         // A failed attempt or another Python version may have left a part of one.
@@ -153,6 +158,26 @@ pub(super) fn python(run: &mut Run) -> Result<()> {
         fs::write(stamp, PYTHON_REQUIREMENTS)?;
     }
     run.variables.push((PYTHON_VARIABLE, python.into()));
+    Ok(())
+}
+
+/// The packages of Node.js, where npm is; one line says so where it is not.
+pub(super) fn node(run: &mut Run) -> Result<()> {
+    let folder = cache().join("node");
+    let (stamp, wanted) = (folder.join("packages.txt"), NODE_PACKAGES.join("\n"));
+    if !fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
+        if !(has("npm") && has("node")) {
+            println!(
+                "npm is missing, so the document is not tried with openapi-typescript; apt-get install npm brings it"
+            );
+            return Ok(());
+        }
+        fs::create_dir_all(&folder)?;
+        let options = ["install", "--silent", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix"];
+        shell::run(command("npm").args(options).arg(&folder).args(NODE_PACKAGES))?;
+        fs::write(stamp, wanted)?;
+    }
+    run.variables.push((NODE_VARIABLE, folder.into()));
     Ok(())
 }
 
