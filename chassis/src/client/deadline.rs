@@ -1,7 +1,7 @@
 //! The time of a call: all of it, and that of one attempt.
 //!
-//! [`DeadlineLayer`] stands outermost. A call's deadline is the earliest of its own, of the request being served, and of a
-//! `grpc-timeout` that the caller wrote. A call whose time is up is not sent; one whose time ends is dropped with all that
+//! [`DeadlineLayer`] stands outermost. A call's deadline is the earliest of its own, of the request being served less a
+//! [margin](ahead_of), and of a `grpc-timeout` that the caller wrote. A call whose time is up is not sent; one whose time ends is dropped with all that
 //! it has under way, so that the endpoint hears that nobody waits any more. A gRPC answer that goes on ends at the deadline
 //! with DEADLINE_EXCEEDED, as a stream of a gRPC client does; an HTTP answer may be streamed for longer, and who reads it
 //! limits that.
@@ -57,6 +57,10 @@ const MAX_ANNOUNCED_MILLIS: u128 = 9_999_999_999;
 const LATE_LIMIT: usize = 2 * 1024 * 1024;
 /// What a frame of it weighs at least, so that empty ones come to an end. Chosen: 2,048 of them.
 const LATE_FRAME: usize = 1024;
+/// The share of a request's remaining time that its calls out leave to its handler. Chosen: a twentieth, which no call misses.
+const MARGIN_SHARE: u32 = 20;
+/// The most that they leave. Chosen: a handler that has to write an answer needs no longer, on a loaded machine either.
+const MARGIN_MAX: Duration = Duration::from_millis(50);
 /// As many digits as `grpc-timeout` may have (gRPC over HTTP/2, "Timeout").
 const MAX_GRPC_DIGITS: u128 = 99_999_999;
 
@@ -126,6 +130,13 @@ fn grpc_value(left: Duration) -> HeaderValue {
     HeaderValue::from_bytes(&text[..9 - unused]).unwrap_or_else(|_| HeaderValue::from_static("0n"))
 }
 
+/// The deadline of a call for a request with this one: a little earlier, so that the handler can still answer with what the
+/// call came to. With equal deadlines, that answer and the request's own refusal race each other.
+fn ahead_of(request: Instant, now: Instant) -> Instant {
+    let margin = request.saturating_duration_since(now) / MARGIN_SHARE;
+    request.checked_sub(margin.min(MARGIN_MAX)).unwrap_or(request)
+}
+
 #[cold]
 fn expired() -> NotSent {
     NotSent::new(Cause::DeadlineExceeded).detail("the time was up before the call was sent")
@@ -178,6 +189,7 @@ where
             Some(context) => context.deadline(),
             None => RequestContext::with_current(|context| context.and_then(RequestContext::deadline)),
         };
+        let inherited = inherited.map(|deadline| ahead_of(Instant::from_std(deadline), now));
         // A time beyond what the clock can say is no limit.
         let written = match facts.protocol {
             Protocol::Http => None,
@@ -186,7 +198,7 @@ where
             }
         };
         let written = written.and_then(|timeout| now.checked_add(timeout));
-        let deadline = facts.deadline.into_iter().chain(inherited.map(Instant::from_std)).chain(written).min();
+        let deadline = facts.deadline.into_iter().chain(inherited).chain(written).min();
         if deadline.is_some_and(|deadline| deadline <= now) {
             return DeadlineFuture::new(None, deadline, facts.protocol);
         }

@@ -5,8 +5,9 @@
 //! handler's future is dropped and the caller hears `deadline_exceeded`: 504 over HTTP, or 408 when the handler waited for
 //! the caller's own body, and DEADLINE_EXCEEDED over gRPC.
 //!
-//! The caller's deadline also covers a streamed body: a gRPC stream ends with a DEADLINE_EXCEEDED trailer, an HTTP body is
-//! broken off, since its status has been sent. The server's own limit covers the time until the response head only: an
+//! An answer that lies ready is delivered, also when the deadline has passed by then: it may be the very one that reports
+//! the passed deadline of a call out. The caller's deadline also covers a streamed body that waits for more: a gRPC stream
+//! ends with a DEADLINE_EXCEEDED trailer, an HTTP body is broken off, since its status has been sent. The server's own limit covers the time until the response head only: an
 //! event stream may live longer than any request should take to answer. The same holds for a route's own limit.
 //!
 //! A request that is answered at its first poll never registers a timer.
