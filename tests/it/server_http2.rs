@@ -10,7 +10,11 @@ use chassis::{
 use http_body_util::{BodyExt, Empty, StreamBody};
 use hyper::body::Frame;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
 use tonic::codegen::tokio_stream::{self, StreamExt};
 
 use crate::support::{
@@ -112,7 +116,8 @@ async fn a_header_list_over_the_limit_is_refused() {
 #[tokio::test]
 async fn rapid_reset_ends_the_connection_and_not_the_service() {
     let witness = Witness::new();
-    let service = start(TestService::builder(), &witness).await;
+    // Below the default, which a slow machine would have to be flooded for.
+    let service = start(TestService::builder().set("http.http2.max_pending_accept_reset_streams", 20), &witness).await;
     let mut h2 = H2::connect(service.http()).await;
     let cancel = 8u32.to_be_bytes();
     let mut flood = Vec::new();
@@ -224,4 +229,46 @@ async fn a_stream_that_the_caller_resets_is_an_abort() {
     h2.send(&h2::get(3, "/")).await;
     let data = h2.until(h2::DATA).await.unwrap();
     assert_eq!((data.stream, data.payload.as_slice()), (3, &b"over two"[..]));
+}
+
+#[tokio::test]
+async fn callers_whose_calls_time_out_end_no_connection() {
+    let service = start(TestService::builder(), &Witness::new()).await;
+    let mut h2 = H2::connect(service.http()).await;
+    // Every stream that a connection may have, given up at once.
+    let mut bytes = Vec::new();
+    for stream in (1..400).step_by(2) {
+        bytes.extend(h2::get(stream, "/hang"));
+    }
+    for stream in (1..400).step_by(2) {
+        bytes.extend(frame(h2::RST_STREAM, 0, stream, &8u32.to_be_bytes()));
+    }
+    bytes.extend(h2::get(401, "/"));
+    h2.send(&bytes).await;
+    let data = h2.until(h2::DATA).await.expect("the patient call is answered");
+    assert_eq!((data.stream, data.payload.as_slice()), (401, &b"over two"[..]));
+    until_nothing_is_in_flight(&service).await;
+}
+
+#[tokio::test]
+async fn a_caller_that_still_sends_reads_the_last_goaway() {
+    let service = start(TestService::builder(), &Witness::new()).await;
+    let mut h2 = H2::connect(service.http()).await;
+    h2.send(&h2::get(1, "/")).await;
+    assert!(h2.until(h2::DATA).await.is_some());
+    service.handle().stop(true);
+    let first = h2.until(h2::GOAWAY).await.expect("a first GOAWAY");
+    assert_eq!(first.payload[..4], [0x7f, 0xff, 0xff, 0xff]);
+    let ping = h2.until(h2::PING).await.expect("a PING");
+    h2.send(&frame(h2::PING, h2::ACK, 0, &ping.payload)).await;
+    let last = h2.until(h2::GOAWAY).await.expect("the last GOAWAY");
+    assert_eq!(last.payload[..4], [0, 0, 0, 1]);
+    assert!(h2.frame().await.is_none());
+    // A socket that is closed by now would be reset by the first of these, and the others could not be sent.
+    for _ in 0..100 {
+        h2.send(&frame(h2::PING, 0, 0, &[1; 8])).await;
+    }
+    assert_eq!(h2.socket.read_to_end(&mut Vec::new()).await.expect("no reset"), 0);
+    drop(h2);
+    service.ended().await.unwrap();
 }

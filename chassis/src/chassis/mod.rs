@@ -50,7 +50,7 @@ use crate::{
     identity::{BuildInfo, Identity},
     observe::FailureObserver,
     problem,
-    server::BoundAddress,
+    server::{BoundAddress, descriptors},
     service::{GrpcRoutes as Rpcs, IntoRoutes, RouteInfo},
     settings::{NoSettings, ServiceConfig, Settings},
     shutdown::{PhaseOwner, Shutdown},
@@ -230,6 +230,7 @@ where
         problem::set_domain(&identity.service);
         let in_tests = output.is_some();
         let telemetry = Arc::new(Telemetry::start(&config.telemetry, &config.log, &otlp, &identity, output)?);
+        descriptors::raise();
         let health = Registry::new(config.health.clone());
         // Services under test share their process, and so its panics.
         if !in_tests {

@@ -35,7 +35,7 @@ use crate::{
     observe::GrpcWebStatusLayer,
     openapi,
     route::{Policies, state::Bulkhead},
-    server::{BoundAddress, HttpConfig, Listener, ReadyFile, Server, admin},
+    server::{BoundAddress, HttpConfig, Listener, ReadyFile, Server, Spare, admin, descriptors},
     service::{
         GrpcRoutes as Rpcs,
         descriptors::{GapKind, gaps},
@@ -198,13 +198,9 @@ where
         let connections = TaskTracker::new();
         let mut accepting = match http {
             MainPort::Chassis(listener) => {
-                let server = Server {
-                    listener,
-                    config: config.http.clone(),
-                    shutdown: core.shutdown.clone(),
-                    counts: core.telemetry.metrics.connections("http"),
-                    tasks: connections.clone(),
-                };
+                let counts = core.telemetry.metrics.connections("http");
+                let (config, tasks) = (descriptors::reconcile(&config.http), connections.clone());
+                let server = Server { listener, config, shutdown: core.shutdown.clone(), counts, tasks, spare: None };
                 connections.spawn(async move {
                     server.run(service).await;
                     Ok(())
@@ -234,6 +230,7 @@ where
                 shutdown: admin_shutdown,
                 counts: core.telemetry.metrics.connections("admin"),
                 tasks: admin_connections.clone(),
+                spare: Some(Spare::new()),
             };
             admin_connections.spawn(server.run(admin::routes(operator)));
         }

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use opentelemetry::{Context as OtelContext, trace::TraceId};
 use tonic::Code;
 
@@ -20,6 +20,7 @@ use super::{
     connection::Connection,
     failure::{Ended, FailureObserver, Kind, Watcher},
     layer::protocol_of,
+    length::Length,
     route::{RouteStats, Traits},
 };
 use crate::{
@@ -320,20 +321,22 @@ impl Exchange {
         if let Some(route) = self.context.0.route.get() {
             route.tell(response.headers_mut());
         }
+        if let Some(connection) = &self.connection {
+            connection.answered(self.context.0.version, &self.context.0.method, response.status());
+        }
         if self.context.protocol() != Protocol::Http {
             self.code = grpc_code(response.headers());
         }
     }
 
-    /// Bytes of the body were handed over; gives how many there were so far.
-    pub(super) fn sent(&mut self, bytes: u64) -> u64 {
-        self.sent += bytes;
-        self.sent
+    /// The length of the answer's body, `size` if that is known; corrects the head where it contradicts itself.
+    pub(super) fn length(&self, status: StatusCode, headers: &mut HeaderMap, size: Option<u64>) -> Length {
+        Length::of(&self.context.0.method, self.context.0.version, status, headers, size)
     }
 
-    /// Whether the answer is whole without its body (RFC 9110, section 6.4.1): the transport drops one unread.
-    pub(super) fn has_no_body(&self) -> bool {
-        self.context.0.method == Method::HEAD || matches!(self.status, 100..=199 | 204 | 304)
+    /// Counts bytes of the body that were handed over.
+    pub(super) fn sent(&mut self, bytes: u64) {
+        self.sent += bytes;
     }
 
     pub(super) fn trailers(&mut self, trailers: &HeaderMap) {

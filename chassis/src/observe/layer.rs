@@ -6,6 +6,8 @@ use std::{
     time::Instant,
 };
 
+use axum::BoxError;
+use bytes::Bytes;
 use http::{HeaderValue, Request, Response};
 use opentelemetry::Context as OtelContext;
 use pin_project_lite::pin_project;
@@ -16,6 +18,7 @@ use super::{
     ObservedBody, Observer, TRACE_ID_HEADER,
     connection::Connection,
     exchange::{Exchange, hex_trace_id},
+    length::Length,
 };
 use crate::context::{Entered, Protocol, RequestContext};
 
@@ -58,7 +61,7 @@ impl<S> Observe<S> {
 impl<S, B, R> Service<Request<B>> for Observe<S>
 where
     S: Service<Request<B>, Response = Response<R>, Error = Infallible>,
-    R: http_body::Body,
+    R: http_body::Body<Data = Bytes, Error = BoxError>,
 {
     type Response = Response<ObservedBody<R>>;
     type Error = Infallible;
@@ -72,6 +75,9 @@ where
         let exchange = Exchange::begin(&self.observer, &request, self.connection.as_ref(), Instant::now());
         let context = exchange.context().clone();
         request.extensions_mut().insert(context.clone());
+        if let Some(connection) = &self.connection {
+            connection.introduce(context.protocol(), request.extensions_mut());
+        }
         // Children made by the handler find their parent in the current OpenTelemetry context; only a sampled request has any.
         let otel = exchange.otel();
         let entered = Entered::enter(context);
@@ -102,7 +108,7 @@ impl<F> std::fmt::Debug for ResponseFuture<F> {
 impl<F, R> Future for ResponseFuture<F>
 where
     F: Future<Output = Result<Response<R>, Infallible>>,
-    R: http_body::Body,
+    R: http_body::Body<Data = Bytes, Error = BoxError>,
 {
     type Output = Result<Response<ObservedBody<R>>, Infallible>;
 
@@ -116,12 +122,14 @@ where
         let Ok(mut response) = ready!(polled);
         let Some(mut exchange) = this.exchange.take() else {
             // Polled after completion, which the contract of Future leaves to the caller; answer without observing.
-            return Poll::Ready(Ok(response.map(|body| ObservedBody::new(body, None, None))));
+            return Poll::Ready(Ok(response.map(|body| ObservedBody::new(body, None, None, Length::Open))));
         };
         exchange.answered(&mut response);
+        let (status, size) = (response.status(), response.body().size_hint().exact());
+        let length = exchange.length(status, response.headers_mut(), size);
         response.headers_mut().insert(TRACE_ID_HEADER, trace_id_header(exchange.context()));
         let otel = this.otel.take();
-        Poll::Ready(Ok(response.map(|body| ObservedBody::new(body, Some(exchange), otel))))
+        Poll::Ready(Ok(response.map(|body| ObservedBody::new(body, Some(exchange), otel, length))))
     }
 }
 

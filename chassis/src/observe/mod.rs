@@ -19,6 +19,7 @@ pub(crate) mod connection;
 mod exchange;
 mod failure;
 mod layer;
+mod length;
 pub(crate) mod route;
 mod web;
 

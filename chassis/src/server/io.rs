@@ -1,6 +1,8 @@
-//! The socket as hyper wants it, with the bytes that were read to learn the protocol put back in front.
+//! The socket as hyper wants it: the bytes that were read to learn the protocol are put back in front, and the close is one
+//! in stages.
 
 use std::{
+    convert::Infallible,
     io,
     pin::Pin,
     sync::Arc,
@@ -8,9 +10,16 @@ use std::{
 };
 
 use pin_project_lite::pin_project;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
+    sync::oneshot,
+};
 
-use crate::observe::connection::Connection;
+use super::linger::Linger;
+use crate::{
+    observe::connection::Connection,
+    shutdown::{Phase, Shutdown},
+};
 
 /// What an HTTP/2 connection with prior knowledge begins with (RFC 9113, section 3.4).
 const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -56,6 +65,9 @@ fn version_of(bytes: &[u8], ended: bool) -> Option<Version> {
     }
 }
 
+/// A wait that a socket keeps from one read to the next.
+type Wait = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 pin_project! {
     pub(crate) struct Io<T> {
         #[pin]
@@ -63,18 +75,52 @@ pin_project! {
         opening: Box<[u8]>,
         given: usize,
         connection: Arc<Connection>,
+        shutdown: Shutdown,
+        linger: Option<Linger>,
+        cut: Option<Wait>,
+        // Its other end sees that the socket is gone, whoever has it by then.
+        _alive: Alive,
     }
 }
 
+/// Held by a socket for as long as it is there.
+pub(crate) type Alive = oneshot::Sender<Infallible>;
+
 impl<T> Io<T> {
-    pub(crate) fn new(stream: T, opening: Opening, connection: Arc<Connection>) -> Self {
-        Self { stream, opening: opening.bytes, given: 0, connection }
+    pub(crate) fn new(
+        stream: T,
+        opening: Opening,
+        connection: Arc<Connection>,
+        shutdown: Shutdown,
+        alive: Alive,
+    ) -> Self {
+        Self { stream, opening: opening.bytes, given: 0, connection, shutdown, linger: None, cut: None, _alive: alive }
     }
+}
+
+/// Whether the socket of an upgraded connection is to be cut: its handler has it, and no watch looks after it any more.
+/// Wakes the reader when that comes; the handler ends with its read.
+fn poll_cut(cut: &mut Option<Wait>, connection: &Connection, shutdown: &Shutdown, cx: &mut Context<'_>) -> Poll<()> {
+    if !connection.is_upgraded() {
+        return Poll::Pending;
+    }
+    let cut = cut.get_or_insert_with(|| {
+        let shutdown = shutdown.clone();
+        Box::pin(async move { shutdown.reached(Phase::Cutting).await })
+    });
+    cut.as_mut().poll(cx)
+}
+
+fn was_cut() -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionAborted, "the service has stopped")
 }
 
 impl<T: AsyncRead> AsyncRead for Io<T> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.project();
+        if poll_cut(this.cut, this.connection, this.shutdown, cx).is_ready() {
+            return Poll::Ready(Err(was_cut()));
+        }
         if *this.given < this.opening.len() {
             let rest = &this.opening[*this.given..];
             let count = rest.len().min(buffer.remaining());
@@ -96,9 +142,12 @@ impl<T: AsyncRead> AsyncRead for Io<T> {
     }
 }
 
-impl<T: AsyncWrite> AsyncWrite for Io<T> {
+impl<T: AsyncRead + AsyncWrite> AsyncWrite for Io<T> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.project();
+        if this.connection.is_upgraded() && this.shutdown.phase() >= Phase::Cutting {
+            return Poll::Ready(Err(was_cut()));
+        }
         let written = this.stream.poll_write(cx, bytes);
         this.connection.wrote(written.is_pending());
         written
@@ -110,6 +159,9 @@ impl<T: AsyncWrite> AsyncWrite for Io<T> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.project();
+        if this.connection.is_upgraded() && this.shutdown.phase() >= Phase::Cutting {
+            return Poll::Ready(Err(was_cut()));
+        }
         let written = this.stream.poll_write_vectored(cx, slices);
         this.connection.wrote(written.is_pending());
         written
@@ -123,8 +175,18 @@ impl<T: AsyncWrite> AsyncWrite for Io<T> {
         self.project().stream.poll_flush(cx)
     }
 
+    /// Half-closes, and waits for the other side to do the same. An upgraded stream is the handler's: it may go on to read.
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.project().stream.poll_shutdown(cx)
+        let mut this = self.project();
+        if this.linger.is_none() {
+            ready!(this.stream.as_mut().poll_shutdown(cx))?;
+            if this.connection.is_upgraded() || this.connection.ends_idle() {
+                return Poll::Ready(Ok(()));
+            }
+            this.connection.close();
+        }
+        let stopping = this.shutdown.phase() >= Phase::Stopping;
+        this.linger.get_or_insert_with(Linger::new).poll(this.stream, stopping, cx).map(Ok)
     }
 }
 

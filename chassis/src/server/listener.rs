@@ -1,7 +1,13 @@
 //! Where the service listens: TCP (IPv4, IPv6) or a Unix socket.
 
-use std::{fmt, io, net::SocketAddr, path::PathBuf};
+use std::{
+    fmt, io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    num::NonZeroU32,
+    path::PathBuf,
+};
 
+use rustix::io::Errno;
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream, lookup_host};
 
 use crate::Error;
@@ -62,6 +68,21 @@ impl Drop for UnixSocketFile {
     }
 }
 
+/// How far new callers are kept from a listener that is about to close.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sealed {
+    /// They are refused at once.
+    Refuses,
+    /// They are not answered: their kernel tries again after a second, and is refused then.
+    Ignores,
+    /// They are still let in.
+    Not,
+}
+
+/// An interface that no machine has.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const NO_INTERFACE: NonZeroU32 = NonZeroU32::MIN.saturating_add(i32::MAX as u32 - 1);
+
 /// A packet filter that drops the first packet of a handshake and passes all others.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const NO_SYN: [socket2::SockFilter; 5] = {
@@ -95,14 +116,36 @@ async fn listen(address: &str) -> io::Result<TcpListener> {
     for address in lookup_host(address).await? {
         match listen_on(address) {
             Ok(listener) => return Ok(listener),
-            Err(error) => refused = error,
+            Err(error) => match without_ipv6(address, &error) {
+                Some(all) => {
+                    tracing::info!(%all, "IPv6 is off on this machine: listening on the addresses of IPv4 alone");
+                    return listen_on(all);
+                }
+                None => refused = error,
+            },
         }
     }
     Err(refused)
 }
 
+/// Where to listen in place of all addresses on a machine without IPv6, as Go does.
+fn without_ipv6(address: SocketAddr, error: &io::Error) -> Option<SocketAddr> {
+    let off = [Errno::AFNOSUPPORT, Errno::ADDRNOTAVAIL, Errno::PROTONOSUPPORT];
+    let off = off.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()));
+    (off && is_all(address)).then(|| (Ipv4Addr::UNSPECIFIED, address.port()).into())
+}
+
+/// Whether the address is `[::]`, which stands for all addresses of IPv6 and of IPv4.
+fn is_all(address: SocketAddr) -> bool {
+    address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED)
+}
+
 fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    if is_all(address) {
+        // Whatever the system's default is (`net.ipv6.bindv6only`).
+        socket2::SockRef::from(&socket).set_only_v6(false)?;
+    }
     // A restarted service gets its port at once, though connections of the one before are still being buried.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
@@ -170,17 +213,32 @@ impl Listener {
         })
     }
 
-    /// Lets nobody new into the kernel's queue, so that it can be emptied before the listener closes. Those who come
-    /// meanwhile are not answered: their kernel tries again, and is then refused. `false` when this cannot be had.
-    pub(crate) fn seal(&self) -> bool {
+    /// Keeps new callers out of the kernel's queue, so that it can be emptied before the listener closes. Handshakes that have
+    /// begun come to their end.
+    pub(crate) fn seal(&self) -> Sealed {
         match self {
             #[cfg(any(target_os = "linux", target_os = "android"))]
-            Self::Tcp(listener) => socket2::SockRef::from(listener).attach_filter(&NO_SYN).is_ok(),
+            Self::Tcp(listener) => {
+                let socket = socket2::SockRef::from(listener);
+                // The kernel finds no listener for a packet of another interface than the listener's, and answers with a
+                // reset. A handshake that has begun keeps the interface that it began with. Before Linux 5.7 that takes a
+                // privilege, and a sandbox may not know it.
+                if socket.bind_device_by_index_v4(Some(NO_INTERFACE)).is_ok() {
+                    Sealed::Refuses
+                } else if socket.attach_filter(&NO_SYN).is_ok() {
+                    Sealed::Ignores
+                } else {
+                    Sealed::Not
+                }
+            }
             #[cfg(not(any(target_os = "linux", target_os = "android")))]
-            Self::Tcp(_) => false,
-            // Whoever has no path to connect to cannot arrive. A shutdown of the socket would say so too, but leaves it
+            Self::Tcp(_) => Sealed::Not,
+            // A caller without a path to connect to cannot arrive. A shutdown of the socket would say so too, but leaves it
             // readable for ever, and tokio's accept turns in circles on that.
-            Self::Unix(_, file) => std::fs::remove_file(&file.0).is_ok(),
+            Self::Unix(_, file) => match std::fs::remove_file(&file.0) {
+                Ok(()) => Sealed::Refuses,
+                Err(_) => Sealed::Not,
+            },
         }
     }
 
@@ -222,5 +280,32 @@ mod tests {
         assert!(Listener::bind(&address, "http.address").await.is_err());
         drop(listener);
         assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn a_sealed_listener_refuses_new_callers_and_serves_the_queue() {
+        for address in ["127.0.0.1:0", "[::]:0"] {
+            let listener = Listener::bind(address, "http.address").await.unwrap();
+            let port = listener.address().unwrap().tcp().unwrap().port();
+            let _queued = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+            assert_eq!(listener.seal(), Sealed::Refuses);
+            let refused = TcpStream::connect(("127.0.0.1", port)).await.unwrap_err();
+            assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+            assert!(matches!(listener.accept().await, Ok(Accepted::Tcp(..))), "{address}");
+        }
+    }
+
+    #[tokio::test]
+    async fn all_addresses_are_those_of_both_families() {
+        let listener = Listener::bind("[::]:0", "http.address").await.unwrap();
+        let port = listener.address().unwrap().tcp().unwrap().port();
+        for host in ["127.0.0.1", "::1"] {
+            TcpStream::connect((host, port)).await.unwrap();
+        }
+        let gone = |errno: Errno| io::Error::from_raw_os_error(errno.raw_os_error());
+        let all = "[::]:8080".parse().unwrap();
+        assert_eq!(without_ipv6(all, &gone(Errno::AFNOSUPPORT)), "0.0.0.0:8080".parse().ok());
+        assert_eq!(without_ipv6(all, &gone(Errno::ADDRINUSE)), None);
+        assert_eq!(without_ipv6("[::1]:8080".parse().unwrap(), &gone(Errno::ADDRNOTAVAIL)), None);
     }
 }

@@ -3,8 +3,10 @@
 pub(crate) mod config;
 mod connection;
 mod dependencies;
+pub(crate) mod descriptors;
 mod ending;
 mod io;
+mod linger;
 mod listener;
 mod ready_file;
 
@@ -22,9 +24,11 @@ pub(crate) use listener::{Accepted, Listener};
 pub(crate) use ready_file::ReadyFile;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::TaskTracker;
+use tonic::transport::server::Connected;
 use tower_service::Service;
 
-use self::connection::ConnectionServer;
+pub(crate) use self::descriptors::Spare;
+use self::{connection::ConnectionServer, descriptors::Lent, listener::Sealed};
 use crate::{
     observe::{Observe, connection::Connection},
     shutdown::{Phase, Shutdown},
@@ -36,10 +40,10 @@ use crate::{
 /// Chosen: long enough not to spin, short enough that callers in the kernel's queue do not notice.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How long the listener of a stopping service still accepts what the kernel has begun to connect.
+/// How long the sealed listener of a stopping service still accepts what the kernel has begun to connect.
 ///
-/// A caller that is connected when the listener closes is reset, and the request it has sent is lost. Chosen: above any
-/// round trip inside a data centre, which is how long a handshake takes.
+/// A caller that is connected when the listener closes is reset, and the request it has sent is lost. New callers are refused
+/// meanwhile. Chosen: above any round trip inside a data centre, which is how long a handshake takes.
 const HANDSHAKE: Duration = Duration::from_millis(50);
 
 /// A service of which each connection gets its own copy, told which connection it is.
@@ -59,8 +63,17 @@ pub(crate) struct Server {
     pub(crate) config: HttpConfig,
     pub(crate) shutdown: Shutdown,
     pub(crate) counts: Connections,
-    /// Owns the connections and their HTTP/2 streams.
+    /// Owns the connections, their HTTP/2 streams and what they are upgraded to.
     pub(crate) tasks: TaskTracker,
+    /// Descriptors to give up for connections when there are no others.
+    pub(crate) spare: Option<Spare>,
+}
+
+/// A connection, and what goes back when it ends.
+struct Admitted {
+    accepted: Accepted,
+    _permit: OwnedSemaphorePermit,
+    _spare: Option<Lent>,
 }
 
 impl Server {
@@ -83,7 +96,7 @@ impl Server {
             let accepted = tokio::select! {
                 biased;
                 () = &mut stopping => break,
-                accepted = next(&self.listener, &permits) => accepted,
+                accepted = self.next(&permits) => accepted,
             };
             self.start(accepted, &connections, &service);
         }
@@ -92,7 +105,7 @@ impl Server {
             let sealed = self.listener.seal();
             while let Some(accepted) = queued(&self.listener, &permits, closes).await {
                 self.start(accepted, &connections, &service);
-                if !sealed && tokio::time::Instant::now() > closes {
+                if sealed == Sealed::Not && tokio::time::Instant::now() > closes {
                     break;
                 }
             }
@@ -105,7 +118,35 @@ impl Server {
         }
     }
 
-    fn start<S, B>(&self, accepted: (Accepted, OwnedSemaphorePermit), connections: &ConnectionServer, service: &S)
+    /// The next connection, once there is room for it. Never fails: an error of accepting is waited out.
+    async fn next(&self, permits: &Arc<Semaphore>) -> Admitted {
+        loop {
+            let Ok(permit) = permits.clone().acquire_owned().await else {
+                // The semaphore is never closed; if it were, there would be no room for ever.
+                std::future::pending::<()>().await;
+                continue;
+            };
+            let error = match self.listener.accept().await {
+                Ok(accepted) => return Admitted { accepted, _permit: permit, _spare: None },
+                Err(error) if is_the_callers(&error) => continue,
+                Err(error) => error,
+            };
+            if descriptors::may_warn() {
+                tracing::warn!(
+                    %error,
+                    "cannot accept connections; is the limit of open files reached (ulimit -n)?"
+                );
+            }
+            if let Some(lent) = self.spare.as_ref().and_then(Spare::lend)
+                && let Ok(accepted) = self.listener.accept().await
+            {
+                return Admitted { accepted, _permit: permit, _spare: Some(lent) };
+            }
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+        }
+    }
+
+    fn start<S, B>(&self, admitted: Admitted, connections: &ConnectionServer, service: &S)
     where
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
             + OnConnection
@@ -115,13 +156,13 @@ impl Server {
         S::Future: Send + 'static,
         B: http_body::Body<Data = Bytes, Error = BoxError> + Send + 'static,
     {
-        let (accepted, permit) = accepted;
         let connections = connections.clone();
-        let peer = match &accepted {
-            Accepted::Tcp(_, peer) => Some(*peer),
-            Accepted::Unix(_) => None,
-        };
-        let connection = Arc::new(Connection::new(peer));
+        let Admitted { accepted, _permit, _spare } = admitted;
+        let back = (_permit, _spare);
+        let connection = Arc::new(match &accepted {
+            Accepted::Tcp(stream, peer) => Connection::between(*peer, stream.local_addr().ok()),
+            Accepted::Unix(stream) => Connection::over_unix(stream.connect_info()),
+        });
         let service = service.clone().on(connection.clone());
         match accepted {
             Accepted::Tcp(stream, _) => {
@@ -129,33 +170,14 @@ impl Server {
                 let _ = stream.set_nodelay(self.config.tcp_nodelay);
                 self.tasks.spawn(async move {
                     connections.serve(stream, connection, service).await;
-                    drop(permit);
+                    drop(back);
                 });
             }
             Accepted::Unix(stream) => {
                 self.tasks.spawn(async move {
                     connections.serve(stream, connection, service).await;
-                    drop(permit);
+                    drop(back);
                 });
-            }
-        }
-    }
-}
-
-/// The next connection, once there is room for it. Never fails: what cannot be accepted now is waited out.
-async fn next(listener: &Listener, permits: &Arc<Semaphore>) -> (Accepted, OwnedSemaphorePermit) {
-    loop {
-        let Ok(permit) = permits.clone().acquire_owned().await else {
-            // The semaphore is never closed; if it were, there would be no room for ever.
-            std::future::pending::<()>().await;
-            continue;
-        };
-        match listener.accept().await {
-            Ok(accepted) => return (accepted, permit),
-            Err(error) if is_the_callers(&error) => {}
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept connections; is the limit of open files reached (ulimit -n)?");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }
@@ -163,15 +185,11 @@ async fn next(listener: &Listener, permits: &Arc<Semaphore>) -> (Accepted, Owned
 
 /// A connection that the kernel has made already, or is making, as soon as there is room for it; `None` when there is none
 /// by the time the listener closes.
-async fn queued(
-    listener: &Listener,
-    permits: &Arc<Semaphore>,
-    closes: tokio::time::Instant,
-) -> Option<(Accepted, OwnedSemaphorePermit)> {
+async fn queued(listener: &Listener, permits: &Arc<Semaphore>, closes: tokio::time::Instant) -> Option<Admitted> {
     let permit = permits.clone().acquire_owned().await.ok()?;
     loop {
         match tokio::time::timeout_at(closes, listener.accept()).await {
-            Ok(Ok(accepted)) => return Some((accepted, permit)),
+            Ok(Ok(accepted)) => return Some(Admitted { accepted, _permit: permit, _spare: None }),
             Ok(Err(error)) if is_the_callers(&error) => {}
             Ok(Err(_)) | Err(_) => return None,
         }

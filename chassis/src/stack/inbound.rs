@@ -6,6 +6,7 @@ use axum::{
     Router,
     extract::{ConnectInfo, Request},
 };
+use tonic::transport::server::TcpConnectInfo;
 use tower::{ServiceBuilder, ServiceExt};
 
 use crate::{
@@ -53,10 +54,13 @@ pub(crate) fn inbound(
         .service(routes)
 }
 
-/// The stack as a router, for a server that is not the chassis's. Of the connection it knows what axum's `ConnectInfo` says.
+/// The stack as a router, for a server that is not the chassis's. Of the connection it knows what axum's `ConnectInfo` or
+/// tonic's `TcpConnectInfo` says.
 pub(crate) fn router(inbound: Inbound) -> Router {
     Router::new().fallback_service(tower::service_fn(move |request: Request| {
-        let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0);
+        let extensions = request.extensions();
+        let peer = extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0);
+        let peer = peer.or_else(|| extensions.get::<TcpConnectInfo>()?.remote_addr());
         let mut inbound = inbound.clone();
         if peer.is_some() {
             inbound = inbound.of(Arc::new(Connection::new(peer)));

@@ -58,8 +58,12 @@ impl UnaryService<Word> for Echo {
         let witness = self.0.clone();
         Box::pin(async move {
             let _at_work = witness.begin();
+            let peer = request.remote_addr();
             let word = request.into_inner();
             match word.text.as_str() {
+                "peer" => {
+                    Ok(Response::new(Word { text: peer.map_or("none".to_owned(), |peer| peer.ip().to_string()) }))
+                }
                 "hang" => std::future::pending().await,
                 "panic" => panic!("a secret of the handler"),
                 "remaining" => {

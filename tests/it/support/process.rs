@@ -80,6 +80,7 @@ pub struct Quickstart {
     folder: Folder,
     arguments: Vec<String>,
     env: Vec<(String, String)>,
+    open_files: Option<u32>,
 }
 
 impl Quickstart {
@@ -101,7 +102,7 @@ impl Quickstart {
 
     /// With nothing set at all.
     pub fn bare() -> Self {
-        Self { binary: binary(), folder: Folder::new(), arguments: Vec::new(), env: Vec::new() }
+        Self { binary: binary(), folder: Folder::new(), arguments: Vec::new(), env: Vec::new(), open_files: None }
     }
 
     pub fn set(self, key: &str, value: &str) -> Self {
@@ -129,8 +130,21 @@ impl Quickstart {
         self.folder.path().join(name)
     }
 
+    /// With no more descriptors than these, by the soft limit and by the hard one.
+    pub fn open_files(mut self, limit: u32) -> Self {
+        self.open_files = Some(limit);
+        self
+    }
+
     fn command(&self) -> Command {
-        let mut command = Command::new(&self.binary);
+        let mut command = match self.open_files {
+            None => Command::new(&self.binary),
+            Some(limit) => {
+                let mut shell = Command::new("/bin/sh");
+                shell.arg("-c").arg(format!("ulimit -n {limit} && exec \"$0\" \"$@\"")).arg(&self.binary);
+                shell
+            }
+        };
         command
             .args(&self.arguments)
             .env_clear()

@@ -68,6 +68,17 @@ impl Fixture {
         Text { text: "slow".to_owned() }
     }
 
+    /// Opens files until there are no descriptors left, and keeps them.
+    #[get("/use-up-descriptors")]
+    async fn use_up_descriptors(&self) -> Text {
+        static KEPT: std::sync::Mutex<Vec<std::fs::File>> = std::sync::Mutex::new(Vec::new());
+        let mut kept = KEPT.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        while let Ok(file) = std::fs::File::open("/dev/null") {
+            kept.push(file);
+        }
+        Text { text: "used up".to_owned() }
+    }
+
     /// Greets with the words of the configuration.
     #[get("/greeting")]
     async fn greeting(&self) -> Text {
