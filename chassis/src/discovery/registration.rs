@@ -112,13 +112,13 @@ pub(crate) fn host(
             Host::Towards(agent.trim_matches(['[', ']']).to_owned(), port)
         }),
         Some(bound) if bound.is_loopback() && elsewhere => {
-            refuse("http.address", &bound.to_string(), "an address that other machines reach, or 0.0.0.0")
+            refuse("http.address", &bound.to_string(), "an address that other machines reach, or [::]")
         }
         Some(bound) if bound.is_loopback() && loopback == Loopback::MustBeMeant => refuse(
             "http.address",
             &bound.to_string(),
             &format!(
-                "an address that other machines reach, or 0.0.0.0, or discovery.host = \"{bound}\" when all callers run here"
+                "an address that other machines reach, or [::], or discovery.host = \"{bound}\" when all callers run here"
             ),
         ),
         Some(bound) => Ok(Host::Known(bound.to_string())),

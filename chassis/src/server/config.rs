@@ -11,7 +11,8 @@ use crate::config::{ByteSize, Duration, Secret};
 pub struct HttpConfig {
     /// Where to listen: `host:port`, `[ipv6]:port`, or `unix:/path/to/socket`. Port 0 takes a free port.
     ///
-    /// The dev profile listens on 127.0.0.1 only.
+    /// `[::]` stands for all addresses, of IPv6 and of IPv4, and for those of IPv4 alone where IPv6 is off. The dev profile
+    /// listens on 127.0.0.1 only.
     pub address: String,
     /// How long a caller may take to send a whole request head, and a new connection to send anything at all.
     ///
@@ -38,9 +39,12 @@ pub struct HttpConfig {
     /// Default as nginx's `client_max_body_size`.
     #[schemars(extend("x-minimum" = "0B", "x-maximum" = "16GiB"))]
     pub body_limit: ByteSize,
-    /// How many connections are served at once. At the limit no more are accepted; callers wait in the kernel's queue.
+    /// How many connections are served at once, upgraded ones among them. At the limit no more are accepted; callers wait in
+    /// the kernel's queue.
     ///
-    /// Chosen: each costs about 20 KiB at rest, so the default stays under 200 MiB.
+    /// Fewer where the limit of open files has no room for them: a quarter of it, at most 1,280, is left to calls out, the
+    /// operators' port and files, and the start says so. Chosen: each costs about 20 KiB at rest, so the default stays under
+    /// 200 MiB.
     #[schemars(range(min = 1, max = 1_000_000), extend("x-unit" = "connections"))]
     pub max_connections: u32,
     /// Whether small segments are sent at once (`TCP_NODELAY`). Off trades latency for fewer packets.
@@ -54,7 +58,7 @@ pub struct HttpConfig {
 impl Default for HttpConfig {
     fn default() -> Self {
         Self {
-            address: "0.0.0.0:8080".into(),
+            address: "[::]:8080".into(),
             header_read_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(75),
             write_timeout: Duration::from_secs(30),
@@ -99,9 +103,14 @@ pub struct Http2Config {
     #[schemars(extend("x-minimum" = "4KiB", "x-maximum" = "1MiB"))]
     pub max_header_list_size: ByteSize,
     /// How many streams the caller may have reset before they were accepted, until the connection is ended (CVE-2023-44487).
+    ///
+    /// Callers whose calls time out reset all their streams at once, so this lies far above `max_concurrent_streams`.
     #[schemars(range(min = 1, max = 10_000), extend("x-unit" = "streams"))]
     pub max_pending_accept_reset_streams: u32,
-    /// How many streams the caller may make this side reset, until the connection is ended (CVE-2025-8671).
+    /// How many streams the caller may make this side reset, until the connection is ended (CVE-2025-8671). They are counted
+    /// over the whole life of the connection.
+    ///
+    /// A caller does so too that sends on after an early answer, or opens more streams than it may.
     #[schemars(range(min = 1, max = 100_000), extend("x-unit" = "streams"))]
     pub max_local_error_reset_streams: u32,
     /// How often the other side is asked whether it is still there (PING). `0s` never asks.
@@ -120,9 +129,11 @@ impl Default for Http2Config {
         Self {
             max_concurrent_streams: 200,
             max_header_list_size: ByteSize::kib(16),
-            // h2's own defaults, stated so that an upgrade does not change them unseen.
-            max_pending_accept_reset_streams: 20,
-            max_local_error_reset_streams: 1024,
+            // Ten times the streams that time out at once. h2's own 20 would end a connection, and the patient calls on it, for
+            // the timeouts of others; a flood of resets meets this one as well.
+            max_pending_accept_reset_streams: 2000,
+            // h2's own 1024 is soon reached by a connection that lives for days.
+            max_local_error_reset_streams: 10_000,
             // gRPC servers ask after two hours; a NAT forgets within minutes.
             keep_alive_interval: Duration::from_secs(60),
             keep_alive_timeout: Duration::from_secs(20),
@@ -146,6 +157,6 @@ pub struct AdminConfig {
 
 impl Default for AdminConfig {
     fn default() -> Self {
-        Self { enabled: true, address: "0.0.0.0:8081".into(), token: None }
+        Self { enabled: true, address: "[::]:8081".into(), token: None }
     }
 }
