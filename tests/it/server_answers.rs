@@ -164,7 +164,7 @@ async fn the_answer_that_reports_a_passed_deadline_arrives() {
     let witness = Witness::new();
     let slow = TestService::start(|chassis: Chassis| chassis.mount(Slow(witness.clone()))).await.unwrap();
     let front = TestService::builder().set("clients.slow.target", format!("static://{}", slow.http()));
-    let front = front.set("clients.slow.breaker.enabled", "false");
+    let front = front.set("clients.slow.breaker.mode", "metrics_only");
     let make = |chassis: Chassis| {
         let client = chassis.client("slow").expect("a client");
         chassis.mount(Front(client))
@@ -215,8 +215,11 @@ fn uploads() -> Router {
 
 #[tokio::test]
 async fn the_caller_of_an_early_answer_reads_it() {
-    let service = TestService::start(|chassis: Chassis| chassis.mount(uploads())).await.unwrap();
-    for (path, status) in [("/bytes", "413"), ("/nowhere", "404"), ("/read-only", "405"), ("/unread", "409")] {
+    let refusing = TestService::start(|chassis: Chassis| chassis.mount(uploads())).await.unwrap();
+    let taking = TestService::builder().set("http.body_limit", "16MiB");
+    let taking = taking.start(|chassis: Chassis| chassis.mount(uploads())).await.unwrap();
+    let early = [("/bytes", "413", &refusing), ("/nowhere", "404", &taking), ("/read-only", "405", &taking)];
+    for (path, status, service) in early.into_iter().chain([("/unread", "409", &taking)]) {
         let address = service.http();
         let told = tokio::task::spawn_blocking(move || upload(address, path)).await.unwrap();
         assert_eq!(told.expect("the whole upload is taken"), status, "{path}");

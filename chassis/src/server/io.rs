@@ -15,7 +15,7 @@ use tokio::{
     sync::oneshot,
 };
 
-use super::linger::Linger;
+use super::linger::{Linger, MOST_HTTP1, MOST_HTTP2};
 use crate::{
     observe::connection::Connection,
     shutdown::{Phase, Shutdown},
@@ -74,6 +74,7 @@ pin_project! {
         stream: T,
         opening: Box<[u8]>,
         given: usize,
+        version: Version,
         connection: Arc<Connection>,
         shutdown: Shutdown,
         linger: Option<Linger>,
@@ -94,7 +95,18 @@ impl<T> Io<T> {
         shutdown: Shutdown,
         alive: Alive,
     ) -> Self {
-        Self { stream, opening: opening.bytes, given: 0, connection, shutdown, linger: None, cut: None, _alive: alive }
+        let version = opening.version;
+        Self {
+            stream,
+            opening: opening.bytes,
+            given: 0,
+            version,
+            connection,
+            shutdown,
+            linger: None,
+            cut: None,
+            _alive: alive,
+        }
     }
 }
 
@@ -186,7 +198,8 @@ impl<T: AsyncRead + AsyncWrite> AsyncWrite for Io<T> {
             this.connection.close();
         }
         let stopping = this.shutdown.phase() >= Phase::Stopping;
-        this.linger.get_or_insert_with(Linger::new).poll(this.stream, stopping, cx).map(Ok)
+        let most = if *this.version == Version::Http2 { MOST_HTTP2 } else { MOST_HTTP1 };
+        this.linger.get_or_insert_with(|| Linger::new(most)).poll(this.stream, stopping, cx).map(Ok)
     }
 }
 

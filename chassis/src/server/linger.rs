@@ -22,8 +22,10 @@ const QUIET: Duration = Duration::from_secs(5);
 const QUIET_AT_STOP: Duration = Duration::from_millis(500);
 /// The longest wait in all. nginx's `lingering_time`.
 const LONGEST: Duration = Duration::from_secs(30);
-/// The most bytes that are read and thrown away. Chosen: far above uploads that are sent in one go.
-const MOST: u64 = 256 << 20;
+/// The most bytes that are read and thrown away over HTTP/1.1. Chosen: far above uploads that are sent in one go.
+pub(super) const MOST_HTTP1: u64 = 256 << 20;
+/// The same over HTTP/2, where no more than a connection's window, hyper's 1 MiB, can be on its way.
+pub(super) const MOST_HTTP2: u64 = 4 << 20;
 /// The size of one read, in bytes. Chosen: small enough for the stack.
 const READ: usize = 16 << 10;
 
@@ -33,13 +35,15 @@ pub(super) struct Linger {
     since: Instant,
     heard: Instant,
     read: u64,
+    most: u64,
     sleep: Pin<Box<Sleep>>,
 }
 
 impl Linger {
-    pub(super) fn new() -> Self {
+    /// `most` is in bytes.
+    pub(super) fn new(most: u64) -> Self {
         let now = Instant::now();
-        Self { since: now, heard: now, read: 0, sleep: Box::pin(sleep_until(now + QUIET)) }
+        Self { since: now, heard: now, read: 0, most, sleep: Box::pin(sleep_until(now + QUIET)) }
     }
 
     /// Reads and throws away; ready when the caller has closed, or at one of the bounds.
@@ -58,7 +62,7 @@ impl Linger {
                 Poll::Ready(_) => return Poll::Ready(()),
                 Poll::Pending => break,
             }
-            if self.read >= MOST {
+            if self.read >= self.most {
                 return Poll::Ready(());
             }
         }
@@ -85,7 +89,7 @@ mod tests {
     use super::*;
 
     async fn linger(stream: &mut (impl AsyncRead + Unpin), stopping: bool) -> (Duration, u64) {
-        let mut linger = Linger::new();
+        let mut linger = Linger::new(MOST_HTTP2);
         let since = Instant::now();
         poll_fn(|cx| linger.poll(Pin::new(stream), stopping, cx)).await;
         (since.elapsed(), linger.read)
@@ -127,6 +131,6 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_caller_that_sends_without_end_is_left_as_well() {
         let (waited, read) = linger(&mut tokio::io::repeat(b'a'), false).await;
-        assert_eq!((waited, read), (Duration::ZERO, MOST));
+        assert_eq!((waited, read), (Duration::ZERO, MOST_HTTP2));
     }
 }
