@@ -23,6 +23,8 @@ use rustls::{
     server::WebPkiClientVerifier,
 };
 
+use tokio_util::task::AbortOnDropHandle;
+
 use crate::support::{dns::Dns, h2};
 
 type Tls<'a> = Stream<'a, ServerConnection, TcpStream>;
@@ -79,6 +81,16 @@ impl Authority {
 
 /// A server with this certificate; it wants one of this authority from its callers.
 fn serve(identity: &Identity, callers: Option<&Authority>, talk: fn(&mut Tls<'_>)) -> SocketAddr {
+    offering(&[b"h2", b"http/1.1"], identity, callers, talk)
+}
+
+/// The same, with these protocols to choose from (ALPN).
+fn offering(
+    protocols: &[&[u8]],
+    identity: &Identity,
+    callers: Option<&Authority>,
+    talk: fn(&mut Tls<'_>),
+) -> SocketAddr {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let builder = ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions().unwrap();
     let builder = match callers {
@@ -93,7 +105,7 @@ fn serve(identity: &Identity, callers: Option<&Authority>, talk: fn(&mut Tls<'_>
     let (cert, key) = identity.der.clone();
     let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key));
     let mut config = builder.with_single_cert(vec![cert.into()], key).unwrap();
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
     let config = Arc::new(config);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -148,6 +160,60 @@ async fn call(address: SocketAddr, tls: TlsConfig, http2: bool) -> Result<(), Ca
 
 fn trusting(authority: &Authority) -> TlsConfig {
     TlsConfig { ca: Some(authority.file.clone()), ..TlsConfig::default() }
+}
+
+/// Carries connections to this server once the gate is open, and counts them.
+async fn gate(
+    to: SocketAddr,
+) -> (SocketAddr, tokio::sync::watch::Receiver<usize>, tokio::sync::watch::Sender<bool>, AbortOnDropHandle<()>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (count, counted) = tokio::sync::watch::channel(0);
+    let (open, opened) = tokio::sync::watch::channel(false);
+    let carrying = tokio::spawn(async move {
+        let mut connections = tokio::task::JoinSet::new();
+        while let Ok((mut near, _)) = listener.accept().await {
+            count.send_modify(|count| *count += 1);
+            let mut opened = opened.clone();
+            connections.spawn(async move {
+                opened.wait_for(|open| *open).await.unwrap();
+                let mut far = tokio::net::TcpStream::connect(to).await.unwrap();
+                let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+            });
+        }
+    });
+    (address, counted, open, AbortOnDropHandle::new(carrying))
+}
+
+#[tokio::test]
+async fn a_connection_outlives_the_call_that_began_it() {
+    let authority = Authority::new("outlives", "ours");
+    let identity = authority.identity("outlives", "localhost");
+    for (talk, speaks_http2) in [(http1 as fn(&mut Tls<'_>), false), (http2, true)] {
+        let (address, mut counted, open, _carrying) = gate(serve(&identity, None, talk)).await;
+        let client = Client::builder(format!("https://localhost:{}", address.port())).tls(trusting(&authority));
+        let client = if speaks_http2 { client.http2() } else { client }.build().unwrap();
+        let call = |client: &Client| client.call(Method::POST, "/").answer::<()>();
+        let impatient = AbortOnDropHandle::new(tokio::spawn(call(&client)));
+        counted.wait_for(|count| *count == 1).await.unwrap();
+        impatient.abort();
+        assert!(impatient.await.is_err());
+        let patient = AbortOnDropHandle::new(tokio::spawn(call(&client)));
+        tokio::task::yield_now().await;
+        open.send_replace(true);
+        patient.await.unwrap().unwrap();
+        assert_eq!(*counted.borrow(), 1, "the connection that the first call began");
+    }
+}
+
+#[tokio::test]
+async fn http2_is_not_spoken_unless_it_was_chosen() {
+    let authority = Authority::new("chosen", "ours");
+    let address = offering(&[], &authority.identity("chosen", "localhost"), None, |tls| {
+        let _ = tls.read(&mut [0; 64]);
+    });
+    let text = refused(call(address, trusting(&authority), true).await.unwrap_err());
+    assert!(text.contains("did not choose HTTP/2") && text.contains("protocol = \"http1\""), "{text}");
 }
 
 /// There was no connection, and the error says why.

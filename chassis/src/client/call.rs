@@ -73,25 +73,41 @@ pub(super) struct Passage {
 
 /// Tells when a request has been written to a connection: it is dropped then, and this with it.
 #[derive(Debug, Default)]
-pub(super) struct Departure(Option<Arc<AtomicBool>>);
+pub(super) struct Departure {
+    gone: Option<Arc<AtomicBool>>,
+    /// What is handed to a connection counts as gone, until it comes back.
+    at_once: bool,
+}
 
 impl Departure {
     /// To be put into a request; it tells by this.
     pub(super) fn telling(gone: &Arc<AtomicBool>) -> Self {
-        Self(Some(Arc::clone(gone)))
+        Self { gone: Some(Arc::clone(gone)), at_once: false }
+    }
+
+    /// The same, as soon as the request is handed to a connection.
+    pub(super) fn telling_at_once(gone: &Arc<AtomicBool>) -> Self {
+        Self { gone: Some(Arc::clone(gone)), at_once: true }
+    }
+
+    /// The request is handed to a connection, or has come back from it unread.
+    pub(super) fn handed(&self, over: bool) {
+        if let Some(gone) = self.gone.as_ref().filter(|_| self.at_once) {
+            gone.store(over, Relaxed);
+        }
     }
 }
 
 /// A copy of a request goes a way of its own.
 impl Clone for Departure {
     fn clone(&self) -> Self {
-        Self(None)
+        Self::default()
     }
 }
 
 impl Drop for Departure {
     fn drop(&mut self) {
-        if let Some(gone) = &self.0 {
+        if let Some(gone) = &self.gone {
             gone.store(true, Relaxed);
         }
     }

@@ -20,6 +20,7 @@ use super::{
     destination::Destination,
     error::NotSent,
     outcome::{TimedOut, code_of_error, is_late_connection, is_no_connection, is_untouched},
+    pool::TooLarge,
 };
 use crate::{
     cause::Cause,
@@ -51,6 +52,7 @@ use crate::{
 /// | no connection, or nobody has looked at the request | UNAVAILABLE | `no_endpoints` |
 /// | held back by a layer | UNAVAILABLE or RESOURCE_EXHAUSTED | `circuit_open`, `bulkhead_full` … |
 /// | the time was up | DEADLINE_EXCEEDED | `deadline_exceeded` |
+/// | the head of the answer is larger than `pool.max_head_size` | RESOURCE_EXHAUSTED | |
 /// | the connection broke | UNAVAILABLE | |
 #[derive(Clone)]
 pub struct Channel(Arc<Destination>);
@@ -119,6 +121,9 @@ fn status(destination: &str, error: BoxError) -> Status {
             found = Some(told(Cause::DeadlineExceeded, format!("{destination}: {inner}")).into_status());
         } else if is_no_connection(inner) || is_untouched(inner) {
             found = Some(told(Cause::NoEndpoints, format!("{destination}: {}", chain(inner))).into_status());
+        } else if inner.is::<TooLarge>() {
+            // As gRPC's own clients have it.
+            found = Some(Status::new(code_of_error(inner), format!("{destination}: {inner}")));
         } else if let Some(status) = inner.downcast_ref::<Status>() {
             // One that a layer of the user's own has made.
             found = Some(Status::with_details_and_metadata(

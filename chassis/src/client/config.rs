@@ -70,14 +70,15 @@ pub enum HttpProtocol {
     /// HTTP/1.1, a connection for each call under way.
     #[default]
     Http1,
-    /// HTTP/2, one connection for each endpoint; in cleartext with prior knowledge (RFC 9113, section 3.3).
+    /// HTTP/2, many calls on one connection; in cleartext with prior knowledge (RFC 9113, section 3.3).
     Http2,
 }
 
 /// The connections to each endpoint.
 ///
-/// HTTP/2 needs one. HTTP/1.1 needs one for each call under way, so `limit.concurrency` is their limit: a second one would
-/// only make calls wait that the first has let through.
+/// HTTP/2 needs one for as many calls as the endpoint allows at once (`SETTINGS_MAX_CONCURRENT_STREAMS`), and for at most
+/// `connection_window / stream_window` calls. HTTP/1.1 needs one for each call under way. So `limit.concurrency` is their
+/// limit: a second one would only make calls wait that the first has let through.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct PoolConfig {
@@ -100,6 +101,23 @@ pub struct PoolConfig {
     /// given up and its calls fail. Default as gRPC's.
     #[schemars(extend("x-minimum" = "1s", "x-maximum" = "5m"))]
     pub keep_alive_timeout: Duration,
+    /// How much of one answer over HTTP/2 is received before it is read. Default as hyper's.
+    #[schemars(extend("x-minimum" = "64KiB", "x-maximum" = "1GiB"))]
+    pub stream_window: ByteSize,
+    /// How much of all answers on one HTTP/2 connection is received before they are read, at least `stream_window`. A connection
+    /// takes at most `connection_window / stream_window` calls at once, 512 with the defaults, so that answers that are not read
+    /// never stop the others; further calls have another connection. Default as Go's `net/http`.
+    #[schemars(extend("x-minimum" = "64KiB", "x-maximum" = "1GiB"))]
+    pub connection_window: ByteSize,
+    /// How many headers an answer over HTTP/1.1 may have, and how many trailers. One with more fails its call, is not tried
+    /// again, and does not count against its endpoint. Chosen: ten times what common servers and proxies take of a request.
+    #[schemars(range(min = 1, max = 32_768), extend("x-unit" = "headers"))]
+    pub max_headers: u32,
+    /// How large the head of an answer may be: status line and headers over HTTP/1.1, the list of fields over HTTP/2
+    /// (`SETTINGS_MAX_HEADER_LIST_SIZE`). A larger one fails its call, is not tried again, and does not count against its
+    /// endpoint. Chosen: what hyper takes over HTTP/1.1, rounded up.
+    #[schemars(extend("x-minimum" = "8KiB", "x-maximum" = "16MiB"))]
+    pub max_head_size: ByteSize,
 }
 
 impl Default for ClientConfig {
@@ -145,6 +163,10 @@ impl Default for PoolConfig {
             idle_timeout: Duration::from_secs(50),
             keep_alive_interval: Duration::from_secs(300),
             keep_alive_timeout: Duration::from_secs(20),
+            stream_window: ByteSize::mib(2),
+            connection_window: ByteSize::mib(1024),
+            max_headers: 1_000,
+            max_head_size: ByteSize::kib(512),
         }
     }
 }

@@ -8,7 +8,8 @@
 //!
 //! [`AttemptTimeoutLayer`] stands next to the endpoint, so that the breaker and the balancer see an attempt that took too
 //! long. The call's deadline ends an attempt there as well: else an endpoint that never answers would never be at fault. Of an
-//! attempt that its call left less than twice the time that the endpoint needs, that says nothing of the endpoint.
+//! attempt that its call left less than twice the time that the endpoint needs, that says nothing of the endpoint; nor of one
+//! that had less than a second and found no connection.
 //! An attempt's time that is longer than what is left of the call's is no mistake, and has no effect.
 //!
 //! [`announce`] tells the endpoint what is left of the call, just before an attempt is sent: what earlier attempts and waits
@@ -29,7 +30,6 @@ use std::{
 use bytes::Buf as _;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::{Body, Frame, SizeHint};
-use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep};
 use tower_layer::Layer;
@@ -61,6 +61,9 @@ const LATE_FRAME: usize = 1024;
 const MARGIN_SHARE: u32 = 20;
 /// The most that they leave. Chosen: a handler that has to write an answer needs no longer, on a loaded machine either.
 const MARGIN_MAX: Duration = Duration::from_millis(50);
+/// A call with less time than this says nothing of an endpoint to which it found no connection: a SYN that is lost is sent
+/// again after 1 s (RFC 6298, section 2).
+const CONNECTING: Duration = Duration::from_secs(1);
 /// As many digits as `grpc-timeout` may have (gRPC over HTTP/2, "Timeout").
 const MAX_GRPC_DIGITS: u128 = 99_999_999;
 
@@ -399,7 +402,7 @@ impl AttemptTimeoutLayer {
         Self { timeout, connects: false }
     }
 
-    /// The service inside is one of hyper's pools, and it can be seen when a request has a connection or is written to one: an
+    /// The service inside is a pool, and it can be seen when a request has a connection or is written to one: an
     /// attempt whose time is up before was never sent, and its endpoint is unreachable.
     #[must_use]
     pub(crate) fn around_a_pool(self) -> Self {
@@ -438,15 +441,10 @@ where
     fn call(&mut self, mut request: Request<RequestBody>) -> Self::Future {
         let started = clock::tokio_now();
         let connects = self.layer.connects;
-        let (facts, timed, seen) = CallInfo::with(&mut request, |info| {
-            let seen = match (connects, info.idempotent) {
-                (false, _) => Some(Sending::Unseen),
-                (true, true) => Some(Sending::departs(info)),
-                (true, false) => None,
-            };
-            (Facts::told(info), info.passage.timed, seen)
+        let (facts, timed, sending) = CallInfo::with(&mut request, |info| {
+            let sending = if connects { Sending::departs(info) } else { Sending::Unseen };
+            (Facts::told(info), info.passage.timed, sending)
         });
-        let sending = seen.unwrap_or_else(|| Sending::Connects(capture_connection(&mut request)));
         let own = self.layer.timeout.get().and_then(|timeout| started.checked_add(timeout));
         let left = facts.deadline.map(|deadline| deadline.saturating_duration_since(started));
         AttemptFuture {
@@ -457,6 +455,7 @@ where
             protocol: facts.protocol,
             started,
             hurried: left.is_some_and(|left| self.pace.hurries(left)),
+            brief: left.is_some_and(|left| left < CONNECTING),
             pace: Arc::clone(&self.pace),
             // Of two timers for the same moment one is enough to wake the task, and the outer layer asks this one first. Only
             // next to a pool, where both are of one stack and in one task.
@@ -477,6 +476,8 @@ pin_project! {
         protocol: Protocol,
         started: Instant,
         hurried: bool,
+        // The call left it less time than a connection may take.
+        brief: bool,
         pace: Arc<Pace>,
         sending: Sending,
         sleeps: bool,
@@ -515,7 +516,8 @@ where
         // At the attempt's own time it was this side's word that it takes too long.
         let over = this.call.is_some_and(|deadline| deadline <= clock::tokio_now());
         let error: BoxError = if sent { Box::new(TimedOut) } else { Box::new(Unconnected { over }) };
-        Poll::Ready(Err(if over && *this.hurried { Box::new(Hurried(error)) } else { error }))
+        let excused = over && (*this.hurried || (!sent && *this.brief));
+        Poll::Ready(Err(if excused { Box::new(Hurried(error)) } else { error }))
     }
 }
 
@@ -524,17 +526,17 @@ where
 enum Sending {
     /// It is not.
     Unseen,
-    /// Once it is written to its connection. Between a look at this and the end of the request the connection may still take
-    /// it, so this is for what may be sent twice; there it costs a tenth of the other.
+    /// By what the pool says. Of what may be sent twice: once it is written to its connection, which may still take it between
+    /// a look at this and the end of the request. Of anything else: once it is handed to a connection, and until that hands it
+    /// back.
     Departs(Arc<AtomicBool>),
-    /// Once it has a connection.
-    Connects(CaptureConnection),
 }
 
 impl Sending {
     fn departs(call: &mut CallInfo) -> Self {
         let gone = Arc::default();
-        call.passage.departure = Departure::telling(&gone);
+        let twice = call.idempotent;
+        call.passage.departure = if twice { Departure::telling(&gone) } else { Departure::telling_at_once(&gone) };
         Self::Departs(gone)
     }
 
@@ -542,7 +544,6 @@ impl Sending {
         match self {
             Self::Unseen => true,
             Self::Departs(gone) => gone.load(Relaxed),
-            Self::Connects(connection) => connection.connection_metadata().is_some(),
         }
     }
 }

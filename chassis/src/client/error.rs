@@ -11,6 +11,7 @@ use http::{Method, StatusCode};
 
 use super::{
     outcome::{TimedOut, is_late_connection, is_no_connection, is_untouched},
+    pool::TooLarge,
     problem::{Clipped, RemoteProblem},
 };
 use crate::{
@@ -74,6 +75,8 @@ pub(super) enum What {
         status: StatusCode,
         limit: usize,
     },
+    /// The head of the answer is larger than this side takes.
+    HeadTooLarge(BoxError),
 }
 
 /// What went wrong with a call.
@@ -134,6 +137,10 @@ impl CallError {
                 what = What::Untouched;
                 break;
             }
+            if inner.is::<TooLarge>() {
+                what = What::HeadTooLarge;
+                break;
+            }
             source = inner.source();
         }
         Self::new(target, what(error))
@@ -150,7 +157,7 @@ impl CallError {
             What::Problem(_) => CallErrorKind::Problem,
             What::Status { .. } => CallErrorKind::UnexpectedStatus,
             What::Undecodable { .. } => CallErrorKind::Undecodable,
-            What::TooLarge { .. } => CallErrorKind::TooLarge,
+            What::TooLarge { .. } | What::HeadTooLarge(_) => CallErrorKind::TooLarge,
         }
     }
 
@@ -179,7 +186,11 @@ impl CallError {
     #[must_use]
     pub fn status(&self) -> Option<StatusCode> {
         match &self.0.what {
-            What::InvalidArgument(_) | What::NotSent(..) | What::Untouched(_) | What::DeadlineExceeded { .. } => None,
+            What::InvalidArgument(_)
+            | What::NotSent(..)
+            | What::Untouched(_)
+            | What::DeadlineExceeded { .. }
+            | What::HeadTooLarge(_) => None,
             What::BrokenOff { status, .. } => *status,
             What::Problem(problem) => Some(problem.status()),
             What::Status { found: status, .. } | What::Undecodable { status, .. } | What::TooLarge { status, .. } => {
@@ -243,7 +254,8 @@ impl CallError {
             | What::DeadlineExceeded { .. }
             | What::BrokenOff { .. }
             | What::Undecodable { .. }
-            | What::TooLarge { .. } => true,
+            | What::TooLarge { .. }
+            | What::HeadTooLarge(_) => true,
         }
     }
 
@@ -408,6 +420,7 @@ impl fmt::Display for CallError {
                 write!(f, "found the status {}, expected {expected}", found.as_u16())
             }
             What::Undecodable { status, message } => write!(f, "{}, and {message}", status.as_u16()),
+            What::HeadTooLarge(source) => write!(f, "{source}"),
             What::TooLarge { status, limit } => {
                 write!(f, "{}, and the answer is larger than the limit of {limit} bytes", status.as_u16())
             }

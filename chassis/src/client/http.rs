@@ -5,30 +5,21 @@ use std::{fmt, future::poll_fn, pin::Pin, time::Duration};
 use axum::body::Body;
 use bytes::Bytes;
 use http::{Request, Response};
-use hyper_util::{
-    client::legacy::{self, connect::HttpConnector},
-    rt::TokioTimer,
-};
-use tokio_util::sync::{CancellationToken, DropGuard};
 use tower_service::Service;
 
 use super::{
     body::RequestBody,
-    config::PoolConfig,
+    config::{HttpProtocol, PoolConfig},
     fallback::Fallbacks,
-    pool::{Tasks, ask_idle},
+    pool::{Pool, Pools},
     propagate::Propagation,
 };
 use crate::{
+    config,
+    discovery::Endpoint,
     error::{BoxError, Result},
-    tls::{self, Alpn, Connector, TlsConfig},
+    tls::TlsConfig,
 };
-
-/// How many idle connections to one address are kept; what is beyond is closed. Go's `net/http` keeps as many in all.
-const MAX_IDLE: usize = 100;
-/// How long an idle connection is kept: less than the 60 s after which common load balancers close theirs, and the 75 s of
-/// this chassis' own servers and nginx, so that a call seldom meets a connection that is being closed.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
 
 /// What carries a request out.
 pub(super) trait Transport: Send + Sync + fmt::Debug {
@@ -84,34 +75,13 @@ impl<S> fmt::Debug for Tower<S> {
 }
 
 /// A pool of connections to one address, and nothing around it.
-pub(super) struct Plain {
-    pool: Tower<legacy::Client<Connector, RequestBody>>,
-    /// Ends the connections with the last client that uses them.
-    _tasks: DropGuard,
-}
+pub(super) struct Plain(Tower<Pool>);
 
 impl Plain {
-    pub(super) fn new(connect_timeout: Duration, http2: bool, tls: &TlsConfig) -> Result<Self> {
-        let stopped = CancellationToken::new();
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(!tls.enabled);
-        tcp.set_connect_timeout(Some(connect_timeout));
-        // Requests are written whole: to wait for more only costs time.
-        tcp.set_nodelay(true);
-        let alpn = if http2 { Alpn::Http2 } else { Alpn::Http1 };
-        let config = PoolConfig::default();
-        ask_idle(&mut tcp, &config, alpn);
-        let connector = tls::connector_for(tcp, tls, alpn)?.within(connect_timeout);
-        let pool = legacy::Client::builder(Tasks(stopped.clone()))
-            .timer(TokioTimer::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .pool_max_idle_per_host(MAX_IDLE)
-            .http2_only(http2)
-            .http2_keep_alive_interval(config.keep_alive_interval.get())
-            .http2_keep_alive_timeout(config.keep_alive_timeout.get())
-            .build(connector);
-        Ok(Self { pool: Tower(pool), _tasks: stopped.drop_guard() })
+    pub(super) fn new(endpoint: &Endpoint, connect_timeout: Duration, http2: bool, tls: &TlsConfig) -> Result<Self> {
+        let protocol = if http2 { HttpProtocol::Http2 } else { HttpProtocol::Http1 };
+        let config = PoolConfig { connect_timeout: config::Duration(connect_timeout), ..PoolConfig::default() };
+        Ok(Self(Tower(Pools::new(&config, protocol, tls, None)?.pool(endpoint))))
     }
 }
 
@@ -120,7 +90,7 @@ impl Transport for Plain {
         &self,
         request: Request<RequestBody>,
     ) -> Pin<Box<dyn Future<Output = Result<Response<Body>, BoxError>> + Send>> {
-        self.pool.send(request)
+        self.0.send(request)
     }
 }
 

@@ -2,7 +2,7 @@
 //! fault.
 //!
 //! An attempt is hurried when its call leaves it less time than twice what the endpoint takes to begin an answer, smoothed
-//! over about the last eight; [`UNKNOWN`] before the first. When the call's deadline ends such an attempt, or the endpoint
+//! over about the last eight; [`UNKNOWN`] before the first. So is one that had no connection yet and less than a second. When the call's deadline ends such an attempt, or the endpoint
 //! answers that the time it was told is up (504, DEADLINE_EXCEEDED), that says nothing of the endpoint: its breaker takes
 //! the attempt as cancelled, and so do the counts of the endpoint; its load takes it to have lasted at least as long. Everything else counts: a time-out of
 //! `attempt_timeout`, which is this side's own word of what is too long, and one of a call that had time enough, so that an

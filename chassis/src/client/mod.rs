@@ -101,7 +101,7 @@ use self::{
 };
 use crate::{
     config::ByteSize,
-    discovery::Target,
+    discovery::{Endpoint, Target},
     error::{BoxError, Error, Result},
     tls::TlsConfig,
 };
@@ -372,7 +372,7 @@ impl ClientBuilder {
             return Err(Error::config(format!("found TLS settings for {:?}, expected https://", self.uri)));
         }
         let tls = TlsConfig { enabled: base.https, ..self.tls.clone() };
-        let transport = Arc::new(Plain::new(self.connect_timeout, self.http2, &tls)?);
+        let transport = Arc::new(Plain::new(&base.endpoint(), self.connect_timeout, self.http2, &tls)?);
         Ok(Client::over(base, transport, &self))
     }
 
@@ -398,6 +398,15 @@ impl ClientBuilder {
 impl Base {
     fn scheme(&self) -> Scheme {
         if self.https { Scheme::HTTPS } else { Scheme::HTTP }
+    }
+
+    /// The address itself.
+    fn endpoint(&self) -> Endpoint {
+        let host = self.authority.host();
+        // A literal address of IPv6 stands in brackets.
+        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        let own = if self.https { 443 } else { 80 };
+        Endpoint::at(host, self.authority.port_u16().unwrap_or(own))
     }
 
     fn read(text: &str) -> Result<Self> {

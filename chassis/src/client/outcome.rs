@@ -5,7 +5,10 @@ use std::{error::Error, fmt};
 use http::{HeaderMap, Response, StatusCode};
 use tonic::Code;
 
-use super::error::NotSent;
+use super::{
+    error::NotSent,
+    pool::{NoConnection, TooLarge},
+};
 pub(super) use crate::telemetry::metrics::code_of_status;
 use crate::{cause::Cause, context::Protocol, error::BoxError};
 
@@ -123,6 +126,10 @@ impl Outcome {
             if is_no_connection(inner) {
                 return Self::Unreachable;
             }
+            // The endpoint has answered; a limit of this side stops the answer.
+            if inner.is::<TooLarge>() {
+                return Self::Success;
+            }
             if is_untouched(inner) {
                 return Self::Untouched;
             }
@@ -135,6 +142,8 @@ impl Outcome {
 /// Whether this says that there was no connection.
 pub(super) fn is_no_connection(error: &(dyn Error + 'static)) -> bool {
     error.is::<Unconnected>()
+        || error.is::<NoConnection>()
+        // Of a client of the user's own, in the place of a pool.
         || error
             .downcast_ref::<hyper_util::client::legacy::Error>()
             .is_some_and(hyper_util::client::legacy::Error::is_connect)
@@ -177,6 +186,10 @@ pub(crate) fn code_of_error(error: &(dyn Error + 'static)) -> Code {
         }
         if is_no_connection(inner) || is_untouched(inner) {
             return Cause::NoEndpoints.grpc_code();
+        }
+        // As gRPC's own clients have it.
+        if inner.is::<TooLarge>() {
+            return Code::ResourceExhausted;
         }
         if let Some(status) = inner.downcast_ref::<tonic::Status>() {
             return status.code();

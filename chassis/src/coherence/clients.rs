@@ -28,6 +28,7 @@ const RULES: &[(&str, Rule)] = &[
     ("an idempotent method is one of gRPC", idempotent_methods),
     ("TLS is whole, and meant", tls),
     ("hosts that come and go are not critical", critical_hosts),
+    ("a connection holds at least one answer", windows),
 ];
 
 /// One destination, as the rules look at it.
@@ -172,6 +173,19 @@ fn waits_in_order(client: &Client<'_>) -> Vec<(&'static str, String)> {
     .collect()
 }
 
+fn windows(client: &Client<'_>) -> Vec<(&'static str, String)> {
+    let pool = &client.config.pool;
+    if pool.stream_window <= pool.connection_window {
+        return Vec::new();
+    }
+    let message = format!(
+        "found {}, which is larger than pool.connection_window = {}: one answer that is not read would stop the others; lower \
+         it, or raise pool.connection_window",
+        pool.stream_window, pool.connection_window
+    );
+    vec![("pool.stream_window", message)]
+}
+
 fn nothing_to_pay_with(client: &Client<'_>) -> Vec<(&'static str, String)> {
     let ClientConfig { retry, hedge, .. } = client.config;
     if retry.budget_ratio > 0.0 || retry.budget_min > 0 || (retry.attempts < 2 && !hedge.enabled) {
@@ -313,6 +327,9 @@ mod tests {
         let mut config = good();
         (config.hedge.enabled, config.hedge.min_delay) = (true, Duration::from_secs(15));
         cases.push(("hedge.min_delay", config));
+        let mut config = good();
+        config.pool.connection_window = crate::config::ByteSize::mib(1);
+        cases.push(("pool.stream_window", config));
         for (expected, config) in cases {
             let found = found(config);
             assert_eq!(found.len(), 1, "{found:?}");

@@ -10,8 +10,9 @@ use std::{
 };
 
 use http::Uri;
+use hyper::rt::{Read, Write};
 use hyper_rustls::{ConfigBuilderExt as _, FixedServerNameResolver, HttpsConnector, MaybeHttpsStream};
-use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioIo};
+use hyper_util::client::legacy::connect::{Connection, HttpConnector};
 use rustls::{
     AlertDescription, CertificateError, ClientConfig, RootCertStore,
     pki_types::{
@@ -19,7 +20,6 @@ use rustls::{
         pem::{self, PemObject as _},
     },
 };
-use tokio::net::TcpStream;
 use tower_service::Service;
 
 use super::{Alpn, TlsConfig, too_late};
@@ -192,11 +192,12 @@ fn unread(key: &str, path: &Path, expected: &str, error: &dyn fmt::Display) -> E
 
 impl<T> Service<Uri> for Connector<T>
 where
-    T: Service<Uri, Response = TokioIo<TcpStream>> + Clone + Send + 'static,
-    T::Future: Send,
+    T: Service<Uri> + Clone + Send + 'static,
+    T::Response: Read + Write + Connection + Unpin + Send + 'static,
+    T::Future: Send + 'static,
     T::Error: Into<BoxError>,
 {
-    type Response = MaybeHttpsStream<TokioIo<TcpStream>>;
+    type Response = MaybeHttpsStream<T::Response>;
     type Error = BoxError;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
 
@@ -220,10 +221,11 @@ where
     }
 }
 
-async fn connect<T>(way: Way<T>, uri: Uri) -> Result<MaybeHttpsStream<TokioIo<TcpStream>>, BoxError>
+async fn connect<T>(way: Way<T>, uri: Uri) -> Result<MaybeHttpsStream<T::Response>, BoxError>
 where
-    T: Service<Uri, Response = TokioIo<TcpStream>> + Send + 'static,
-    T::Future: Send,
+    T: Service<Uri> + Send + 'static,
+    T::Response: Read + Write + Connection + Unpin + Send + 'static,
+    T::Future: Send + 'static,
     T::Error: Into<BoxError>,
 {
     match way {

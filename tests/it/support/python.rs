@@ -28,7 +28,7 @@ fn python() -> Command {
 }
 
 /// A script of `foreign/` that goes on until it is killed.
-pub(super) fn server(script: &str) -> Command {
+pub fn server(script: &str) -> Command {
     let mut python = python();
     python.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("it/foreign").join(script));
     python

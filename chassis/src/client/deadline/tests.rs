@@ -384,8 +384,9 @@ impl Service<http::Uri> for Dial {
     }
 }
 
-/// What came of an attempt over a pool whose connection takes this long, and whether the call's time is told to be up.
-async fn connecting(method: Method, takes: u64, attempt: Option<u64>, call: u64) -> (Outcome, bool) {
+/// What came of an attempt over a pool whose connection takes this long, whether the call's time is told to be up, and whether
+/// the endpoint is excused.
+async fn connecting(method: Method, takes: u64, attempt: Option<u64>, call: u64) -> (Outcome, bool, bool) {
     use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 
     let pool: Client<_, RequestBody> =
@@ -395,8 +396,9 @@ async fn connecting(method: Method, takes: u64, attempt: Option<u64>, call: u64)
     let mut service = AttemptTimeoutLayer::new(timeout).around_a_pool().layer(pool);
     let error =
         service.call(request(method.clone(), method == Method::GET, Some(call))).await.expect_err("nobody answers");
-    let over = crate::client::outcome::is_late_connection(&*error);
-    (Outcome::of_error(&error), over)
+    let mut sources = std::iter::successors(Some(&*error as &dyn std::error::Error), |error| error.source());
+    let over = sources.any(|error| crate::client::outcome::is_late_connection(error));
+    (Outcome::of_error(&error), over, crate::client::hurry::excuses_error(&error))
 }
 
 /// SYNs that are dropped, and a time that is shorter than `connect_timeout`.
@@ -404,9 +406,15 @@ async fn connecting(method: Method, takes: u64, attempt: Option<u64>, call: u64)
 async fn an_attempt_whose_time_is_up_before_there_is_a_connection_was_never_sent() {
     // Of what may be sent twice and of what may not, it is seen in different ways.
     for method in [Method::GET, Method::POST] {
-        let connecting = |takes, attempt| connecting(method.clone(), takes, attempt, 300);
-        assert_eq!(connecting(10_000, None).await, (Outcome::Unreachable, true));
-        assert_eq!(connecting(10_000, Some(200)).await, (Outcome::Unreachable, false), "another attempt may be made");
-        assert_eq!(connecting(100, None).await, (Outcome::TimedOut, false), "it may have been sent");
+        let connecting = |takes, attempt, call| connecting(method.clone(), takes, attempt, call);
+        assert_eq!(connecting(10_000, None, 2_000).await, (Outcome::Unreachable, true, false));
+        assert_eq!(
+            connecting(10_000, None, 300).await,
+            (Outcome::Unreachable, true, true),
+            "too little for a connection"
+        );
+        let again = connecting(10_000, Some(200), 300).await;
+        assert_eq!(again, (Outcome::Unreachable, false, false), "another attempt may be made");
+        assert_eq!(connecting(100, None, 300).await, (Outcome::TimedOut, false, false), "it may have been sent");
     }
 }

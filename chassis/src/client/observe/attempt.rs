@@ -39,6 +39,8 @@ use crate::{
 
 /// The word of an attempt whose answer broke off, or did not come at all on a connection that was there.
 const BROKEN_OFF: &str = "broken_off";
+/// The word of an attempt whose answer is larger than this side takes.
+const TOO_LARGE: &str = "answer_too_large";
 /// The word of an attempt or a call that was given up by whoever made it.
 pub(super) const CANCELLED: &str = "cancelled";
 
@@ -251,7 +253,9 @@ impl Record {
     fn failed(&mut self, error: &BoxError) {
         let outcome = Outcome::of_error(error);
         let word = match outcome {
-            Outcome::Success | Outcome::Failed | Outcome::Throttled => BROKEN_OFF,
+            // The endpoint has answered, and a limit of this side stops the answer.
+            Outcome::Success => TOO_LARGE,
+            Outcome::Failed | Outcome::Throttled => BROKEN_OFF,
             Outcome::Refused(_) | Outcome::TimedOut | Outcome::Unreachable | Outcome::Untouched => outcome.as_str(),
         };
         self.code = Some(code_of_error(&**error));

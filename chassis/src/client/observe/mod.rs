@@ -52,6 +52,7 @@ use http::{HeaderMap, HeaderValue, Request, header};
 use opentelemetry::trace::SpanId;
 
 pub(super) use self::line::LineBound;
+pub(crate) use self::timing::Carried;
 pub use self::{
     attempt::{AttemptFuture, AttemptLayer, AttemptService, AttemptWatch},
     call::{CallFuture, CallLayer, CallService, CallWatch},

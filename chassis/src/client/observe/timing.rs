@@ -188,3 +188,28 @@ where
         Poll::Ready(result)
     }
 }
+
+pin_project! {
+    /// A future that is polled elsewhere, and whose [`Timed`] services note the times of the attempt that made it.
+    pub(crate) struct Carried<F> {
+        #[pin]
+        inner: F,
+        times: Option<Arc<Times>>,
+    }
+}
+
+impl<F> Carried<F> {
+    pub(crate) fn new(inner: F) -> Self {
+        Self { inner, times: current() }
+    }
+}
+
+impl<F: Future> Future for Carried<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        let _entered = this.times.as_ref().map(Entered::enter);
+        this.inner.poll(cx)
+    }
+}

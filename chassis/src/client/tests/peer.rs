@@ -18,7 +18,7 @@ use tower_service::Service;
 
 use crate::{
     cause::Cause,
-    client::{Attempt, CallInfo, NotSent, RequestBody, TimedOut},
+    client::{Attempt, CallInfo, NotSent, RequestBody, TimedOut, pool::NoConnection},
     context::Protocol,
     error::BoxError,
 };
@@ -148,18 +148,15 @@ async fn play(mut step: Step) -> Result<Response<Full<Bytes>>, BoxError> {
         Step::TimedOut => Err(Box::new(TimedOut)),
         Step::BrokenOff => Err("the connection broke".into()),
         Step::Held(cause) => Err(Box::new(NotSent::new(cause))),
-        Step::Unreachable => Err(unreachable().await),
+        Step::Unreachable => Err(unreachable()),
         Step::Untouched => Err(untouched().await),
         Step::Hang | Step::After(..) => std::future::pending().await,
     }
 }
 
 /// The pool's own error, of a connector that finds nobody.
-async fn unreachable() -> BoxError {
-    use hyper_util::{client::legacy::Client, rt::TokioExecutor};
-
-    let client: Client<_, Full<Bytes>> = Client::builder(TokioExecutor::new()).build(Nobody);
-    client.get("http://nobody/".parse().unwrap()).await.expect_err("nobody answers").into()
+fn unreachable() -> BoxError {
+    NoConnection::new(std::io::Error::from(std::io::ErrorKind::ConnectionRefused).into()).into()
 }
 
 /// The error of a connection that was closed before the request was written.
@@ -169,23 +166,6 @@ pub(crate) async fn untouched() -> BoxError {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.expect("no bytes are needed");
     drop((connection, theirs));
     sender.send_request(Request::new(Full::<Bytes>::default())).await.expect_err("nobody is there").into()
-}
-
-#[derive(Clone)]
-struct Nobody;
-
-impl Service<http::Uri> for Nobody {
-    type Response = hyper_util::rt::TokioIo<tokio::net::TcpStream>;
-    type Error = std::io::Error;
-    type Future = std::future::Ready<Result<Self::Response, Self::Error>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), std::io::Error>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, _: http::Uri) -> Self::Future {
-        std::future::ready(Err(std::io::ErrorKind::ConnectionRefused.into()))
-    }
 }
 
 /// A call of this method; `millis` is its time.
