@@ -397,7 +397,7 @@ async fn connecting(method: Method, takes: u64, attempt: Option<u64>, call: u64)
     let error =
         service.call(request(method.clone(), method == Method::GET, Some(call))).await.expect_err("nobody answers");
     let mut sources = std::iter::successors(Some(&*error as &dyn std::error::Error), |error| error.source());
-    let over = sources.any(|error| crate::client::outcome::is_late_connection(error));
+    let over = sources.any(crate::client::outcome::is_late_connection);
     (Outcome::of_error(&error), over, crate::client::hurry::excuses_error(&error))
 }
 

@@ -20,6 +20,9 @@ use hyper_util::client::legacy::connect::HttpInfo;
 use super::{Tasks, connect::Io, connections::Connections};
 use crate::client::body::RequestBody;
 
+/// An answer, or an error that may hand the request back.
+type Answered = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>;
+
 /// A connection that many calls share. It ends with the last of them once the pool has let go of it.
 pub(super) struct Shared {
     /// None when the connection has ended. The last sender must go then: a request that it put into hyper's channel while the
@@ -65,10 +68,7 @@ impl Shared {
     pub(super) fn send(
         &self,
         request: Request<RequestBody>,
-    ) -> Result<
-        impl Future<Output = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>> + use<>,
-        Box<Request<RequestBody>>,
-    > {
+    ) -> Result<impl Future<Output = Answered> + use<>, Box<Request<RequestBody>>> {
         match self.sender().as_mut() {
             Some(sender) => Ok(sender.try_send_request(request)),
             None => Err(Box::new(request)),

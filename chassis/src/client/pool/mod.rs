@@ -198,9 +198,12 @@ impl fmt::Debug for Pool {
     }
 }
 
+/// The sending of one request, until the head of its answer.
+type Sent = Pin<Box<dyn Future<Output = Result<Response<PoolBody>, BoxError>> + Send>>;
+
 /// A call on a connection. It keeps the connections alive.
 pub(crate) struct PoolFuture {
-    call: Option<Pin<Box<dyn Future<Output = Result<Response<PoolBody>, BoxError>> + Send>>>,
+    call: Option<Sent>,
     patience: Option<linger::Patience>,
     linger: Linger,
 }

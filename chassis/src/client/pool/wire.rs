@@ -91,7 +91,7 @@ fn speech_of(bytes: &[u8]) -> Option<Speech> {
         return None;
     }
     let settings = payload[..whole].chunks_exact(SETTING);
-    let streams = settings.filter(|setting| setting[..2] == MAX_CONCURRENT_STREAMS.to_be_bytes()).last();
+    let streams = settings.filter(|setting| setting[..2] == MAX_CONCURRENT_STREAMS.to_be_bytes()).next_back();
     let streams = streams.map(|setting| u32::from_be_bytes([setting[2], setting[3], setting[4], setting[5]]));
     Some(Speech::Http2 { streams })
 }
