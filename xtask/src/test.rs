@@ -55,7 +55,7 @@ const STEPS: &[Step<Run>] = &[
         },
     },
     Step { name: "tidy", needs: &[], run: |_| tidy::run() },
-    Step { name: "pages", needs: &[], run: |_| docs::run(Mode::Check) },
+    Step { name: "pages", needs: &["examples"], run: |_| docs::check_built() },
     Step { name: "code", needs: &[], run: |_| generate::run(Mode::Check) },
     Step { name: "templates", needs: &["tools"], run: |_| templates::fast() },
     // Behind the templates: it generates from one, and finds their dependencies built.
