@@ -66,6 +66,13 @@ pub(crate) trait Stack: Send + Sync + fmt::Debug {
     fn force(&self, mode: Option<BreakerMode>, endpoint: Option<&str>) -> usize;
 }
 
+/// The endpoints of a destination, as they are found, and what asks for them anew.
+#[derive(Debug)]
+pub(crate) struct Followed {
+    pub(crate) endpoints: watch::Receiver<Resolution>,
+    pub(crate) refresh: Refresh,
+}
+
 /// One destination of calls out. It ends with its last client: so do its connections, and the watch over its endpoints.
 pub(crate) struct Destination {
     name: Arc<str>,
@@ -99,16 +106,16 @@ impl Destination {
         target: Target,
         config: &ClientConfig,
         resolver: &dyn Resolver,
-        stack: impl FnOnce(watch::Receiver<Resolution>, Arc<Notify>, Refresh) -> Box<dyn Stack>,
+        stack: impl FnOnce(Followed, Arc<Notify>) -> Box<dyn Stack>,
     ) -> Arc<Self> {
         let (updates, endpoints) = Updates::channel();
-        let refresh = updates.refresh();
+        let followed = Followed { endpoints: endpoints.clone(), refresh: updates.refresh() };
         let resolver = AbortOnDropHandle::new(tokio::spawn(resolver.follow(updates)));
         let changed = Arc::new(Notify::new());
         Arc::new(Self {
             name: name.into(),
             target,
-            stack: stack(endpoints.clone(), Arc::clone(&changed), refresh),
+            stack: stack(followed, Arc::clone(&changed)),
             changed,
             levers: Mutex::default(),
             moved: Notify::new(),
@@ -402,7 +409,7 @@ mod tests {
     fn over(stack: Reports) -> Arc<Destination> {
         let target = "memory://stock".parse().unwrap();
         let resolver = Memory::default().resolver("stock");
-        Destination::new("stock", target, &ClientConfig::default(), &resolver, |_, _, _| Box::new(stack))
+        Destination::new("stock", target, &ClientConfig::default(), &resolver, |_, _| Box::new(stack))
     }
 
     #[tokio::test(start_paused = true)]

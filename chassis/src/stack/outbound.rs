@@ -11,7 +11,7 @@ use std::{
 use axum::body::Body;
 use http::{Request, Response};
 use pin_project_lite::pin_project;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 use tower::ServiceBuilder;
 use tower_service::Service;
@@ -25,7 +25,7 @@ use crate::{
         channel::answer_body,
         deadline::{AttemptTimeout, AttemptTimeoutLayer, AttemptTimeoutService, Deadline, DeadlineLayer},
         dependency::{BreakerReport, EndpointReport, StackReport},
-        destination::Stack,
+        destination::{Followed, Stack},
         grpc_status::{GrpcStatusLayer, GrpcStatusService},
         hedge::{Hedge, HedgeLayer, HedgeService},
         knock::{Door, knock},
@@ -36,7 +36,7 @@ use crate::{
     },
     clock::{self, Moments},
     context::RequestContext,
-    discovery::{Endpoint, Refresh, Resolution},
+    discovery::Endpoint,
     error::{BoxError, Result},
     telemetry::metrics::ClientLevels,
 };
@@ -155,11 +155,11 @@ pub(crate) fn outbound(
     name: Option<&str>,
     zone: Option<&str>,
     observer: Arc<ClientObserver>,
-) -> Result<impl FnOnce(watch::Receiver<Resolution>, Arc<Notify>, Refresh) -> Box<dyn Stack> + use<>> {
+) -> Result<impl FnOnce(Followed, Arc<Notify>) -> Box<dyn Stack> + use<>> {
     let pools = Pools::new(&config.pool, config.protocol, &config.tls, name)?;
     observer.propagate(config.propagation());
     let (config, zone) = (config.clone(), zone.map(Into::into));
-    Ok(move |resolution, changed, refresh| {
+    Ok(move |Followed { endpoints: resolution, refresh }, changed| {
         let now = clock::now();
         let budget = Budget::new(&config.retry, now);
         let limit = Limit::new(&config.limit);
