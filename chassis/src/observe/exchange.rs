@@ -238,7 +238,7 @@ impl Exchange {
         let headers = request.headers();
         let remote = propagation::extract(headers, observer.formats);
         let mut own = observer.sampler.start(remote.as_ref());
-        if !observer.trace_probes && observer.is_probe(request.uri().path()) {
+        if own.flags.is_sampled() && !observer.trace_probes && observer.is_probe(request.uri().path()) {
             own.flags = own.flags.with_sampled(false);
         }
         // Asked for by the span alone.
