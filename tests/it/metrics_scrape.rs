@@ -187,6 +187,11 @@ async fn a_callback_that_panics_leaves_all_other_metrics() {
         assert!(sample(&text, "chassis_build_info", &["version"]).is_some(), "{text}");
         assert!(scrapes == 0 || sample(&text, "chassis_metrics_callback_panics_total", &["\"broken\""]) > Some(0.0));
     }
+    eventually("the check", async || {
+        let health = service.operator("/health").await.unwrap().json();
+        (health["checks"]["panics"]["status"] == "degraded").then_some(())
+    })
+    .await;
     eventually("a push", async || {
         receiver.metrics().iter().any(|metric| metric.name == "chassis.build.info").then_some(())
     })

@@ -232,8 +232,10 @@ where
         let telemetry = Arc::new(Telemetry::start(&config.telemetry, &config.log, &otlp, &identity, output)?);
         descriptors::raise();
         let health = Registry::new(config.health.clone());
-        // Services under test share their process, and so its panics.
-        if !in_tests {
+        // Services under test share their process, and so its panics; those of its own callbacks are known.
+        if in_tests {
+            health.follow_panics(telemetry.metrics.callback_panics());
+        } else {
             health.follow_panics(log::panics);
         }
         let (phase, shutdown) = PhaseOwner::new();

@@ -226,6 +226,12 @@ impl Metrics {
         &self.0.provider
     }
 
+    /// The count of panics of metric callbacks. It holds nothing else of the metrics.
+    pub(crate) fn callback_panics(&self) -> impl Fn() -> u64 + Send + Sync + use<> {
+        let faults = Arc::clone(self.0.provider.faults());
+        move || faults.panics().iter().map(|(_, count)| count).sum()
+    }
+
     /// The SDK's provider: to be flushed and shut down, and not for making meters.
     pub(crate) fn sdk_provider(&self) -> &SdkMeterProvider {
         self.0.provider.sdk()
