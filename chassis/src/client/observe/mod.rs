@@ -251,7 +251,7 @@ impl ClientObserver {
             (false, _) => format!("{} {key}", method_label(method)),
         };
         let attempts = if grpc {
-            Attempts::Rpc(ByPort::default())
+            Attempts::Rpc(Box::default())
         } else {
             Attempts::Http(Arc::clone(self.http[place].get_or_init(Arc::default)))
         };
@@ -301,7 +301,7 @@ impl Called {
 enum Attempts {
     /// One for all templates: the conventions' stable attributes have none.
     Http(Arc<ByPort<HttpAttempts>>),
-    Rpc(ByPort<RpcAttempts>),
+    Rpc(Box<ByPort<RpcAttempts>>),
 }
 
 /// One of a kind for each port of a destination. The ports of a list are few; those that a scheduler assigns change with

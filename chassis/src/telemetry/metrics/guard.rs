@@ -6,7 +6,6 @@
 //! the SDK only when the callback has returned.
 
 use std::{
-    borrow::Cow,
     cell::Cell,
     collections::{BTreeMap, HashSet},
     fmt,
@@ -38,26 +37,26 @@ pub(super) fn in_callback() -> bool {
 /// The panics of callbacks, by instrument. Bounded by the number of instruments.
 #[derive(Debug, Default)]
 pub(super) struct Faults {
-    panics: Mutex<BTreeMap<Cow<'static, str>, u64>>,
+    panics: Mutex<BTreeMap<Arc<str>, u64>>,
     /// Instruments that a callback wanted to make, each reported once.
-    refused: Mutex<HashSet<Cow<'static, str>>>,
+    refused: Mutex<HashSet<String>>,
     /// The instrument whose callback began last and has not returned.
-    running: Mutex<Option<Cow<'static, str>>>,
+    running: Mutex<Option<Arc<str>>>,
 }
 
 impl Faults {
     /// The instruments whose callbacks have panicked, and how often.
-    pub(super) fn panics(&self) -> Vec<(Cow<'static, str>, u64)> {
+    pub(super) fn panics(&self) -> Vec<(Arc<str>, u64)> {
         lock(&self.panics).iter().map(|(name, count)| (name.clone(), *count)).collect()
     }
 
     /// The instrument whose callback runs now.
-    pub(super) fn running(&self) -> Option<Cow<'static, str>> {
+    pub(super) fn running(&self) -> Option<Arc<str>> {
         lock(&self.running).clone()
     }
 
     /// Runs the callback of an instrument; `false` when it panicked.
-    fn run(&self, name: &Cow<'static, str>, callback: impl FnOnce()) -> bool {
+    fn run(&self, name: &Arc<str>, callback: impl FnOnce()) -> bool {
         let outside = IN_CALLBACK.replace(true);
         *lock(&self.running) = Some(name.clone());
         let result = log::caught(callback);
@@ -84,10 +83,10 @@ impl Faults {
     }
 
     /// Reports an instrument that a callback wanted to make.
-    fn refuse(&self, name: &Cow<'static, str>) {
-        if lock(&self.refused).insert(name.clone()) {
+    fn refuse(&self, name: &str) {
+        if lock(&self.refused).insert(name.to_owned()) {
             tracing::error!(
-                instrument = &**name,
+                instrument = name,
                 "a metric callback makes an instrument, which would stop all metrics; it records nothing: \
                  make the instrument before, and observe it in its own callback"
             );
@@ -139,7 +138,7 @@ struct Instruments {
 }
 
 impl Instruments {
-    fn meter_for(&self, name: &Cow<'static, str>) -> &Meter {
+    fn meter_for(&self, name: &str) -> &Meter {
         if !in_callback() {
             return &self.meter;
         }
@@ -148,15 +147,11 @@ impl Instruments {
     }
 
     /// All callbacks of one instrument as one: their values count together, or none of them does.
-    fn guarded<T: Copy + Send + Sync + 'static>(
-        &self,
-        name: Cow<'static, str>,
-        callbacks: Vec<Callback<T>>,
-    ) -> Vec<Callback<T>> {
+    fn guarded<T: Copy + Send + Sync + 'static>(&self, name: &str, callbacks: Vec<Callback<T>>) -> Vec<Callback<T>> {
         if callbacks.is_empty() {
             return Vec::new();
         }
-        let faults = Arc::clone(&self.faults);
+        let (name, faults) = (Arc::<str>::from(name), Arc::clone(&self.faults));
         vec![Box::new(move |instrument: &dyn AsyncInstrument<T>| {
             let buffer = Buffer::default();
             if faults.run(&name, || callbacks.iter().for_each(|callback| callback(&buffer))) {
@@ -204,7 +199,7 @@ macro_rules! recorded {
 macro_rules! observed {
     ($($method:ident: $instrument:ty, $value:ty;)*) => {$(
         fn $method(&self, builder: AsyncInstrumentBuilder<'_, $instrument, $value>) -> $instrument {
-            let callbacks = self.guarded(builder.name.clone(), builder.callbacks);
+            let callbacks = self.guarded(&builder.name, builder.callbacks);
             let mut own = self.meter_for(&builder.name).$method(builder.name);
             own.description = builder.description;
             own.unit = builder.unit;

@@ -72,8 +72,8 @@ fn a_scrape_without_the_build_info_is_refused() {
 #[tokio::test(start_paused = true)]
 async fn a_callback_that_does_not_return_holds_one_scrape() {
     let metrics = metrics();
-    let (began, begins) = mpsc::channel();
-    let (release, released) = mpsc::channel::<()>();
+    let (began, begins) = mpsc::sync_channel(1);
+    let (release, released) = mpsc::sync_channel::<()>(1);
     let ends = Mutex::new((began, released));
     let meter = metrics.meter("orders");
     let stuck = meter.u64_observable_gauge("stuck");
