@@ -6,6 +6,7 @@ mod consul;
 mod docs;
 mod features;
 mod generate;
+mod new;
 mod shell;
 mod templates;
 mod test;
@@ -24,6 +25,7 @@ usage: cargo xtask COMMAND
   features             every cargo feature has a meaning and builds alone; none and all do too
   docs [--check]       write docs/generated/ from the quickstart binary, or say which page is stale
   generate [--check]   write the gRPC health code from its .proto, or say that it is stale
+  new NAME             a service from a template, beside this checkout; `cargo xtask new --help` lists the options
   templates [--fast]   generate projects from the templates, build, test and run them; `--help` lists the options
   bench [OPTIONS]      quickstart against bare axum; `cargo xtask bench --help` lists the options";
 
@@ -39,6 +41,7 @@ fn main() -> ExitCode {
         ("docs", [flag]) if flag == "--check" => docs::run(docs::Mode::Check),
         ("generate", []) => generate::run(docs::Mode::Write),
         ("generate", [flag]) if flag == "--check" => generate::run(docs::Mode::Check),
+        ("new", _) => new::run(&rest),
         ("templates", _) => templates::run(&rest),
         ("bench", _) => bench::run(&rest),
         _ => {

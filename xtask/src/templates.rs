@@ -22,7 +22,7 @@ use crate::{Result, shell};
 use generator::Generator;
 
 /// The folders of `templates/`; the first is the default.
-const TEMPLATES: &[&str] = &["http-service", "grpc-service", "http-grpc-service"];
+pub(crate) const TEMPLATES: &[&str] = &["http-service", "grpc-service", "http-grpc-service"];
 
 pub(crate) const USAGE: &str = "\
 usage: cargo xtask templates [--fast | --lint | --write | --here]

@@ -7,6 +7,7 @@ use std::time::Instant;
 use super::generator::{Generator, Outcome};
 use super::project::Project;
 use super::{TEMPLATES, agent, deny, empty, note};
+use crate::new::{self, Answers};
 use crate::{Result, shell};
 
 /// Tells how to use the templates.
@@ -51,12 +52,41 @@ const REFUSED: &[(&str, &str)] = &[
     ("a.b", NO_NAME),
 ];
 
+/// A description with what has to be escaped in TOML.
+const AWKWARD: &str = "What \"it\" does:\r\\ and\u{7} 'more'";
+
+/// `cargo xtask new` makes the same project, byte for byte.
+fn same(generator: &Generator, project: &Project, template: &str, change: &dyn Fn(&mut Answers)) -> Result<()> {
+    let own = empty("made-by-xtask")?;
+    let mut answers = Answers { template: template.to_owned(), git: false, ..Answers::new(&project.name, &own) };
+    // Where cargo-generate has found it: beside the folder of the project.
+    answers.chassis = "../chassis".to_owned();
+    change(&mut answers);
+    let made = new::make(&generator.checkout, &answers)?;
+    let list = |folder: &Path| -> Result<Vec<_>> {
+        let files = super::generator::files(folder)?;
+        Ok(files.iter().filter_map(|file| file.strip_prefix(folder).ok().map(Path::to_owned)).collect())
+    };
+    let (these, those) = (list(&made)?, list(&project.folder)?);
+    if these != those {
+        return Err(format!("cargo xtask new makes other files than cargo-generate: {these:?}, {those:?}").into());
+    }
+    for file in these {
+        if fs::read(made.join(&file))? != fs::read(project.folder.join(&file))? {
+            return Err(format!("cargo xtask new makes another {} than cargo-generate", file.display()).into());
+        }
+    }
+    println!("cargo xtask new makes the same {template}");
+    Ok(())
+}
+
 /// As a newcomer: from an empty folder beside a clone, with no answer given.
 pub(super) fn defaults(generator: &Generator) -> Result<()> {
     for template in TEMPLATES {
         let folder = empty(&format!("{template}-defaults"))?;
         let from = format!("../chassis/templates/{template}");
         let project = made(generator, &folder, template, template, &["--path", &from])?;
+        same(generator, &project, template, &|_| {})?;
         timed(&project.name, || {
             project.check()?;
             project.serve()
@@ -118,9 +148,13 @@ pub(super) fn answers(generator: &Generator) -> Result<()> {
                 "-d",
                 &format!("discovery={discovery}"),
                 "-d",
-                "description=What \"it\" does:\r\\ and\u{7} 'more'",
+                &format!("description={AWKWARD}"),
             ];
             let project = made(generator, &folder, name, template, &answers)?;
+            same(generator, &project, template, &|own| {
+                own.discovery = discovery.to_owned();
+                own.description = AWKWARD.to_owned();
+            })?;
             timed(&format!("{template} as {name}, discovery {discovery}"), || {
                 project.check()?;
                 project.serve()?;
