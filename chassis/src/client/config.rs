@@ -45,7 +45,8 @@ pub struct ClientConfig {
     /// `["deadline"]`, or `[]`: trace ids and baggage may identify a person (W3C Baggage, "Privacy").
     #[schemars(extend("x-reloadable" = true))]
     pub propagate: Option<Vec<Propagated>>,
-    /// Whether this instance is of any use without the destination. When not, it is not ready while no endpoint is available.
+    /// Whether this instance is of no use without the destination. If it is, it is not ready while no endpoint is available;
+    /// otherwise it is only degraded.
     pub critical: bool,
     /// The connections.
     pub pool: PoolConfig,

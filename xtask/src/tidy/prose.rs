@@ -41,7 +41,10 @@ fn each_line(source: &Source, check: impl Fn(&str) -> Option<String>) -> Vec<Fin
     lines.filter_map(|(index, line)| Some(Finding::new(&source.path, index + 1, check(line)?))).collect()
 }
 
-/// Relative links of every document, and the paths in backticks of those that map the code.
+/// Where a path of a document may begin: pages speak of the crates' own files, and of those of a generated project.
+const ROOTS: [&str; 4] = ["", "chassis/src", "chassis-macros/src", "templates/http-service"];
+
+/// Relative links of every document; the files of Rust in backticks; and in documents that map the code every path.
 pub(super) fn dead_paths(source: &Source, all: &[Source], exists: &dyn Fn(&str) -> bool) -> Vec<Finding> {
     if !source.path.ends_with(".md") || source.path.starts_with("templates/") {
         return Vec::new();
@@ -50,7 +53,7 @@ pub(super) fn dead_paths(source: &Source, all: &[Source], exists: &dyn Fn(&str) 
     let is_map = ["ARCHITECTURE.md", "README.md", "CONTRIBUTING.md"].contains(&source.path.as_str());
     // `layer.rs` alone means every file of that name.
     let known = |path: &str| {
-        ["", "chassis/src", "chassis-macros/src"].iter().any(|base| exists(&join(base, path)))
+        ROOTS.iter().chain([&folder]).any(|base| exists(&join(base, path)))
             || !path.contains('/') && all.iter().any(|other| other.path.ends_with(&format!("/{path}")))
     };
     let mut findings = Vec::new();
@@ -61,10 +64,8 @@ pub(super) fn dead_paths(source: &Source, all: &[Source], exists: &dyn Fn(&str) 
                 findings.push(Finding::new(&source.path, index + 1, format!("link to `{link}`, which does not exist")));
             }
         }
-        if !is_map {
-            continue;
-        }
-        for path in between(line, "`", "`").filter(|text| looks_like_path(text)) {
+        let named = between(line, "`", "`").filter(|text| looks_like_path(text));
+        for path in named.filter(|path| is_map || path.ends_with(".rs")) {
             if !known(path) {
                 findings.push(Finding::new(&source.path, index + 1, format!("names `{path}`, which does not exist")));
             }
@@ -191,9 +192,13 @@ mod tests {
         assert_eq!(check("ARCHITECTURE.md", "`error.rs`, `layer.rs` and `chassis/src/error.rs`"), 0);
         assert_eq!(check("ARCHITECTURE.md", "`gone.rs` [guide](docs/how-to/operating.md#top) [gone](docs/gone.md)"), 2);
         assert_eq!(
-            check("docs/how-to/a.md", "`gone.rs` [guide](operating.md) [up](../how-to/operating.md) [web](x:y)"),
+            check(
+                "docs/how-to/a.md",
+                "`gone/` `error.rs` [guide](operating.md) [up](../how-to/operating.md) [web](x:y)"
+            ),
             0
         );
+        assert_eq!(check("docs/how-to/a.md", "`gone.rs` and `server/gone.rs`"), 2);
         assert_eq!(check("docs/a.md", "[guide](docs/how-to/operating.md)"), 1);
     }
 
