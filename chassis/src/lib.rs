@@ -138,3 +138,23 @@ pub mod prelude {
         service::{Accepted, Created, NoContent, delete, get, head, patch, post, put, rpc, service},
     };
 }
+
+/// What a run of the tests without a feature leaves out, said in its own list.
+#[cfg(test)]
+mod left_out {
+    macro_rules! left_out {
+        ($($feature:literal $why:literal $name:ident)*) => {$(
+            #[cfg(not(feature = $feature))]
+            #[test]
+            #[ignore = $why]
+            fn $name() {}
+        )*};
+    }
+
+    left_out! {
+        "testing" "they need the feature testing; --all-features has it" the_tests_of_what_is_exported
+        "tls" "they need the feature tls; --all-features has it" the_tests_of_certificates
+        "dns" "they need the feature dns; --all-features has it" the_tests_of_dns
+        "cache" "they need the feature cache; --all-features has it" the_tests_of_the_cache
+    }
+}

@@ -140,12 +140,16 @@ impl Default for KvConfig {
 
 #[cfg(test)]
 mod tests {
-    use crate::{chassis::load, config::Sources, settings::NoSettings};
+    use crate::{
+        chassis::{Purpose, load},
+        config::Sources,
+        settings::NoSettings,
+    };
 
     fn loaded(env: &[(&str, &str)]) -> super::ConsulConfig {
         let env = env.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
         let sources = Sources { dir: "no-such-folder".into(), env, ..Sources::default() };
-        let (settings, _) = load::<NoSettings>(&crate::cli::with_standard_variables(sources)).unwrap();
+        let (settings, _) = load::<NoSettings>(&crate::cli::with_standard_variables(sources), Purpose::Serve).unwrap();
         settings.value().consul.clone()
     }
 
@@ -190,15 +194,31 @@ mod tests {
             let error = crate::consul::Consul::new(&config).unwrap_err().to_string();
             assert!(error.starts_with("consul.address: found credentials") && !error.contains("pass"), "{error}");
         }
-        let secure = crate::tls::TlsConfig { enabled: true, ..Default::default() };
-        for (address, tls, whole) in [
-            ("127.0.0.1:8500", false, "http://127.0.0.1:8500"),
-            ("consul:8501", true, "https://consul:8501"),
-            ("http://consul:8500/", true, "https://consul:8500"),
-        ] {
-            let tls = if tls { secure.clone() } else { Default::default() };
-            let config = super::ConsulConfig { address: address.to_owned(), tls, ..Default::default() };
-            assert_eq!(crate::consul::Consul::new(&config).unwrap().address(), whole);
+        for address in ["http://consul:99999", "consul:99999", "consul:", "http://consul:0", "http://consul:8500?dc=a"]
+        {
+            let config = super::ConsulConfig { address: address.to_owned(), ..Default::default() };
+            let error = crate::consul::Consul::new(&config).map(|_| ()).expect_err(address).to_string();
+            assert!(error.starts_with("consul.address: found"), "{error}");
         }
+    }
+
+    fn whole(address: &str, secure: bool) -> String {
+        let tls = crate::tls::TlsConfig { enabled: secure, ..Default::default() };
+        let config = super::ConsulConfig { address: address.to_owned(), tls, ..Default::default() };
+        crate::consul::Consul::new(&config).unwrap().address().to_owned()
+    }
+
+    #[test]
+    fn an_address_may_leave_its_scheme_out() {
+        assert_eq!(whole("127.0.0.1:8500", false), "http://127.0.0.1:8500");
+        assert_eq!(whole("[::1]:8500", false), "http://[::1]:8500");
+        assert_eq!(whole("consul", false), "http://consul");
+    }
+
+    #[cfg(feature = "tls")]
+    #[test]
+    fn tls_that_is_asked_for_is_in_the_address() {
+        assert_eq!(whole("consul:8501", true), "https://consul:8501");
+        assert_eq!(whole("http://consul:8500/", true), "https://consul:8500");
     }
 }
