@@ -11,12 +11,13 @@ pub(crate) fn listed<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     }
 }
 
-/// The known name that was most likely meant, if any is near: a third of the letters may differ.
+/// The known name that was most likely meant, if any is near: a third of the letters may differ, of the longer one. Names of
+/// one or two letters are near to nothing else.
 pub(crate) fn nearest<'a>(found: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     known
         .into_iter()
         .map(|name| (distance(&flat(found), &flat(name)), name))
-        .filter(|(distance, name)| *distance <= name.chars().count().max(3) / 3)
+        .filter(|(distance, name)| *distance <= found.chars().count().max(name.chars().count()) / 3)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, name)| name)
 }
@@ -127,6 +128,8 @@ mod tests {
             ("idempotence", Some("idempotent")),
             ("priority", None),
             ("x", None),
+            ("tax", None),
+            ("foo", None),
         ] {
             assert_eq!(nearest(found, known), expected, "{found}");
         }
@@ -137,7 +140,7 @@ mod tests {
         for (a, b) in [("id", "order_id"), ("order_id", "id"), ("orderId", "order_id"), ("custmer", "customer")] {
             assert!(alike(a, b), "{a} {b}");
         }
-        for (a, b) in [("id", "order"), ("page", "id"), ("tenant", "customer")] {
+        for (a, b) in [("id", "order"), ("page", "id"), ("tenant", "customer"), ("id", "ip"), ("a", "b")] {
             assert!(!alike(a, b), "{a} {b}");
         }
     }

@@ -99,18 +99,18 @@ pub(crate) const STANDARD_VARIABLES: [(&str, &str); 15] = [
 
 /// The profile of a developer's machine.
 pub(crate) const DEV_PROFILE: &str = "dev";
+/// The profile of everything else, which has the defaults as they are.
+pub(crate) const PROD_PROFILE: &str = "prod";
 
 /// What the values are before any file is read.
 pub(crate) fn defaults() -> Defaults {
-    Defaults::of(&Settings::default()).in_profile(
-        DEV_PROFILE,
-        serde_json::json!({
-            // A service under development talks to its own machine only, and Ctrl-C ends it at once.
-            "http": { "address": "127.0.0.1:8080" },
-            "admin": { "address": "127.0.0.1:8081" },
-            "shutdown": { "drain_delay": "0s" },
-        }),
-    )
+    let dev = serde_json::json!({
+        // A service under development talks to its own machine only, and Ctrl-C ends it at once.
+        "http": { "address": "127.0.0.1:8080" },
+        "admin": { "address": "127.0.0.1:8081" },
+        "shutdown": { "drain_delay": "0s" },
+    });
+    Defaults::of(&Settings::default()).in_profile(DEV_PROFILE, dev).in_profile(PROD_PROFILE, serde_json::json!({}))
 }
 
 #[cfg(test)]

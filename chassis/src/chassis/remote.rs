@@ -59,8 +59,11 @@ pub(crate) async fn fetch(build: &BuildInfo, sources: Sources, need: Need) -> Re
         Err(error) if need == Need::AsConfigured && consul.kv.required => {
             return Err(with_local_mistakes(error, &sources));
         }
-        // What could not be read is told by the check `consul_kv` while the service runs.
-        Ok(()) | Err(_) => sources.remote = kv.layers().now(),
+        // What could not be read is told by the check `consul_kv` while the service runs. It may hold the profile.
+        fetched => {
+            sources.profile_is_known = fetched.is_err();
+            sources.remote = kv.layers().now();
+        }
     }
     Ok((sources, Some(kv)))
 }

@@ -11,11 +11,11 @@ use serde_json::{Map, Value as Json};
 use super::{
     env,
     error::{ConfigProblem, Origin},
-    nearest,
+    near::nearest,
     schema::{Kind, Node, Table},
     secret::MASK,
     source::{Layer, Sources, Watched, join},
-    text::from_text,
+    text::{from_text, is_broken_reference},
     value::{found_in, has_mask, json, kind_of, leaf},
 };
 
@@ -108,14 +108,17 @@ impl Walk<'_> {
             return format!("unknown key; did you mean {}?", full(near));
         }
         let paths = self.paths.get_or_insert_with(|| super::explain::paths(self.root));
-        // Right name in the wrong table, or the path written with other separators.
+        // Right name in the wrong table, or the path written with other separators. A name that several tables have says
+        // nothing of which one was meant.
         let last = |path: &'_ String| path.rsplit('.').next().unwrap_or_default().to_owned();
         let lasts: Vec<_> = paths.iter().map(last).collect();
+        let alone = |name: &str| lasts.iter().filter(|last| *last == name).count() == 1;
         let near = lasts
             .iter()
             .find(|last| *last == name)
             .map(String::as_str)
-            .or_else(|| nearest(name, lasts.iter().map(String::as_str)));
+            .or_else(|| nearest(name, lasts.iter().map(String::as_str)))
+            .filter(|near| alone(near));
         let elsewhere =
             paths.iter().zip(&lasts).find(|(_, last)| Some(last.as_str()) == near).map(|(path, _)| path.clone());
         let elsewhere =
@@ -265,13 +268,18 @@ impl Walk<'_> {
         let secret = match value {
             // The mask of a serialized default is not a value.
             Value::String(_, text) if origin.is_built_in() && text == MASK => return None,
-            Value::String(_, text) => Ok(text.clone()),
+            Value::String(_, text) if origin.is_text() && is_broken_reference(text) => {
+                Err("found a table that cannot be read, expected { file = \"…\" } or { env = \"…\" }, the name in \
+                     quotes"
+                    .to_owned())
+            }
+            Value::String(_, text) => Ok((text.clone(), origin.clone())),
             Value::Dict(_, dict) => self.secret_from(dict, key),
             other => Err(format!("found {}, expected {}", kind_of(other), node.type_name())),
         };
         match secret {
-            Ok(text) => {
-                self.out.origins.insert(join(self.prefix, key), origin.clone());
+            Ok((text, origin)) => {
+                self.out.origins.insert(join(self.prefix, key), origin);
                 Some(Json::String(text))
             }
             Err(message) => {
@@ -288,25 +296,33 @@ impl Walk<'_> {
         }
     }
 
-    fn secret_from(&mut self, dict: &Dict, key: &str) -> Result<String, String> {
+    /// The text that a table names, and where that name came from.
+    fn secret_from(&mut self, dict: &Dict, key: &str) -> Result<(String, Origin), String> {
         let expected = "expected text, { file = \"…\" } or { env = \"…\" }";
         if let Some(name) = dict.keys().find(|name| !matches!(name.as_str(), "file" | "env")) {
             return Err(format!("found a table with the key {name}, {expected}"));
         }
         // A higher layer may name a file where a lower one names a variable: the higher one wins.
         let mut ways: Vec<_> =
-            dict.iter().map(|(name, value)| (self.origin(value, &join(key, name)).0, name.as_str(), value)).collect();
-        ways.sort_by_key(|(layer, ..)| *layer);
-        let (name, value) = match ways.as_slice() {
-            [.., (low, ..), (high, ..)] if low == high => return Err(format!("found both file and env, {expected}")),
-            [.., (_, name, value)] => (*name, value.as_str()),
+            dict.iter().map(|(name, value)| (self.origin(value, &join(key, name)), name.as_str(), value)).collect();
+        ways.sort_by_key(|((layer, _), ..)| *layer);
+        let (origin, name, value) = match ways.as_slice() {
+            [.., ((low, _), ..), ((high, _), ..)] if low == high => {
+                return Err(format!("found both file and env, {expected}"));
+            }
+            [.., ((_, origin), name, value)] => (origin.clone(), *name, value.as_str()),
             [] => return Err(format!("found an empty table, {expected}")),
         };
         let Some(from) = value else { return Err(format!("{name} is not text, {expected}")) };
         if name == "env" {
             let variable = self.sources.variable(from).map(str::to_owned);
-            return variable
-                .ok_or_else(|| format!("the variable {from} is not set; set it, or give the value another way"));
+            return match variable {
+                Some(text) if text.is_empty() => {
+                    Err(format!("the variable {from} is empty; set it, or give the value another way"))
+                }
+                Some(text) => Ok((text, origin)),
+                None => Err(format!("the variable {from} is not set; set it, or give the value another way")),
+            };
         }
         let (contents, watched) = Watched::read(from.as_ref());
         self.out.read.push(watched);
@@ -321,7 +337,10 @@ impl Walk<'_> {
                 text.pop();
             }
         }
-        Ok(text)
+        if text.is_empty() {
+            return Err(format!("the file {from} is empty; write the value into it, or give it another way"));
+        }
+        Ok((text, origin))
     }
 
     /// Takes the shape that the value is meant to have, so that the mistakes that are told are the ones worth reading.

@@ -7,7 +7,8 @@ use std::fmt::Write as _;
 use serde_json::Value;
 
 use super::{
-    ConfigProblem, Defaults, Loaded, Schema, env, masked, nearest,
+    ConfigProblem, Defaults, Loaded, Schema, env, masked,
+    near::nearest,
     schema::{Kind, Node},
     secret::MASK,
     source::join,
@@ -32,6 +33,8 @@ pub struct KeyDoc {
     pub choices: Vec<(String, String)>,
     /// The environment variable; none for keys inside of lists.
     pub env: Option<String>,
+    /// The environment variable that names a file with the value; secrets have one.
+    pub env_file: Option<String>,
     /// Whether a change applies while the service runs.
     pub reloadable: bool,
     /// Whether it is masked everywhere.
@@ -56,7 +59,10 @@ impl KeyDoc {
             let words: Vec<_> = self.choices.iter().map(|(word, _)| word.as_str()).collect();
             facts.push(format!("One of {}", words.join(", ")));
         }
-        facts.extend(self.env.as_ref().map(|env| format!("Env {env}")));
+        facts.extend(self.env.as_ref().map(|env| match &self.env_file {
+            Some(file) => format!("Env {env}, or {file} for the name of a file"),
+            None => format!("Env {env}"),
+        }));
         if self.reloadable {
             facts.push("Applies on reload".into());
         }
@@ -140,6 +146,7 @@ fn key_doc(key: &str, node: &Node, default: Option<Value>, required: bool) -> Ke
         unit: node.unit.clone(),
         choices: if let Kind::Choice(words) = &node.kind { words.clone() } else { Vec::new() },
         env: Some(env::variable(key)).filter(|_| !key.contains("<n>")),
+        env_file: Some(env::file_variable(key)).filter(|_| node.is_secret() && !key.contains("<n>")),
         reloadable: node.is_reloadable(),
         secret: matches!(node.kind, Kind::Secret),
         key: key.to_owned(),
@@ -277,6 +284,7 @@ impl Schema {
                 fact("Range", doc.range.as_deref());
                 fact("Unit", doc.unit.as_deref());
                 fact("Environment", doc.env.as_ref().map(code).as_deref());
+                fact("Environment, for the name of a file", doc.env_file.as_ref().map(code).as_deref());
                 fact("Applies", Some(if doc.reloadable { "on reload" } else { "after a restart" }));
                 for (word, meaning) in doc.choices.iter().filter(|(_, meaning)| !meaning.is_empty()) {
                     fact(&format!("`{word}`"), Some(&meaning.replace('\n', " ")));

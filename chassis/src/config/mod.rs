@@ -46,6 +46,8 @@ mod env;
 mod error;
 mod explain;
 mod last_net;
+mod links;
+mod near;
 mod reload;
 mod remote;
 mod schema;
@@ -64,6 +66,7 @@ use serde_json::{Map, Value};
 
 pub use error::{ConfigErrors, ConfigProblem, Origin};
 pub use explain::{Entry, KeyDoc};
+pub(crate) use near::nearest;
 pub use reload::{Outcome, ReloadPlan, ReloadStatus, Watcher};
 pub use remote::{LocalOnly, Remote, RemoteText};
 pub use schema::{Opaque, Schema};
@@ -89,10 +92,20 @@ impl Defaults {
     }
 
     /// Other defaults in one profile, for the keys that are given: `json!({ "shutdown": { "drain_delay": "0s" } })`.
+    /// The profile is built in from then on: it needs no file.
     #[must_use]
     pub fn in_profile(mut self, profile: &str, values: Value) -> Self {
         self.profiles.push((profile.to_owned(), values));
         self
+    }
+
+    /// The profiles that need no file: those with defaults of their own, and the one that holds when none is named.
+    fn profile_names(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = vec![source::DEFAULT_PROFILE];
+        names.extend(self.profiles.iter().map(|(name, _)| name.as_str()));
+        let mut known = std::collections::HashSet::new();
+        names.retain(|name| known.insert(*name));
+        names
     }
 
     fn layers(&self, profile: &str) -> Vec<Layer> {
@@ -132,9 +145,10 @@ impl Schema {
         sources: &Sources,
         rules: impl Fn(&T) -> Vec<ConfigProblem>,
     ) -> Result<Loaded<T>, ConfigErrors> {
-        let (mut read, mut problems) = (Vec::new(), Vec::new());
+        let (mut read, mut problems, mut notes) = (Vec::new(), Vec::new(), Vec::new());
         let mut layers = defaults.layers(&sources.profile);
-        layers.extend(sources.layers(&self.root, &mut read, &mut problems));
+        layers.extend(sources.layers(&self.root, &mut read, &mut problems, &mut notes));
+        problems.extend(sources.unknown_profile(&defaults.profile_names()));
         let mut checked = check::check(&self.root, &layers, sources, "");
         checked.problems.append(&mut problems);
         read.append(&mut checked.read);
@@ -154,6 +168,7 @@ impl Schema {
                     origins: checked.origins,
                     layers,
                     read,
+                    notes,
                 }),
             }),
             _ => Err(ConfigErrors::new(checked.problems)),
@@ -173,7 +188,7 @@ impl Schema {
         section: &str,
     ) -> Result<T, ConfigErrors> {
         let mut layers = defaults.layers(&sources.profile);
-        layers.extend(sources.layers(&self.root, &mut Vec::new(), &mut Vec::new()));
+        layers.extend(sources.layers(&self.root, &mut Vec::new(), &mut Vec::new(), &mut Vec::new()));
         let checked = check::check(&self.root, &layers, sources, "");
         let mut problems: Vec<_> =
             checked.problems.into_iter().filter(|problem| source::is_below(&problem.key, section)).collect();
@@ -203,6 +218,7 @@ struct Inner {
     origins: BTreeMap<String, Origin>,
     layers: Vec<Layer>,
     read: Vec<Watched>,
+    notes: Vec<String>,
 }
 
 impl<T> Loaded<T> {
@@ -224,6 +240,12 @@ impl<T> Loaded<T> {
             Origin::File { path, .. } => Some(path.as_path()),
             _ => None,
         })
+    }
+
+    /// What is worth saying of the sources and is no mistake: one sentence each.
+    #[must_use]
+    pub fn notes(&self) -> &[String] {
+        &self.inner.notes
     }
 
     /// Where the value of a key came from.
@@ -310,16 +332,4 @@ fn origin_near<'a>(origins: &'a BTreeMap<String, Origin>, key: &str) -> Option<&
             (None, None) => return None,
         }
     }
-}
-
-/// The candidate that a mistyped word most likely means; none when all are too far.
-fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    // One slip in three letters; chosen: more brings in words that are merely short.
-    let limit = (word.chars().count() / 3).clamp(1, 4);
-    let distance = |candidate: &&str| strsim::damerau_levenshtein(&word.to_lowercase(), &candidate.to_lowercase());
-    candidates
-        .map(|candidate| (distance(&candidate), candidate))
-        .filter(|(far, _)| *far <= limit)
-        .min_by_key(|(far, _)| *far)
-        .map(|(_, near)| near)
 }

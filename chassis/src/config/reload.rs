@@ -98,6 +98,7 @@ impl ReloadPlan {
                 origins: checked.origins,
                 layers: new.inner.layers.clone(),
                 read: new.inner.read.clone(),
+                notes: new.inner.notes.clone(),
             }),
         })
     }

@@ -20,6 +20,8 @@ pub struct Remote {
     pub keys: Vec<RemoteText>,
     /// What could not be read at all.
     pub problems: Vec<ConfigProblem>,
+    /// Whether the place is that of the profile alone.
+    pub profile: bool,
 }
 
 /// One text of a store.
@@ -43,6 +45,11 @@ pub struct LocalOnly {
 }
 
 impl Remote {
+    /// Whether it says something for the profile alone.
+    pub(super) fn is_of_profile(&self) -> bool {
+        self.profile && !(self.documents.is_empty() && self.keys.is_empty())
+    }
+
     /// The documents, each a layer, and above them the single keys.
     pub(super) fn layers(
         &self,

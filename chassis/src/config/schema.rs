@@ -6,7 +6,7 @@
 use schemars::{JsonSchema, generate::SchemaSettings};
 use serde_json::{Map, Value};
 
-use super::units::{ByteSize, Duration};
+use super::units::{self, ByteSize, Duration};
 
 /// What may be written in a configuration, made from its types.
 #[derive(Debug, Clone)]
@@ -190,6 +190,11 @@ impl Node {
         }
     }
 
+    /// Whether the value is a secret.
+    pub(crate) fn is_secret(&self) -> bool {
+        matches!(self.kind, Kind::Secret)
+    }
+
     /// Whether a change of the value, or of everything in the table, applies while running.
     pub(crate) fn is_reloadable(&self) -> bool {
         self.reloadable
@@ -353,8 +358,8 @@ impl Reader<'_> {
         *nullable |= types.contains(&"null");
         let named: Vec<&str> = types.iter().copied().filter(|name| *name != "null").collect();
         match (object.get("format").and_then(Value::as_str), named.as_slice()) {
-            (Some("duration"), _) => Kind::Duration(text_range(object)),
-            (Some("byte-size"), _) => Kind::Size(text_range(object)),
+            (Some(units::DURATION), _) => Kind::Duration(text_range(object)),
+            (Some(units::BYTE_SIZE), _) => Kind::Size(text_range(object)),
             (_, ["boolean"]) => Kind::Bool,
             (_, ["integer"]) => Kind::Integer(number_range(object, whole)),
             (_, ["number"]) => Kind::Float(number_range(object, Value::as_f64)),

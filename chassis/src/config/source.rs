@@ -18,6 +18,7 @@ use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use super::{
     env,
     error::{ConfigProblem, Origin},
+    near,
     remote::{LocalOnly, Remote},
     schema::Node,
 };
@@ -25,7 +26,7 @@ use super::{
 /// The folder that is searched for `default.toml` and `<profile>.toml`.
 const DEFAULT_DIR: &str = "config";
 /// The profile when `CHASSIS_PROFILE` is not set: a developer's machine is where nobody sets it.
-const DEFAULT_PROFILE: &str = "dev";
+pub(super) const DEFAULT_PROFILE: &str = "dev";
 /// The variable that picks the profile.
 pub(crate) const PROFILE_VARIABLE: &str = "CHASSIS_PROFILE";
 
@@ -53,6 +54,9 @@ pub struct Sources {
     pub set: Vec<String>,
     #[doc(hidden)]
     pub pinned: Pinned,
+    /// The profile is not looked for: it was accepted at the start, or the store that may know it cannot be asked.
+    #[doc(hidden)]
+    pub profile_is_known: bool,
 }
 
 impl Default for Sources {
@@ -68,6 +72,7 @@ impl Default for Sources {
             not_keys: Vec::new(),
             set: Vec::new(),
             pinned: Pinned::default(),
+            profile_is_known: false,
         }
     }
 }
@@ -129,9 +134,10 @@ impl Sources {
         self
     }
 
-    /// The same sources, with the files read each time.
+    /// The same sources, with the files read each time. What was accepted once need not be looked for again.
     pub(crate) fn unpinned(mut self) -> Self {
         self.pinned = Pinned::default();
+        self.profile_is_known = true;
         self
     }
 
@@ -145,12 +151,52 @@ impl Sources {
         }
     }
 
+    /// Whether the profile can be a name at all.
+    fn profile_is_name(&self) -> bool {
+        !self.profile.is_empty() && self.profile.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c))
+    }
+
+    /// A mistake in the name of the profile.
+    fn profile_problem(&self, message: String) -> ConfigProblem {
+        let variable = self.variable(PROFILE_VARIABLE).is_some_and(|value| value == self.profile);
+        ConfigProblem::new(if variable { PROFILE_VARIABLE } else { "--profile" }, message, None)
+    }
+
+    /// Refuses a profile that is neither built in nor has a place of its own: a misspelt one would silently be served with
+    /// the defaults of all others.
+    pub(crate) fn unknown_profile(&self, built_in: &[&str]) -> Option<ConfigProblem> {
+        let profile = self.profile.as_str();
+        let file = self.dir.join(format!("{profile}.toml"));
+        let named = |file: &PathBuf| file.file_stem().is_some_and(|stem| stem == profile);
+        if self.profile_is_known
+            || !self.profile_is_name()
+            || built_in.contains(&profile)
+            || file.is_file()
+            || self.files.iter().any(named)
+            || self.remote.iter().any(Remote::is_of_profile)
+        {
+            return None;
+        }
+        let near = near::nearest(profile, built_in.iter().copied());
+        let near = near.map(|near| format!("; did you mean \"{near}\"?")).unwrap_or_default();
+        let (file, built_in) = (file.display(), built_in.join(", "));
+        Some(self.profile_problem(format!(
+            "found {profile:?}, expected {built_in}, or the name of a file: there is no {file}{near}"
+        )))
+    }
+
     /// All layers above the built-in defaults, lowest first.
-    pub(crate) fn layers(&self, root: &Node, read: &mut Vec<Watched>, problems: &mut Vec<ConfigProblem>) -> Vec<Layer> {
+    pub(crate) fn layers(
+        &self,
+        root: &Node,
+        read: &mut Vec<Watched>,
+        problems: &mut Vec<ConfigProblem>,
+        notes: &mut Vec<String>,
+    ) -> Vec<Layer> {
         let mut layers = Vec::new();
-        if self.profile.is_empty() || !self.profile.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c)) {
+        if !self.profile_is_name() {
             let message = format!("found {:?}, expected a name of letters, digits, - and _", self.profile);
-            problems.push(ConfigProblem::new(PROFILE_VARIABLE, message, None));
+            problems.push(self.profile_problem(message));
         } else {
             for (path, required) in self.wanted() {
                 layers.extend(file(&path, required, &self.pinned, read).unwrap_or_else(|message| {
@@ -163,7 +209,7 @@ impl Sources {
             layers.extend(remote.layers(root, &self.local_only, problems));
         }
         layers.push(env::standard(self, root, problems));
-        layers.push(env::prefixed(self, root, problems));
+        layers.push(env::prefixed(self, root, problems, notes));
         layers.push(env::command_line(&self.set, root, problems));
         layers
     }

@@ -208,7 +208,8 @@ impl Drop for Folder {
 }
 
 fn defaults() -> Defaults {
-    Defaults::of(&Root::default()).in_profile("dev", json!({ "shutdown": { "drain_delay": "0s" } }))
+    let dev = json!({ "shutdown": { "drain_delay": "0s" } });
+    Defaults::of(&Root::default()).in_profile("dev", dev).in_profile("prod", json!({}))
 }
 
 fn load(sources: &Sources) -> Result<Loaded<Root>, ConfigErrors> {
@@ -305,6 +306,7 @@ fn store(name: &str, keys: &[(&str, &str)], document: &str) -> Remote {
             .into_iter()
             .collect(),
         problems: Vec::new(),
+        profile: false,
     }
 }
 
@@ -619,10 +621,7 @@ fn a_named_file_has_to_be_there_and_to_be_toml() {
 #[test]
 fn a_profile_is_a_name_and_no_path() {
     let errors = load(&Sources { profile: "../prod".into(), ..Sources::default() }).unwrap_err();
-    assert_eq!(
-        errors.0[0].to_string(),
-        "CHASSIS_PROFILE: found \"../prod\", expected a name of letters, digits, - and _"
-    );
+    assert_eq!(errors.0[0].to_string(), "--profile: found \"../prod\", expected a name of letters, digits, - and _");
 }
 
 #[test]
@@ -638,9 +637,9 @@ fn secrets_come_from_text_a_file_or_a_variable() {
     let tls = with(&[("OTHER", "from-variable")]);
     assert_eq!(tls.key.expose(), "from-file");
     assert_eq!(tls.others.iter().map(|one| one.expose().as_str()).collect::<Vec<_>>(), ["plain", "from-variable"]);
-    assert_eq!(with(&[("OTHER", ""), ("CHASSIS_TLS__KEY", "00123")]).key.expose(), "00123");
-    let way = with(&[("OTHER", ""), ("CHASSIS_TLS__KEY__ENV", "OTHER")]);
-    assert_eq!(way.key.expose(), "", "the higher layer's way wins");
+    assert_eq!(with(&[("OTHER", "o"), ("CHASSIS_TLS__KEY", "00123")]).key.expose(), "00123");
+    let way = with(&[("OTHER", "o"), ("CHASSIS_TLS__KEY__ENV", "OTHER")]);
+    assert_eq!(way.key.expose(), "o", "the higher layer's way wins");
 }
 
 #[test]
@@ -1022,4 +1021,193 @@ async fn a_bad_change_keeps_the_last_good_value_and_says_why() {
     watched.status.changed().await.unwrap();
     assert_eq!(watched.status.borrow().outcome, Outcome::Good);
     assert_eq!(watched.values.borrow().value().log.filter, "debug");
+}
+
+#[test]
+fn service_links_of_kubernetes_pass_with_one_note() {
+    let loaded = with_env(&[
+        ("CHASSIS_SERVICE_HOST", "10.0.0.1"),
+        ("CHASSIS_SERVICE_PORT", "8080"),
+        ("CHASSIS_SERVICE_PORT_HTTP", "8080"),
+        ("CHASSIS_PORT", "tcp://10.0.0.1:8080"),
+        ("CHASSIS_PORT_8080_TCP", "tcp://10.0.0.1:8080"),
+        ("CHASSIS_PORT_8080_TCP_PROTO", "tcp"),
+        ("CHASSIS_PORT_8080_TCP_PORT", "8080"),
+        ("CHASSIS_PORT_8080_TCP_ADDR", "10.0.0.1"),
+        ("CHASSIS_FOO_BAR_SERVICE_HOST", "fd00::1"),
+        ("CHASSIS_FOO_BAR_PORT", "tcp://[fd00::1]:80"),
+    ])
+    .unwrap();
+    let [note] = loaded.notes() else { panic!("{:?}", loaded.notes()) };
+    assert!(note.contains("the Services \"chassis\", \"chassis-foo-bar\""), "{note}");
+    assert!(note.contains("enableServiceLinks: false"), "{note}");
+    assert_eq!(with_env(&[]).unwrap().notes(), [] as [String; 0]);
+}
+
+#[test]
+fn a_typo_beside_service_links_is_refused() {
+    let env =
+        [("CHASSIS_SERVICE_HOST", "10.0.0.1"), ("CHASSIS_HTTP_PORT", "8080"), ("CHASSIS_HTTP__ADRESS", "10.0.0.1:1")];
+    let keys: Vec<_> = with_env(&env).unwrap_err().0.into_iter().map(|problem| problem.key).collect();
+    assert_eq!(keys, ["CHASSIS_HTTP_PORT", "CHASSIS_HTTP__ADRESS"]);
+}
+
+/// The secret `tls.key`, set by these variables.
+fn key_from(env: &[(&str, &str)]) -> Result<String, String> {
+    let env = [&[("CHASSIS_TLS__CERT", "c")], env].concat();
+    let loaded = with_env(&env).map_err(|errors| errors.to_string())?;
+    Ok(loaded.value().tls.as_ref().unwrap().key.expose().clone())
+}
+
+#[test]
+fn a_variable_may_say_where_its_secret_is() {
+    let folder = Folder::new("secret-variable");
+    let file = folder.write("key", "from-the-file\n");
+    let file = file.to_str().unwrap();
+    for text in [format!("{{ file = \"{file}\" }}"), format!("  {{file='{file}'}} ")] {
+        assert_eq!(key_from(&[("CHASSIS_TLS__KEY", &text)]).as_deref(), Ok("from-the-file"), "{text}");
+    }
+    let env = [("CHASSIS_TLS__KEY", "{ env = \"KEY\" }"), ("KEY", "from-the-variable")];
+    assert_eq!(key_from(&env).as_deref(), Ok("from-the-variable"));
+    assert_eq!(key_from(&[("CHASSIS_TLS__KEY_FILE", file)]).as_deref(), Ok("from-the-file"));
+    assert_eq!(key_from(&[("CHASSIS_TLS__KEY__FILE", file)]).as_deref(), Ok("from-the-file"));
+    // Text in braces that is no such table is a password.
+    for password in ["{hunter2}", "{\"type\": \"service_account\"}", "{", "{}}"] {
+        assert_eq!(key_from(&[("CHASSIS_TLS__KEY", password)]).as_deref(), Ok(password));
+    }
+}
+
+#[test]
+fn a_table_that_cannot_be_read_is_no_secret() {
+    for (text, part) in [
+        ("{ file = tok }", "found a table that cannot be read"),
+        ("{file=/run/secrets/tok}", "found a table that cannot be read"),
+        ("{ fle = \"tok\" }", "found a table with the key fle"),
+        ("{ file = \"a\", env = \"b\" }", "found both file and env"),
+    ] {
+        let said = key_from(&[("CHASSIS_TLS__KEY", text)]).unwrap_err();
+        assert!(said.contains(part) && said.contains("(environment CHASSIS_TLS__KEY)"), "{text}: {said}");
+    }
+}
+
+#[test]
+fn every_secret_takes_a_file_by_its_variable() {
+    let folder = Folder::new("secret-file");
+    let file = folder.write("token", "hunter2\r\n");
+    let file = file.to_str().unwrap();
+    let env = [("CHASSIS_CLIENTS__STOCK__URL", "u"), ("CHASSIS_CLIENTS__STOCK__TOKEN_FILE", file)];
+    let loaded = with_env(&env).unwrap();
+    let token = loaded.value().clients["stock"].token.as_ref().map(|token| token.expose().clone());
+    assert_eq!(token.as_deref(), Some("hunter2"));
+    let origin = loaded.origin("clients.stock.token").map(ToString::to_string);
+    assert_eq!(origin.as_deref(), Some("environment CHASSIS_CLIENTS__STOCK__TOKEN_FILE"));
+    let text =
+        with_env(&[("CHASSIS_TLS__CERT", "c"), ("CHASSIS_TLS__KEY_FILE", file)]).unwrap().explain("tls.key").unwrap();
+    assert!(text.contains("Env CHASSIS_TLS__KEY, or CHASSIS_TLS__KEY_FILE for the name of a file"), "{text}");
+    assert!(text.contains("Now: \"***\"   # environment CHASSIS_TLS__KEY_FILE"), "{text}");
+
+    let schema = Schema::with_section::<Root, App>("app");
+    let env = pairs(&[("CHASSIS_APP__STORE", "s"), ("CHASSIS_APP__PASSWORD_FILE", file)]);
+    let sources = Sources { dir: "no-such-folder".into(), env, ..Sources::default() };
+    let loaded = schema.load::<Root>(&defaults(), &sources).unwrap();
+    assert_eq!(loaded.section::<App>("app").unwrap().password.expose(), "hunter2");
+}
+
+#[test]
+fn a_secret_that_is_given_twice_is_refused() {
+    let folder = Folder::new("secret-twice");
+    let file = folder.write("key", "from-the-file");
+    let file = file.to_str().unwrap();
+    let both = [("CHASSIS_TLS__KEY", "hunter2"), ("CHASSIS_TLS__KEY_FILE", file)];
+    let said = key_from(&both).unwrap_err();
+    assert!(said.contains("CHASSIS_TLS__KEY_FILE: found beside CHASSIS_TLS__KEY"), "{said}");
+    assert!(!said.contains("hunter2"), "{said}");
+    // An empty one gives nothing.
+    assert_eq!(key_from(&[("CHASSIS_TLS__KEY", ""), both[1]]).as_deref(), Ok("from-the-file"));
+    assert_eq!(key_from(&[both[0], ("CHASSIS_TLS__KEY_FILE", "")]).as_deref(), Ok("hunter2"));
+}
+
+#[test]
+fn an_empty_file_is_no_secret() {
+    let folder = Folder::new("secret-empty");
+    for text in ["", "\n"] {
+        let file = folder.write("key", text);
+        let said = key_from(&[("CHASSIS_TLS__KEY_FILE", file.to_str().unwrap())]).unwrap_err();
+        assert!(said.contains("is empty"), "{said}");
+    }
+    let said = key_from(&[("CHASSIS_TLS__KEY", "{ env = \"KEY\" }"), ("KEY", "")]).unwrap_err();
+    assert!(said.contains("the variable KEY is empty"), "{said}");
+}
+
+#[test]
+fn a_misspelt_secret_variable_is_answered_with_the_right_one() {
+    let said = with_env(&[("CHASSIS_TLS__KY_FILE", "x")]).unwrap_err().to_string();
+    assert!(said.contains("did you mean CHASSIS_TLS__KEY_FILE?"), "{said}");
+    let said = with_env(&[("CHASSIS_HTTP__BANNER_FILE", "x")]).unwrap_err().to_string();
+    assert!(said.contains("unset it"), "no secret: {said}");
+}
+
+#[test]
+fn a_profile_needs_a_file_unless_it_is_built_in() {
+    let folder = Folder::new("profiles");
+    let with = |profile: &str, files: Vec<PathBuf>| {
+        load(&Sources { profile: profile.into(), files, ..folder.sources() })
+            .map(|_| ())
+            .map_err(|errors| errors.to_string())
+    };
+    assert_eq!(with("dev", Vec::new()), Ok(()));
+    assert_eq!(with("prod", Vec::new()), Ok(()));
+    let refused = with("prdo", Vec::new()).unwrap_err();
+    assert!(refused.contains("--profile: found \"prdo\", expected dev, prod, or the name of a file"), "{refused}");
+    assert!(refused.contains("prdo.toml; did you mean \"prod\"?"), "{refused}");
+    let refused = with("staging", Vec::new()).unwrap_err();
+    assert!(!refused.contains("did you mean"), "{refused}");
+
+    folder.write("staging.toml", "");
+    assert_eq!(with("staging", Vec::new()), Ok(()));
+    let elsewhere = folder.write("test.toml", "");
+    assert_eq!(with("test", vec![elsewhere]), Ok(()), "named on the command line");
+
+    let env = pairs(&[("CHASSIS_PROFILE", "prdo")]);
+    let refused = load(&Sources { profile: "prdo".into(), env, ..folder.sources() }).unwrap_err().to_string();
+    assert!(refused.contains("CHASSIS_PROFILE: found \"prdo\""), "{refused}");
+}
+
+#[test]
+fn a_profile_that_a_store_knows_needs_no_file() {
+    let with = |remote: Remote| {
+        let remote = vec![remote];
+        load(&Sources { profile: "staging".into(), dir: "no-such-folder".into(), remote, ..Sources::default() }).is_ok()
+    };
+    let of_profile = |keys: &[(&str, &str)]| Remote { profile: true, ..store("a", keys, "") };
+    assert!(with(of_profile(&[("http.limit", "1")])));
+    assert!(!with(of_profile(&[])), "an empty folder");
+    assert!(!with(store("a", &[("http.limit", "1")], "")), "a folder of all profiles");
+}
+
+/// What editors read is what the check accepts: pattern and bounds of the JSON Schema against the loader.
+#[test]
+fn the_schema_accepts_what_the_check_accepts() {
+    let json = Schema::of::<Root>().as_json().clone();
+    let find = |pointer: &str| json.pointer(pointer).cloned().unwrap_or_else(|| panic!("{pointer} in {json:#}"));
+    let delay = find("/$defs/Shutdown/properties/drain_delay");
+    let size = find("/$defs/Http/properties/max_body");
+    assert_eq!((&delay["minimum"], &delay["maximum"]), (&json!(0), &json!(0)), "a number has no unit");
+    assert_eq!((&size["minimum"], &size["maximum"]), (&json!(0), &serde_json::Value::Null));
+    assert_ne!(delay["format"], "duration", "JSON Schema's own is ISO 8601");
+    let accepted = |key: &str, value: &str| {
+        let folder = Folder::new("schema");
+        folder.write("default.toml", &format!("{key} = {value}\n"));
+        load(&folder.sources()).is_ok()
+    };
+    for (value, right) in
+        [("0", true), ("5", false), ("-1", false), ("\"5s\"", true), ("\"0\"", true), ("\"5\"", false)]
+    {
+        assert_eq!(accepted("shutdown.drain_delay", value), right, "{value}");
+    }
+    for (value, right) in
+        [("2048", true), ("-1", false), ("\"64KiB\"", true), ("\"64 KiB\"", true), ("\"64Kib\"", false)]
+    {
+        assert_eq!(accepted("http.max_body", value), right, "{value}");
+    }
 }

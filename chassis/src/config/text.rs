@@ -23,9 +23,24 @@ pub(crate) fn from_text(node: &Node, text: &str, tag: Tag) -> Option<Value> {
         Kind::List(_) => {
             Some(Value::Array(tag, items(trimmed).into_iter().map(|item| Value::String(tag, item)).collect()))
         }
+        Kind::Secret if is_inline_table(trimmed) => toml_value(trimmed).map(|value| retag(value, tag)),
         Kind::Table(_) if trimmed.starts_with('{') => toml_value(trimmed).map(|value| retag(value, tag)),
         _ => None,
     }
+}
+
+/// Whether the text of a secret is a table of TOML. Any other text in braces is the secret itself.
+fn is_inline_table(text: &str) -> bool {
+    text.starts_with('{') && text.ends_with('}') && matches!(toml_value(text), Some(Value::Dict(..)))
+}
+
+/// Whether the text of a secret was meant to be `{ file = "…" }` or `{ env = "…" }` and cannot be read as such.
+pub(crate) fn is_broken_reference(text: &str) -> bool {
+    let Some(inner) = text.trim().strip_prefix('{') else { return false };
+    ["file", "env"].iter().any(|key| {
+        let rest = inner.trim_start().trim_start_matches(['"', '\'']).strip_prefix(key);
+        rest.is_some_and(|rest| rest.trim_start_matches(['"', '\'']).trim_start().starts_with('='))
+    })
 }
 
 /// The value with the tag of the text it was parsed from, so that it keeps its origin.

@@ -166,8 +166,13 @@ impl fmt::Debug for ByteSize {
     }
 }
 
+/// The `format` of a duration in the JSON Schema. JSON Schema's own `duration` is another one (ISO 8601).
+pub(super) const DURATION: &str = "time-span";
+/// The `format` of a size in the JSON Schema.
+pub(super) const BYTE_SIZE: &str = "byte-size";
+
 macro_rules! unit_impls {
-    ($type:ident, $name:literal, $format:literal) => {
+    ($type:ident, $name:literal, $what:literal, $schema:tt) => {
         impl Serialize for $type {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 serializer.collect_str(self)
@@ -180,7 +185,7 @@ macro_rules! unit_impls {
                 impl de::Visitor<'_> for Text {
                     type Value = $type;
                     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                        f.write_str(concat!("a ", $format))
+                        f.write_str(concat!("a ", $what))
                     }
                     fn visit_str<E: de::Error>(self, text: &str) -> Result<$type, E> {
                         text.parse().map_err(E::custom)
@@ -204,14 +209,26 @@ macro_rules! unit_impls {
                 $name.into()
             }
             fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-                schemars::json_schema!({ "type": ["string", "integer"], "format": $format })
+                schemars::json_schema!($schema)
             }
         }
     };
 }
 
-unit_impls!(Duration, "Duration", "duration");
-unit_impls!(ByteSize, "ByteSize", "byte-size");
+// `pattern` speaks of texts alone, `minimum` and `maximum` of numbers alone: a number needs its unit, but for 0.
+unit_impls!(Duration, "Duration", "duration", {
+    "type": ["string", "integer"],
+    "format": DURATION,
+    "pattern": r"^\s*(0|([0-9]+(h|ms|m|s|us|ns))+)\s*$",
+    "minimum": 0,
+    "maximum": 0
+});
+unit_impls!(ByteSize, "ByteSize", "size", {
+    "type": ["string", "integer"],
+    "format": BYTE_SIZE,
+    "pattern": r"^\s*[0-9]+\s*(GiB|MiB|KiB|GB|MB|kB|B)?\s*$",
+    "minimum": 0
+});
 
 #[cfg(test)]
 mod tests {

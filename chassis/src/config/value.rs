@@ -4,7 +4,7 @@ use figment::value::Value;
 use serde_json::Value as Json;
 
 use super::{
-    nearest,
+    near::nearest,
     schema::{Kind, Node},
     secret::MASK,
     units::{ByteSize, Duration},

@@ -370,7 +370,9 @@ struct Pair {
 
 /// A folder as a layer of the configuration.
 fn layer(folder: &str, body: &[u8]) -> Remote {
-    let mut layer = Remote { name: format!("consul kv {folder}"), ..Remote::default() };
+    // `config/orders,prod/`; a folder above may have a comma in its name too.
+    let profile = folder.trim_end_matches('/').rsplit('/').next().is_some_and(|name| name.contains(','));
+    let mut layer = Remote { name: format!("consul kv {folder}"), profile, ..Remote::default() };
     let mut problem = |key: &str, message: &str, origin: String| {
         layer.problems.push(ConfigProblem::new(key, message, Some(Origin::RemoteKey(origin))));
     };

@@ -6,6 +6,7 @@ use prost::Message;
 use prost_types::{DescriptorProto, FileDescriptorProto, FileDescriptorSet, MethodDescriptorProto};
 
 use super::info::{AnswerKind, ArgumentInfo, RouteInfo, RouteKind, Source};
+use crate::config::nearest;
 
 /// A place where the service and its `.proto` do not say the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,11 +118,13 @@ fn unknown(
     methods: &BTreeMap<&str, &MethodDescriptorProto>,
     rpcs: &BTreeMap<&str, &RouteInfo>,
 ) -> Gap {
-    let free = methods.keys().filter(|method| !rpcs.contains_key(*method));
-    let nearest = free.max_by(|a, b| strsim::jaro_winkler(a, name).total_cmp(&strsim::jaro_winkler(b, name)));
-    let advice = match nearest {
-        Some(nearest) => format!("did you mean `#[rpc({nearest})]`?"),
-        None => "add it there, or take the `#[rpc]` away".to_owned(),
+    let free: Vec<&str> = methods.keys().filter(|method| !rpcs.contains_key(*method)).copied().collect();
+    let advice = match (nearest(name, free.iter().copied()), free.as_slice()) {
+        (Some(near), _) => format!("did you mean `#[rpc({near})]`?"),
+        (None, []) => "add it there, or take the `#[rpc]` away".to_owned(),
+        (None, free) => {
+            format!("its methods that nothing answers are {}; take one of them, or add this one", free.join(", "))
+        }
     };
     gap(
         GapKind::Unknown,
