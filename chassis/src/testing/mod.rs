@@ -23,6 +23,7 @@
 //! whose request it belongs to, one made outside of requests to nobody.
 //! Pure decisions need none of this: pass them the time.
 
+mod assemble;
 mod otlp_receiver;
 
 use std::{
@@ -32,6 +33,7 @@ use std::{
     time::Duration,
 };
 
+pub use assemble::Assembled;
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
@@ -48,7 +50,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     Bound, Chassis, Error, Handle, Result,
-    chassis::{Need, fetch, load},
+    chassis::{Need, Purpose, fetch, load},
     config::Sources,
     identity::BuildInfo,
     settings::{NoSettings, STANDARD_VARIABLES},
@@ -148,13 +150,15 @@ impl TestServiceBuilder {
         self.env("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.grpc_endpoint()).env("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
     }
 
-    /// Starts the service and waits until it serves.
+    /// Puts the service together, starts it and waits until it serves. `make` is the function that `main` calls; it may give
+    /// the chassis, a `Result` of it, or be `async`: see [`Assembled`].
     ///
     /// # Errors
-    /// What the service itself fails with.
-    pub async fn start<S>(self, make: impl FnOnce(Chassis<S>) -> Chassis<S>) -> Result<TestService>
+    /// What the assembly, or the service itself, fails with.
+    pub async fn start<S, R, M>(self, make: impl FnOnce(Chassis<S>) -> R) -> Result<TestService>
     where
         S: DeserializeOwned + JsonSchema + Send + Sync + 'static,
+        R: Assembled<S, M>,
     {
         let mut set = vec![
             "http.address=127.0.0.1:0".to_owned(),
@@ -172,11 +176,11 @@ impl TestServiceBuilder {
             ..Sources::default()
         };
         let (sources, kv) = fetch(&BUILD, sources, Need::AsConfigured).await?;
-        let loaded = load::<S>(&sources)?;
+        let loaded = load::<S>(&sources, Purpose::Serve)?;
         let sink = LINES.sink.as_ref().map_err(|error| Error::internal(format!("no thread for the log: {error}")))?;
-        let mut chassis = Chassis::build(BUILD, sources, loaded, Some(sink.clone()))?;
+        let mut chassis = Chassis::build(BUILD, sources, loaded, Some(sink.clone()), Purpose::Serve)?;
         chassis.kv = kv;
-        let chassis = make(chassis);
+        let chassis = make(chassis).assembled().await?;
         let handle = chassis.handle();
         let served = AbortOnDropHandle::new(tokio::spawn(chassis.serve()));
         let Some(bound) = handle.bound().await else {
@@ -229,11 +233,14 @@ impl TestResponse {
 }
 
 impl TestService {
-    /// Starts a service with the defaults of the dev profile, on free ports.
+    /// Starts a service with the defaults of the dev profile, on free ports. `make` as in [`TestServiceBuilder::start`].
     ///
     /// # Errors
-    /// What the service itself fails with.
-    pub async fn start(make: impl FnOnce(Chassis<NoSettings>) -> Chassis<NoSettings>) -> Result<Self> {
+    /// What the assembly, or the service itself, fails with.
+    pub async fn start<R, M>(make: impl FnOnce(Chassis<NoSettings>) -> R) -> Result<Self>
+    where
+        R: Assembled<NoSettings, M>,
+    {
         Self::builder().start(make).await
     }
 

@@ -22,10 +22,15 @@ struct Settings {
 
 #[chassis::main]
 async fn main(chassis: Chassis<Settings>) -> chassis::Result<()> {
+    service(chassis)?.serve().await
+}
+
+/// All that the service is made of; the tests start the same.
+fn service(chassis: Chassis<Settings>) -> chassis::Result<Chassis<Settings>> {
     let storefront = Storefront::new(&chassis)?;
     if chassis.settings().with_inventory {
         let inventory = Inventory::new(&chassis.identity().instance_id, Mood::default);
-        return chassis.mount(storefront).mount(inventory).serve().await;
+        return Ok(chassis.mount(storefront).mount(inventory));
     }
-    chassis.mount(storefront).serve().await
+    Ok(chassis.mount(storefront))
 }

@@ -124,11 +124,7 @@ mod tests {
     async fn shop(instances: &[&TestService]) -> TestService {
         let list: Vec<String> = instances.iter().map(|instance| instance.http().to_string()).collect();
         let target = format!("static://{}", list.join(","));
-        let make = |chassis: Chassis| {
-            let storefront = Storefront::new(&chassis).expect("the target makes sense");
-            chassis.mount(storefront)
-        };
-        TestService::builder().set("clients.inventory.target", target).start(make).await.unwrap()
+        TestService::builder().set("clients.inventory.target", target).start(crate::service).await.unwrap()
     }
 
     async fn inventory(name: &'static str) -> TestService {

@@ -13,11 +13,12 @@ use crate::{api::Greeter, settings::Settings};
 
 #[chassis::main]
 async fn main(chassis: Chassis<Settings>) -> chassis::Result<()> {
-    service(chassis).serve().await
+    service(chassis).await?.serve().await
 }
 
-/// All that the service is made of; the tests start the same.
-fn service(chassis: Chassis<Settings>) -> Chassis<Settings> {
+/// All that the service is made of; the tests start the same. A client (`chassis.client("rates")?`) and a pool (`.await?`)
+/// are made here.
+async fn service(chassis: Chassis<Settings>) -> chassis::Result<Chassis<Settings>> {
     let greeter = Greeter::new(chassis.settings_watch());
-    chassis.mount(greeter).grpc_reflection(grpc::FILE_DESCRIPTOR_SET)
+    Ok(chassis.mount(greeter).grpc_reflection(grpc::FILE_DESCRIPTOR_SET))
 }
