@@ -4,12 +4,15 @@ use std::{
     future::{pending, poll_fn},
     net::SocketAddr,
     pin::{Pin, pin},
+    sync::{Arc, Mutex, PoisonError},
     task::Poll,
+    time::Duration,
 };
 
 use axum::Router;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     Chassis, Core,
@@ -21,6 +24,40 @@ use crate::{
     settings::Settings,
     shutdown::{Phase, Shutdown},
 };
+
+/// After which time a process that still runs says so. Chosen: above what the end of a `main` takes, and there is still time
+/// to read it before Kubernetes kills.
+const OVERDUE: Duration = Duration::from_secs(10);
+
+/// What goes on behind the end of the service, in processes whose `main` does not end with it: there is nobody else to own it.
+static AFTERWARDS: Mutex<Vec<AbortOnDropHandle<()>>> = Mutex::new(Vec::new());
+
+/// Hears signals on, which would be swallowed otherwise, and notes that the process outlives its service. Ends with the
+/// runtime.
+fn keep_hearing(signals: Signals, core: Arc<Core>) {
+    let afterwards = AbortOnDropHandle::new(tokio::spawn(afterwards(signals, core)));
+    AFTERWARDS.lock().unwrap_or_else(PoisonError::into_inner).push(afterwards);
+}
+
+/// What [`keep_hearing`] does. Never ends by itself.
+async fn afterwards<T: Stops>(mut signals: T, core: Arc<Core>) {
+    let overdue = tokio::time::Instant::now() + OVERDUE;
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep_until(overdue) => break,
+            // Returns at a wish to stop that nothing serves any more.
+            () = signals.listen(&core) => {}
+        }
+    }
+    tracing::warn!(
+        after = ?OVERDUE,
+        "the service has stopped on a signal and the process still runs: Chassis::run ends itself alone; let the rest of main \
+         follow Handle::shutdown, or end with it (tokio::select!); the third signal ends the process"
+    );
+    loop {
+        signals.listen(&core).await;
+    }
+}
 
 type Serving = Pin<Box<dyn Future<Output = Result<(), BoxError>> + Send>>;
 
@@ -95,12 +132,21 @@ where
     /// SIGTERM and SIGINT begin the stop, a second signal skips the drain delay, a third ends the process at once; SIGHUP
     /// reads the configuration again. They are heard from here on: one that comes before has its usual effect.
     ///
+    /// The stop ends this future, and nothing else: a second server in the same `main` runs on, and a signal no longer ends
+    /// the process by itself. Let the rest follow [`Handle::shutdown`](super::Handle::shutdown), or drop it when this future
+    /// ends (`tokio::select!`). A process that still runs ten seconds later says so in the log; the third signal ends it.
+    ///
     /// # Errors
     /// As [`serve`](Chassis::serve). A `main` that returns the error ends with exit code 1; the one that `#[chassis::main]`
     /// would end with is in [`Error::exit`](crate::Error::exit).
     pub async fn run(self) -> Result<()> {
-        let signals = Signals::install()?;
-        live(self, signals, Self::serve).await
+        let mut signals = Signals::install()?;
+        let core = self.core.clone();
+        let ended = live(self, &mut signals, Self::serve).await;
+        if signals.heard() {
+            keep_hearing(signals, core);
+        }
+        ended
     }
 
     /// As [`run`](Chassis::run), and the stop begins when `signal` is ready, as in axum's `with_graceful_shutdown`. Signals
@@ -185,6 +231,34 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        config::Sources,
+        identity::BuildInfo,
+        telemetry::log::{LogConfig, tests::Captured},
+    };
+
+    /// The messages of so long behind the end of a service.
+    fn said_within(time: Duration) -> Vec<String> {
+        let log = Captured::new(&LogConfig::default());
+        log.run(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
+            runtime.expect("a runtime").block_on(async {
+                let build = BuildInfo { name: "left", version: "0.0.0", git_commit: None, built_at: "unknown" };
+                let sources = Sources { dir: "no-such-folder".into(), ..Sources::default() };
+                let chassis: Chassis = Chassis::new(build, sources).expect("a chassis");
+                let nothing = Until::<std::future::Pending<()>>(None);
+                let _ = tokio::time::timeout(time, afterwards(nothing, chassis.core.clone())).await;
+            });
+        });
+        log.messages()
+    }
+
+    #[test]
+    fn a_process_that_outlives_its_service_says_so() {
+        let said = |time| said_within(time).iter().filter(|line| line.contains("the process still runs")).count();
+        assert_eq!(said(OVERDUE / 2), 0);
+        assert_eq!(said(OVERDUE * 10), 1);
+    }
 
     #[test]
     fn a_life_may_be_a_task() {

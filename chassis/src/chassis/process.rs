@@ -149,6 +149,12 @@ pub(super) trait Stops {
     async fn listen(&mut self, core: &Core);
 }
 
+impl<T: Stops> Stops for &mut T {
+    async fn listen(&mut self, core: &Core) {
+        T::listen(self, core).await;
+    }
+}
+
 /// Runs the service's `main` under the signals, then flushes.
 pub(super) async fn live<S, F, Fut>(chassis: Chassis<S>, mut signals: impl Stops, body: F) -> Result<()>
 where
@@ -203,6 +209,11 @@ impl Signals {
             hang_up: install(SignalKind::hangup())?,
             stops: 0,
         })
+    }
+
+    /// Whether one has asked for the end.
+    pub(super) fn heard(&self) -> bool {
+        self.stops > 0
     }
 
     /// Waits for the first signal that asks for the end.
