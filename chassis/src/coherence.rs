@@ -7,6 +7,7 @@
 
 mod announce;
 mod clients;
+mod start;
 
 use std::{collections::HashMap, fmt, time::Duration};
 
@@ -22,6 +23,7 @@ use crate::{
 
 pub(crate) use announce::{Announced, announced};
 pub(crate) use clients::{Mistake, clients};
+pub(crate) use start::{addresses, admin_token, files, identity};
 
 /// Everything that the rules look at.
 #[derive(Debug, Clone, Copy)]

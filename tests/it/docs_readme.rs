@@ -227,7 +227,7 @@ fn the_readme_starts_a_service_as_the_first_tutorial_does() {
     let readme = blocks(&read("README.md"));
     let start = readme.iter().find(|block| block.language == "sh").expect("the commands");
     let commands: Vec<_> = start.text.lines().flat_map(|line| line.split(" && ")).collect();
-    assert_eq!(commands.len(), 4, "{commands:?}");
+    assert_eq!(commands.len(), 5, "{commands:?}");
     let tutorial = read("docs/tutorials/first-service.md");
     for command in commands {
         // The tutorial's service runs behind the terminal, with its log in a file.

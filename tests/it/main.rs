@@ -15,6 +15,7 @@ mod client_reasons;
 mod client_stack;
 mod client_tls;
 mod client_untouched;
+mod config_check;
 mod config_identity;
 mod config_reload;
 mod consul_blocking;

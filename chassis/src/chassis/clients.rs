@@ -10,10 +10,11 @@ use serde::de::DeserializeOwned;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
-    Chassis, Core,
+    Chassis, Core, Purpose,
     hosts::{DEFAULT_HOSTS, HostClients},
 };
 use crate::{
+    cli::Command,
     client::{Channel, Client, ClientConfig, destination::Destination},
     consul::{Consul, ConsulQuery, ConsulResolver},
     discovery::{Endpoint, Memory, RegistryKind, Resolver, StaticList, Target, TargetKind},
@@ -44,7 +45,7 @@ struct Made {
 
 impl Destinations {
     /// The one of this name; made when it is not there.
-    fn get(&self, name: &str, core: &Core, settings: &Settings) -> Result<Arc<Destination>> {
+    fn get(&self, name: &str, core: &Core, settings: &Settings, purpose: Purpose) -> Result<Arc<Destination>> {
         let mut made = self.lock();
         if let Some(known) = made.get(name) {
             return Ok(known.destination.clone());
@@ -55,7 +56,7 @@ impl Destinations {
                  chassis.host_clients({name:?}), or a target in place of hosts"
             )));
         }
-        let destination = make(name, core, settings)?;
+        let destination = make(name, core, settings, purpose)?;
         let critical = settings.clients.get(name).is_some_and(|config| config.critical);
         let criticality = if critical { Criticality::Critical } else { Criticality::NotCritical };
         let reporter = core.health.own_reporter(format!("client:{name}"), criticality);
@@ -131,13 +132,19 @@ impl Destinations {
     }
 }
 
-/// Makes the destination of this name, as the settings have it.
-fn make(name: &str, core: &Core, settings: &Settings) -> Result<Arc<Destination>> {
+/// Makes the destination of this name, as the settings have it. One that is only listed is nowhere, and trusts nothing.
+fn make(name: &str, core: &Core, settings: &Settings, purpose: Purpose) -> Result<Arc<Destination>> {
     let mut config = match settings.clients.get(name) {
         Some(config) => config.clone(),
         None => ClientConfig::default(),
     };
-    let target = target(name, settings)?;
+    let target = match purpose {
+        Purpose::Serve => target(name, settings)?,
+        Purpose::List => {
+            config.tls = TlsConfig::default();
+            nowhere(name)?
+        }
+    };
     if let TargetKind::Address { tls: true, .. } = target.kind() {
         config.tls = TlsConfig { enabled: true, ..config.tls };
     }
@@ -164,6 +171,11 @@ fn target(name: &str, settings: &Settings) -> Result<Target> {
         (None, RegistryKind::None) => return Err(unknown(name, settings)),
     };
     text.parse().map_err(|error| Error::config(format!("clients.{name}.target: {error}")))
+}
+
+/// Where no instance is.
+fn nowhere(name: &str) -> Result<Target> {
+    format!("memory://{name}").parse().map_err(|error| Error::config(format!("clients.{name}: {error}")))
 }
 
 /// The code asks for a client that the settings do not know.
@@ -256,7 +268,7 @@ where
     ///
     /// Exit code 78: there is no such section and no registry, or its target or its certificates make no sense.
     pub fn client(&self, name: &str) -> Result<Client> {
-        Client::to(self.core.destinations.get(name, &self.core, self.config())?)
+        Client::to(self.destination(name)?)
     }
 
     /// Clients of addresses that are known only at run time, by the template `[clients.<name>]`: a section with `hosts` and no
@@ -295,6 +307,11 @@ where
     ///
     /// As [`client`](Self::client).
     pub fn channel(&self, name: &str) -> Result<Channel> {
-        Ok(Channel::new(self.core.destinations.get(name, &self.core, self.config())?))
+        Ok(Channel::new(self.destination(name)?))
+    }
+
+    fn destination(&self, name: &str) -> Result<Arc<Destination>> {
+        let purpose = if self.command == Command::Serve { Purpose::Serve } else { Purpose::List };
+        self.core.destinations.get(name, &self.core, self.config(), purpose)
     }
 }

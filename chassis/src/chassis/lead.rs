@@ -62,6 +62,10 @@ impl<S> Chassis<S> {
                 "Chassis::leader: found the name {name:?}, expected letters, digits, - _ and ."
             )));
         }
+        // What is only listed is no candidate, and needs no Consul.
+        if self.command != Command::Serve {
+            return Ok(self.core.leaders.entry(name).0);
+        }
         let config = self.settings.value();
         if config.discovery.register == RegistryKind::Memory {
             return Err(Error::config(format!(
@@ -71,7 +75,7 @@ impl<S> Chassis<S> {
         }
         let consul = Consul::new(&config.consul)?;
         let (leader, new) = self.core.leaders.entry(name);
-        if !new || self.command != Command::Serve {
+        if !new {
             return Ok(leader);
         }
         let health = self.core.health.clone();

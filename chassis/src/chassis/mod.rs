@@ -36,7 +36,7 @@ pub(crate) use clients::Destinations;
 pub use hosts::HostClients;
 use lead::Leaders;
 pub use process::{ended, main};
-pub(crate) use reload::load;
+pub(crate) use reload::{Purpose, load};
 pub(crate) use remote::{Need, fetch, section};
 
 use crate::{
@@ -193,14 +193,14 @@ where
         let sources = cli::with_standard_variables(sources);
         tokio::runtime::Handle::try_current()
             .map_err(|error| Error::internal("Chassis::new must run inside a tokio runtime").caused_by(error))?;
-        let loaded = load::<S>(&sources)?;
+        let loaded = load::<S>(&sources, Purpose::Serve)?;
         if loaded.0.value().consul.kv.enabled {
             return Err(Error::config(
                 "consul.kv.enabled: found true, but Chassis::new cannot wait for Consul; call \
                  Chassis::with_remote_settings(build, sources).await in main, or set consul.kv.enabled = false",
             ));
         }
-        Self::build(build, sources, loaded, None)
+        Self::build(build, sources, loaded, None, Purpose::Serve)
     }
 
     /// As [`Chassis::new`], and reads the settings in Consul's key-value store when `consul.kv.enabled` is set; they are
@@ -211,25 +211,30 @@ where
     /// answer within `consul.kv.wait`.
     pub async fn with_remote_settings(build: BuildInfo, sources: Sources) -> Result<Self> {
         let (sources, kv) = fetch(&build, cli::with_standard_variables(sources), Need::AsConfigured).await?;
-        let loaded = load::<S>(&sources)?;
-        let mut chassis = Self::build(build, sources, loaded, None)?;
+        let loaded = load::<S>(&sources, Purpose::Serve)?;
+        let mut chassis = Self::build(build, sources, loaded, None, Purpose::Serve)?;
         chassis.kv = kv;
         Ok(chassis)
     }
 
-    /// `output` takes the place of standard output.
+    /// `output` takes the place of standard output. What is only listed opens no file of an audit log.
     pub(crate) fn build(
         build: BuildInfo,
         sources: Sources,
         (settings, otlp): (Loaded<Settings>, OtlpSettings),
         output: Option<LineSink>,
+        purpose: Purpose,
     ) -> Result<Self> {
         let app = Arc::new(settings.section::<S>("app").map_err(|errors| Error::config(errors.to_string()))?);
         let config = settings.value();
         let identity = identify(&build, &sources.profile, &otlp, &config.service);
+        let mut log = config.log.clone();
+        if purpose == Purpose::List {
+            log.audit.file = None;
+        }
         problem::set_domain(&identity.service);
         let in_tests = output.is_some();
-        let telemetry = Arc::new(Telemetry::start(&config.telemetry, &config.log, &otlp, &identity, output)?);
+        let telemetry = Arc::new(Telemetry::start(&config.telemetry, &log, &otlp, &identity, output)?);
         descriptors::raise();
         let health = Registry::new(config.health.clone());
         // Services under test share their process, and so its panics; those of its own callbacks are known.
@@ -256,6 +261,9 @@ where
         });
         core.observe();
         core.observe_leaders();
+        for note in settings.notes() {
+            tracing::info!("{note}");
+        }
         Ok(Self {
             core,
             app_in_effect: watch::Sender::new(app.clone()),

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{Chassis, Core, Need, fetch, load};
+use super::{Chassis, Core, Need, Purpose, fetch, load};
 use crate::{
     cli::{self, Cli, Command},
     error::{Error, Exit, Result},
@@ -112,7 +112,12 @@ where
     // Nothing was begun that would have to end.
     let Some(fetched) = fetched else { return Ok(()) };
     let (sources, kv) = fetched?;
-    let loaded = load::<S>(&sources)?;
+    // Who only lists what the service is made of calls nothing.
+    let purpose = match cli.command() {
+        Command::Routes { .. } | Command::Layers { .. } | Command::Openapi { .. } => Purpose::List,
+        _ => Purpose::Serve,
+    };
+    let loaded = load::<S>(&sources, purpose)?;
     let threads = usize::from(loaded.0.value().runtime.worker_threads);
     let mut runtime = match threads {
         1 => tokio::runtime::Builder::new_current_thread(),
@@ -127,7 +132,7 @@ where
         let command = cli.command();
         // Whoever lists routes or layers reads standard output; a failure is told on standard error all the same.
         let output = (command != Command::Serve).then(LineSink::nowhere).transpose()?;
-        let mut chassis = Chassis::<S>::build(build, sources, loaded, output)?;
+        let mut chassis = Chassis::<S>::build(build, sources, loaded, output, purpose)?;
         chassis.kv = kv;
         chassis.command = command;
         chassis.ready_file.clone_from(&cli.ready_file);

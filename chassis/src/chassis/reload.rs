@@ -1,6 +1,6 @@
 //! The configuration of the whole service: loaded with all mistakes at once, and taken over again while it runs.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
@@ -10,19 +10,30 @@ use super::{Core, serve::last_steps};
 use crate::{
     coherence,
     config::{ConfigErrors, ConfigProblem, Loaded, Outcome, ReloadStatus, Schema, Sources},
+    discovery::{RegistryKind, registration::LEAVE},
     error::{Error, Result},
     health::Criticality,
     settings::{DEV_PROFILE, Settings, defaults},
     telemetry::{self, otlp::OtlpSettings},
 };
 
+/// What the configuration is loaded for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// To serve, or to see whether a start would.
+    Serve,
+    /// To list what the service is made of: nothing is called, registered or written, so where others are, and files for
+    /// that, may be missing. CI prints the document without them.
+    List,
+}
+
 /// Loads the configuration with the service's own part, all mistakes at once.
-pub(crate) fn load<S>(sources: &Sources) -> Result<(Loaded<Settings>, OtlpSettings)>
+pub(crate) fn load<S>(sources: &Sources, purpose: Purpose) -> Result<(Loaded<Settings>, OtlpSettings)>
 where
     S: DeserializeOwned + JsonSchema,
 {
     let otlp = OtlpSettings::from_env(&sources.env);
-    let settings = load_settings::<S>(sources);
+    let settings = load_settings::<S>(sources, purpose);
     match (settings, otlp) {
         (Ok(settings), Ok(otlp)) => Ok((settings, otlp)),
         (settings, otlp) => {
@@ -36,27 +47,40 @@ where
     }
 }
 
-pub(super) fn load_settings<S>(sources: &Sources) -> Result<Loaded<Settings>, ConfigErrors>
+pub(super) fn load_settings<S>(sources: &Sources, purpose: Purpose) -> Result<Loaded<Settings>, ConfigErrors>
 where
     S: DeserializeOwned + JsonSchema,
 {
     let rules = |settings: &Settings| {
         let mut problems = settings.log.problems();
+        let register = settings.discovery.register;
         if let Err(message) = telemetry::formats(&settings.telemetry) {
             problems.push(ConfigProblem::new("telemetry.propagators", message, None));
         }
-        let clients = coherence::clients(&settings.clients, settings.discovery.register);
-        let announced = coherence::announced(&coherence::Announced {
-            consul: &settings.consul,
-            discovery: &settings.discovery,
-            clients: &settings.clients,
-            http: &settings.http.address,
-            dev: sources.profile == DEV_PROFILE,
-        });
-        let mistakes = clients.into_iter().chain(announced);
-        problems.extend(mistakes.map(|(key, message)| ConfigProblem::new(key, message, None)));
+        let mut mistakes = coherence::addresses(&settings.http.address, &settings.admin);
+        mistakes.extend(coherence::admin_token(&settings.admin));
+        mistakes.extend(coherence::identity(&settings.service));
+        mistakes.extend(settings.telemetry.metrics.problems());
+        match purpose {
+            Purpose::Serve => {
+                mistakes.extend(coherence::clients(&settings.clients, register));
+                mistakes.extend(coherence::files(&settings.clients, &settings.log.audit));
+                mistakes.extend(coherence::announced(&coherence::Announced {
+                    consul: &settings.consul,
+                    discovery: &settings.discovery,
+                    service: &settings.service,
+                    clients: &settings.clients,
+                    http: &settings.http.address,
+                    dev: sources.profile == DEV_PROFILE,
+                }));
+            }
+            // As if a registry knew all that are not set.
+            Purpose::List => mistakes.extend(coherence::clients(&settings.clients, RegistryKind::Memory)),
+        }
+        problems.extend(mistakes.into_iter().map(|(key, message)| ConfigProblem::new(key, message, None)));
         // Shutdown hooks are not known here; they are counted in at start.
-        if let Some(conflict) = coherence::stop(&settings.shutdown, last_steps(0)) {
+        let leave = if register == RegistryKind::None { Duration::ZERO } else { LEAVE };
+        if let Some(conflict) = coherence::stop(&settings.shutdown, last_steps(0) + leave) {
             problems.push(ConfigProblem::new(coherence::STOP_KEY, conflict.message(), None));
         }
         problems
@@ -117,7 +141,7 @@ pub(super) async fn apply_reloads<S: DeserializeOwned + JsonSchema>(
 
 #[cfg(test)]
 mod tests {
-    use super::load;
+    use super::{Purpose, load};
     use crate::{
         cli::sources_of_process,
         config::{ReloadPlan, Sources},
@@ -128,7 +152,8 @@ mod tests {
     fn a_filter_that_cannot_be_read_names_the_variable_it_came_from() {
         let env = vec![("RUST_LOG".to_owned(), "infoo".to_owned())];
         let sources = Sources { env, dir: "no-such-folder".into(), ..sources_of_process() };
-        let error = load::<NoSettings>(&sources).map(|_| ()).expect_err("infoo is no level").to_string();
+        let error =
+            load::<NoSettings>(&sources, Purpose::Serve).map(|_| ()).expect_err("infoo is no level").to_string();
         assert!(error.contains("log.filter") && error.ends_with("(environment RUST_LOG)"), "{error}");
     }
 
@@ -139,7 +164,7 @@ mod tests {
             let mut env = vec![(key("TARGET"), "memory://stock".to_owned())];
             env.extend(values.iter().map(|(name, value)| (key(name), (*value).to_owned())));
             let sources = Sources { env, dir: "no-such-folder".into(), ..sources_of_process() };
-            load::<NoSettings>(&sources).expect("good settings").0
+            load::<NoSettings>(&sources, Purpose::Serve).expect("good settings").0
         };
         let values = [
             ("IDEMPOTENT", "[\"*\"]"),

@@ -18,7 +18,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::service::Routes as GrpcRoutes;
 
-use super::{Bound, Chassis, Core, Listening, own::OwnServer, reload::apply_reloads};
+use super::{Bound, Chassis, Core, Listening, Purpose, own::OwnServer, reload::apply_reloads};
 use crate::{
     cli::{self, Command},
     coherence::{self, Conflict, Facts, GrpcSource},
@@ -537,7 +537,7 @@ where
             if let Some(remote) = &remote {
                 sources.remote = remote.now();
             }
-            super::reload::load_settings::<S>(&sources)
+            super::reload::load_settings::<S>(&sources, Purpose::Serve)
         });
         if let Some(mut kv) = self.kv.take() {
             let reporter = core.health.own_reporter("consul_kv", Criticality::NotCritical);
@@ -568,7 +568,7 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{config::Sources, error::Exit, identity::BuildInfo};
+    use crate::{config::Sources, error::Exit, identity::BuildInfo, settings::NoSettings};
 
     #[tokio::test]
     async fn no_document_is_printed_of_parts_that_could_not_be_put_together() {
@@ -588,8 +588,7 @@ mod tests {
         let pairs: Vec<_> = (0..62).map(|n| format!("k{n} = \"v\"")).collect();
         let set = ["discovery.register=consul".to_owned(), format!("discovery.metadata={{ {} }}", pairs.join(", "))];
         let sources = Sources { dir: "no-such-folder".into(), set: set.to_vec(), ..Sources::default() };
-        let chassis: Chassis = Chassis::new(build, sources).unwrap();
-        let refusal = chassis.serve().await.unwrap_err();
+        let refusal = Chassis::<NoSettings>::new(build, sources).unwrap_err();
         assert_eq!(refusal.exit(), Exit::Config);
         assert!(refusal.to_string().contains("65 pairs"), "{refusal}");
     }

@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     Error, Result,
-    chassis::{Need, fetch, load, section},
+    chassis::{Need, Purpose, fetch, load, section},
     config::{self, Loaded, Schema, Sources},
     consul::kv::Kv,
     error::Exit,
@@ -178,7 +178,11 @@ where
             if let Some(why) = kv.as_ref().and_then(Kv::unread_folder) {
                 let _ = writeln!(io::stderr().lock(), "consul.kv: shown without what Consul says: {why}");
             }
-            load::<S>(&sources).and_then(|(loaded, _)| look(&loaded, &command))
+            let (loaded, _) = load::<S>(&sources, Purpose::Serve)?;
+            for note in loaded.notes() {
+                let _ = writeln!(io::stderr().lock(), "{}: {note}", build.name);
+            }
+            look(&loaded, &command)
         }),
         Command::Healthcheck { live, startup, timeout } => {
             let path = if live {

@@ -420,6 +420,10 @@ impl Base {
         let Some(authority) = uri.authority() else {
             return Err(Error::config(format!("found {text:?}, {EXPECTED}")));
         };
+        // What stands behind the host, and is no port, would be taken for none.
+        if authority.port().is_none() && authority.as_str() != authority.host() {
+            return Err(Error::config(format!("found {text:?}, expected a port from 0 to 65535 behind the host")));
+        }
         let https = match uri.scheme_str() {
             Some("http") => false,
             Some("https") => true,

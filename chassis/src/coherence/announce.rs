@@ -7,17 +7,20 @@ use std::collections::BTreeMap;
 use super::Mistake;
 use crate::{
     client::ClientConfig,
-    consul::{Consul, ConsulConfig, client},
+    consul::{Consul, ConsulConfig, agent, client},
     discovery::{
         DiscoveryConfig, RegistryKind, Target, TargetKind,
         registration::{self, Bound, Loopback},
     },
+    server::address::is_host_name, // floor: settings are values, and lie below
+    settings::ServiceConfig,       // floor: settings are values, and lie below
 };
 
 /// What the rules look at.
 pub(crate) struct Announced<'a> {
     pub(crate) consul: &'a ConsulConfig,
     pub(crate) discovery: &'a DiscoveryConfig,
+    pub(crate) service: &'a ServiceConfig,
     pub(crate) clients: &'a BTreeMap<String, ClientConfig>,
     /// `http.address`.
     pub(crate) http: &'a str,
@@ -49,8 +52,42 @@ pub(crate) fn announced(facts: &Announced<'_>) -> Vec<Mistake> {
     if facts.discovery.register != RegistryKind::None {
         mistakes.extend(registration::check_metadata(facts.discovery));
         mistakes.extend(host(facts));
+        mistakes.extend(host_is_none(facts.discovery));
+        if facts.discovery.register == RegistryKind::Consul {
+            mistakes.extend(names(facts));
+        }
     }
     mistakes
+}
+
+/// What Consul would refuse of the names, as far as the settings say them. The start looks at all of them.
+fn names(facts: &Announced<'_>) -> Vec<Mistake> {
+    let mut pairs = facts.discovery.metadata.clone();
+    // The chassis's own pairs count too; those that no setting says are short enough.
+    for key in ["version", "protocol", "instance"] {
+        pairs.entry(key.to_owned()).or_default();
+    }
+    if let Some(id) = &facts.service.instance_id {
+        pairs.insert("instance".to_owned(), id.clone());
+    }
+    if let Some(zone) = &facts.discovery.zone {
+        pairs.insert("zone".to_owned(), zone.clone());
+    }
+    // A package's name is one that Consul takes.
+    agent::check_names(facts.service.name.as_deref().unwrap_or("service"), &pairs)
+}
+
+/// A URL or a port where a host belongs: `discovery.port` has the port.
+fn host_is_none(discovery: &DiscoveryConfig) -> Option<Mistake> {
+    let host = discovery.host.as_deref().filter(|host| !host.is_empty())?;
+    let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    if address.parse::<std::net::IpAddr>().is_ok() || is_host_name(host) {
+        return None;
+    }
+    let message = format!(
+        "found {host:?}, expected a host or an address alone, such as \"orders.internal\"; discovery.port has the port"
+    );
+    Some(("discovery.host".to_owned(), message))
 }
 
 /// Where others are to reach this instance, as far as it is known before it listens.
@@ -80,7 +117,15 @@ mod tests {
         let (mut consul, mut discovery) = (ConsulConfig::default(), DiscoveryConfig::default());
         discovery.register = RegistryKind::Consul;
         change(&mut consul, &mut discovery);
-        let facts = Announced { consul: &consul, discovery: &discovery, clients: &BTreeMap::new(), http, dev: false };
+        let (service, clients) = (ServiceConfig::default(), BTreeMap::new());
+        let facts = Announced {
+            consul: &consul,
+            discovery: &discovery,
+            service: &service,
+            clients: &clients,
+            http,
+            dev: false,
+        };
         announced(&facts).into_iter().map(|(key, _)| key).collect()
     }
 
@@ -126,6 +171,7 @@ mod tests {
             let facts = Announced {
                 consul: &consul,
                 discovery: &discovery,
+                service: &ServiceConfig::default(),
                 clients: &clients,
                 http: "0.0.0.0:8080",
                 dev: false,

@@ -73,7 +73,11 @@ fn target(client: &Client<'_>) -> Vec<(&'static str, String)> {
         )],
         (None, _) if client.config.hosts.is_some() => Vec::new(),
         (Some(target), _) => {
-            target.parse::<Target>().err().map(|error| ("target", error.to_string())).into_iter().collect()
+            let mistake = match target.parse::<Target>() {
+                Ok(target) => not_resolved(&target),
+                Err(error) => Some(error.to_string()),
+            };
+            mistake.map(|message| ("target", message)).into_iter().collect()
         }
         (None, RegistryKind::None) => vec![(
             "target",
@@ -84,6 +88,25 @@ fn target(client: &Client<'_>) -> Vec<(&'static str, String)> {
             ),
         )],
         (None, _) => Vec::new(),
+    }
+}
+
+/// What the resolver of DNS would refuse at the start.
+fn not_resolved(target: &Target) -> Option<String> {
+    match target.kind() {
+        #[cfg(feature = "dns")]
+        TargetKind::Dns { name, port, .. } => {
+            crate::discovery::DnsResolver::new(name, Some(*port), None).err().map(|error| error.to_string())
+        }
+        #[cfg(feature = "dns")]
+        TargetKind::Srv { name, .. } => {
+            crate::discovery::DnsResolver::new(name, None, None).err().map(|error| error.to_string())
+        }
+        #[cfg(not(feature = "dns"))]
+        TargetKind::Dns { .. } | TargetKind::Srv { .. } => Some(format!(
+            "found {target}, and this program was built without DNS; add the cargo feature \"dns\" of chassis-rs"
+        )),
+        _ => None,
     }
 }
 

@@ -125,7 +125,11 @@ impl Consul {
     pub(crate) fn mistakes(config: &ConsulConfig) -> Vec<(String, String)> {
         let mut mistakes = Vec::new();
         match address(config) {
-            Ok(at) => mistakes.extend(connector(config, &at).err()),
+            Ok(at) => {
+                let tls = TlsConfig { enabled: at.secure, ..config.tls.clone() };
+                let found = tls::mistakes(&tls).into_iter();
+                mistakes.extend(found.map(|(key, message)| (format!("consul.tls.{key}"), message)));
+            }
             Err(message) => mistakes.push(("consul.address".to_owned(), message)),
         }
         mistakes.extend(token(config).err().map(|message| ("consul.token".to_owned(), message.to_owned())));
@@ -265,6 +269,14 @@ pub(crate) fn address(config: &ConsulConfig) -> Result<At, String> {
     let scheme = if config.tls.enabled && scheme == "http" { "https" } else { scheme };
     let address = format!("{scheme}://{}", rest.trim_end_matches('/'));
     let uri: Option<http::Uri> = address.parse().ok();
+    // What stands behind the host, and is no port, would be taken for none. Nothing listens on port 0.
+    let is_whole = |uri: &http::Uri| {
+        let authority = uri.authority();
+        uri.port_u16() != Some(0)
+            && uri.query().is_none()
+            && authority.is_some_and(|authority| authority.port().is_some() || authority.as_str() == authority.host())
+    };
+    let uri = uri.filter(|uri| is_whole(uri));
     let port = |uri: &http::Uri| match (uri.port_u16(), uri.scheme_str()) {
         (Some(port), Some("http" | "https")) => Some(port),
         (None, Some("http")) => Some(80),

@@ -12,6 +12,7 @@ pub struct DiscoveryConfig {
     /// unset.
     pub host: Option<String>,
     /// The port that others reach this instance at. The main listener's when unset.
+    #[schemars(range(min = 1))]
     pub port: Option<u16>,
     /// Tags, for callers that ask for one.
     pub tags: Vec<String>,

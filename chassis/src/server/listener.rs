@@ -10,6 +10,7 @@ use std::{
 use rustix::io::Errno;
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream, lookup_host};
 
+use super::address::ListenAddress;
 use crate::Error;
 
 /// The address a listener is bound to: with port 0 in the configuration, the port that was given.
@@ -165,8 +166,11 @@ impl Listener {
     /// Exit code 69 when the address cannot be had, 78 when it is none; the message says what to set.
     pub(crate) async fn bind(address: &str, key: &str) -> Result<Self, Error> {
         let env = format!("CHASSIS_{}", key.to_uppercase().replace('.', "__"));
-        if let Some(path) = address.strip_prefix("unix:") {
-            return Self::bind_unix(PathBuf::from(path), key).await;
+        // The configuration was checked for it; those who bind by other means hear the same.
+        match address.parse::<ListenAddress>() {
+            Err(message) => return Err(Error::config(format!("{key}: {message}"))),
+            Ok(ListenAddress::Unix(path)) => return Self::bind_unix(path, key).await,
+            Ok(ListenAddress::Socket(_) | ListenAddress::Name(..)) => {}
         }
         match listen(address).await {
             Ok(listener) => Ok(Self::Tcp(listener)),
@@ -246,7 +250,9 @@ impl Listener {
     pub(crate) async fn accept(&self) -> io::Result<Accepted> {
         match self {
             Self::Tcp(listener) => listener.accept().await.map(|(stream, peer)| Accepted::Tcp(stream, peer)),
-            Self::Unix(listener, _) => listener.accept().await.map(|(stream, _)| Accepted::Unix(stream)),
+            Self::Unix(listener, _) => {
+                listener.accept().await.map(|(stream, _)| Accepted::Unix(stream))
+            }
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The two listeners: the main port for callers, the admin port for operators.
 
+pub(crate) mod address;
 pub(crate) mod config;
 mod connection;
 mod dependencies;

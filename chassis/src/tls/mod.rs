@@ -51,6 +51,18 @@ pub(crate) fn connector_for<T>(tcp: T, config: &TlsConfig, alpn: Alpn) -> Result
     Connector::new(tcp, config, alpn)
 }
 
+/// What a start with this would refuse, all of it: the key below `tls`, and what is wrong. Reads the files.
+pub(crate) fn mistakes(config: &TlsConfig) -> Vec<(String, String)> {
+    let read = |error: crate::error::Error| {
+        let text = error.to_string();
+        match text.split_once(": ") {
+            Some((key @ ("ca" | "cert" | "key" | "server_name"), message)) => (key.to_owned(), message.to_owned()),
+            _ => ("enabled".to_owned(), text),
+        }
+    };
+    imp::refusals(config).into_iter().map(read).collect()
+}
+
 fn too_late(limit: Duration) -> BoxError {
     let limit = crate::config::Duration(limit);
     io::Error::new(io::ErrorKind::TimedOut, format!("no connection within {limit}")).into()

@@ -20,6 +20,11 @@ pub(crate) struct Connector<T = HttpConnector> {
     limit: Option<Duration>,
 }
 
+/// What is refused.
+pub(super) fn refusals(config: &TlsConfig) -> Vec<Error> {
+    Connector::new((), config, Alpn::Http1).err().into_iter().collect()
+}
+
 impl<T> Connector<T> {
     pub(super) fn new(tcp: T, config: &TlsConfig, _alpn: Alpn) -> Result<Self> {
         if config.enabled || config.says_anything() {

@@ -14,7 +14,8 @@ use hyper::rt::{Read, Write};
 use hyper_rustls::{ConfigBuilderExt as _, FixedServerNameResolver, HttpsConnector, MaybeHttpsStream};
 use hyper_util::client::legacy::connect::{Connection, HttpConnector};
 use rustls::{
-    AlertDescription, CertificateError, ClientConfig, RootCertStore,
+    AlertDescription, CertificateError, ClientConfig, ConfigBuilder, RootCertStore, WantsVerifier,
+    client::WantsClientCert,
     pki_types::{
         CertificateDer, PrivateKeyDer, ServerName,
         pem::{self, PemObject as _},
@@ -57,14 +58,7 @@ impl<T> Connector<T> {
             Alpn::Http1 => b"http/1.1".to_vec(),
             Alpn::Http2 => b"h2".to_vec(),
         }];
-        let name = match &config.server_name {
-            None => None,
-            Some(name) => Some(ServerName::try_from(name.clone()).map_err(|_| {
-                Error::config(format!(
-                    "server_name: found {name:?}, expected a host name such as \"inventory.internal\""
-                ))
-            })?),
-        };
+        let name = server_name(config)?;
         let expected = Expected {
             tls: Arc::new(tls),
             name,
@@ -91,20 +85,51 @@ impl<T> Connector<T> {
     }
 }
 
+/// What is refused, each part by itself: the authorities, this instance's own certificate, the name.
+pub(super) fn refusals(config: &TlsConfig) -> Vec<Error> {
+    if !config.enabled {
+        return Vec::new();
+    }
+    let trusted = trusting(config).err();
+    let own =
+        builder().and_then(|builder| presenting(builder.with_root_certificates(RootCertStore::empty()), config)).err();
+    let name = server_name(config).err();
+    trusted.into_iter().chain(own).chain(name).collect()
+}
+
+fn server_name(config: &TlsConfig) -> Result<Option<ServerName<'static>>> {
+    let Some(name) = &config.server_name else { return Ok(None) };
+    ServerName::try_from(name.clone()).map(Some).map_err(|_| {
+        Error::config(format!("server_name: found {name:?}, expected a host name such as \"inventory.internal\""))
+    })
+}
+
 fn client_config(config: &TlsConfig) -> Result<ClientConfig> {
+    presenting(trusting(config)?, config)
+}
+
+fn builder() -> Result<ConfigBuilder<ClientConfig, WantsVerifier>> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider)
+    ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(|error| Error::internal("TLS cannot be set up").caused_by(error))?;
-    let builder = match &config.ca {
-        Some(path) => builder.with_root_certificates(authorities(path)?),
-        None => builder.with_native_roots().map_err(|error| {
+        .map_err(|error| Error::internal("TLS cannot be set up").caused_by(error))
+}
+
+/// Whom it trusts.
+fn trusting(config: &TlsConfig) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>> {
+    match &config.ca {
+        Some(path) => Ok(builder()?.with_root_certificates(authorities(path)?)),
+        None => builder()?.with_native_roots().map_err(|error| {
             Error::config(format!(
                 "ca: not set, and this system has no certificates of authorities ({error}); name a PEM file, or install the \
                  system's (Debian: ca-certificates)"
             ))
-        })?,
-    };
+        }),
+    }
+}
+
+/// Who it is itself.
+fn presenting(builder: ConfigBuilder<ClientConfig, WantsClientCert>, config: &TlsConfig) -> Result<ClientConfig> {
     match (&config.cert, &config.key) {
         (None, None) => Ok(builder.with_no_client_auth()),
         (Some(cert), None) => {

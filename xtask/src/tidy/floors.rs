@@ -54,6 +54,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("discovery", 1),
     ("health", 1),
     ("leader", 1),
+    ("server/address", 1),
     ("reject", 1),
     ("telemetry", 1),
     ("tls", 1),

@@ -1,6 +1,10 @@
 //! What a service may say about its logs.
 
-use std::path::PathBuf;
+use std::{
+    fs::OpenOptions,
+    io,
+    path::{Path, PathBuf},
+};
 
 use crate::config::{ByteSize, ConfigProblem, Duration};
 
@@ -141,6 +145,34 @@ pub struct AuditConfig {
     /// short stall, short enough that a dead log reader does not stop the service. `0` never waits.
     #[schemars(extend("x-minimum" = "0s", "x-maximum" = "10s"))]
     pub wait: Duration,
+}
+
+impl AuditConfig {
+    /// Why the file cannot be appended to, as far as it can be seen without making it.
+    pub(crate) fn problem(&self) -> Option<String> {
+        let file = self.file.as_deref()?;
+        let folder = match file.parent() {
+            Some(folder) if folder.as_os_str().is_empty() => Path::new("."),
+            Some(folder) => folder,
+            None => Path::new("/"),
+        };
+        let path = file.display();
+        if file.as_os_str().is_empty() || file.is_dir() {
+            return Some(format!(
+                "found {path:?}, expected a file; name one in a folder that the service may write to"
+            ));
+        }
+        if !folder.is_dir() {
+            let folder = folder.display();
+            return Some(format!(
+                "found {path}, and there is no folder {folder}; create it and let the service write there"
+            ));
+        }
+        // Opened as the start does it, but for a file that is not there yet.
+        let opened = OpenOptions::new().append(true).open(file);
+        let error = opened.err().filter(|error| error.kind() != io::ErrorKind::NotFound)?;
+        Some(format!("cannot append to {path}: {error}; let the service write there"))
+    }
 }
 
 impl Default for AuditConfig {

@@ -5,6 +5,7 @@
 //! already kept by somebody, and read when a reader collects. A part of the chassis that keeps a number hands in a
 //! closure by `observe_*`; this module need not know it.
 
+mod buckets;
 mod cgroup;
 mod client;
 mod exemplars;
@@ -94,20 +95,21 @@ impl MetricsConfig {
         stream.build().ok()
     }
 
-    /// What the schema cannot say.
+    /// What the schema cannot say: the key, and what is wrong.
+    pub(crate) fn problems(&self) -> Vec<(String, String)> {
+        let limit = (self.cardinality_limit == 0)
+            .then(|| ("telemetry.metrics.cardinality_limit".to_owned(), "found 0, expected at least 1".to_owned()));
+        let buckets = buckets::problems(&self.buckets).into_iter();
+        let buckets = buckets.map(|(name, message)| (format!("telemetry.metrics.buckets.{name}"), message));
+        limit.into_iter().chain(buckets).collect()
+    }
+
+    /// The same as a refusal, for settings that were not loaded.
     fn check(&self) -> Result<(), Error> {
-        if self.cardinality_limit == 0 {
-            return Err(Error::config("telemetry.metrics.cardinality_limit: found 0, expected at least 1"));
+        match self.problems().first() {
+            Some((key, message)) => Err(Error::config(format!("{key}: {message}"))),
+            None => Ok(()),
         }
-        for (name, bounds) in &self.buckets {
-            let rising = bounds.windows(2).all(|pair| pair[0] < pair[1]);
-            if bounds.is_empty() || !rising || !bounds.iter().all(|bound| bound.is_finite()) {
-                return Err(Error::config(format!(
-                    "telemetry.metrics.buckets.\"{name}\": found {bounds:?}, expected finite boundaries, each larger than the one before"
-                )));
-            }
-        }
-        Ok(())
     }
 }
 
