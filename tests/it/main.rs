@@ -75,6 +75,7 @@ mod server_answers;
 mod server_connections;
 mod server_descriptors;
 mod server_faults;
+mod server_handed;
 mod server_http2;
 mod server_input;
 mod server_limits;

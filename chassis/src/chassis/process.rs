@@ -11,6 +11,7 @@ use crate::{
     cli::{self, Cli, Command},
     error::{Error, Exit, Result},
     identity::BuildInfo,
+    server::handed,
     shutdown::{Haste, haste},
     telemetry::log::LineSink,
 };
@@ -90,6 +91,8 @@ where
     Fut: Future<Output = Result<()>>,
 {
     let sources = cli.sources();
+    // Before the process has a thread: it changes the environment.
+    handed::claim();
     // First of all, so that a signal is heard while a slow disk gives the configuration, which says how the service's own
     // runtime is built. What is heard now waits until that runtime listens.
     let early = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(no_runtime)?;

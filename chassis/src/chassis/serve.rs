@@ -35,7 +35,10 @@ use crate::{
     observe::GrpcWebStatusLayer,
     openapi,
     route::{Policies, state::Bulkhead},
-    server::{BoundAddress, HttpConfig, Listener, ReadyFile, Server, Spare, admin, descriptors},
+    server::{
+        BoundAddress, HttpConfig, Listener, ReadyFile, Server, Spare, admin, descriptors,
+        handed::{self, Handed},
+    },
     service::{
         GrpcRoutes as Rpcs,
         descriptors::{GapKind, gaps},
@@ -77,19 +80,28 @@ impl MainPort {
     }
 }
 
+/// The socket that was handed over, or one of this process's own.
+async fn listener(socket: Option<Handed>, address: &str, key: &str) -> Result<Listener> {
+    let Some(socket) = socket else { return Listener::bind(address, key).await };
+    let listener = Listener::handed_over(socket, key)?;
+    tracing::info!(key, listens = %listener.address()?, "listening on a socket that was handed over (LISTEN_FDS)");
+    Ok(listener)
+}
+
 type Listeners = (MainPort, Option<Listener>, Bound);
 
-async fn listen(settings: &Loaded<Settings>, own: Option<OwnServer>) -> Result<Listeners> {
+async fn listen(settings: &Loaded<Settings>, sources: &Sources, own: Option<OwnServer>) -> Result<Listeners> {
     let config = settings.value();
+    let [main_socket, admin_socket] = handed::take(sources)?;
     let http = match own {
         Some(server) => {
             server.tell_of_other_address(settings);
             MainPort::Own(server)
         }
-        None => MainPort::Chassis(Listener::bind(&config.http.address, "http.address").await?),
+        None => MainPort::Chassis(listener(main_socket, &config.http.address, "http.address").await?),
     };
     let admin = match config.admin.enabled {
-        true => Some(Listener::bind(&config.admin.address, "admin.address").await?),
+        true => Some(listener(admin_socket, &config.admin.address, "admin.address").await?),
         false => None,
     };
     let bound = Bound { http: http.address()?, admin: admin.as_ref().map(Listener::address).transpose()? };
@@ -162,7 +174,7 @@ where
             self.end_work(Instant::now() + LAST_STEPS).await;
             return Ok(());
         }
-        let (http, admin, bound) = match listen(&self.settings, self.own_server.take()).await {
+        let (http, admin, bound) = match listen(&self.settings, &self.sources, self.own_server.take()).await {
             Ok(listening) => listening,
             Err(error) => {
                 self.end_work(Instant::now() + LAST_STEPS).await;

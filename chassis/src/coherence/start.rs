@@ -25,10 +25,8 @@ pub(crate) fn addresses(http: &str, admin: &AdminConfig) -> Vec<Mistake> {
         }
     };
     let main = read("http.address", http);
-    // What is turned off may stand anywhere, but not be nonsense.
-    let operators = read("admin.address", &admin.address);
+    let operators = if admin.enabled { read("admin.address", &admin.address) } else { None };
     if let (Some(main), Some(operators)) = (main, operators)
-        && admin.enabled
         && main.meets(&operators)
     {
         let message = format!(

@@ -153,7 +153,16 @@ impl Schema {
         checked.problems.append(&mut problems);
         read.append(&mut checked.read);
         let value = last_net::deserialize(&self.root, &mut checked, &defaults.root, "");
+        // A list of which items were refused is not what was written.
+        let told: Vec<_> = checked.problems.iter().map(|problem| problem.key.clone()).collect();
+        let is_item = |key: &str, list: &str| {
+            let item = key.strip_prefix(list).and_then(|rest| rest.strip_prefix('.'));
+            item.is_some_and(|item| item.parse::<usize>().is_ok())
+        };
         for mut problem in value.as_ref().map(rules).unwrap_or_default() {
+            if told.iter().any(|key| is_item(key, &problem.key)) {
+                continue;
+            }
             problem.origin = problem.origin.or_else(|| checked.origins.get(&problem.key).cloned());
             checked.problems.push(problem);
         }

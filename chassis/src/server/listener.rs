@@ -10,7 +10,7 @@ use std::{
 use rustix::io::Errno;
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream, lookup_host};
 
-use super::address::ListenAddress;
+use super::{address::ListenAddress, handed::Handed};
 use crate::Error;
 
 /// The address a listener is bound to: with port 0 in the configuration, the port that was given.
@@ -57,6 +57,10 @@ impl fmt::Display for BoundAddress {
 pub(crate) enum Listener {
     Tcp(TcpListener),
     Unix(UnixListener, UnixSocketFile),
+    /// Handed over by whoever started the process, and still there when it ends.
+    HandedTcp(TcpListener),
+    /// As above, with the path that it listens at.
+    HandedUnix(UnixListener, PathBuf),
 }
 
 /// Removes the socket's file when the listener is gone.
@@ -191,6 +195,33 @@ impl Listener {
         }
     }
 
+    /// Takes a socket that was handed over for the port of this configuration key.
+    ///
+    /// # Errors
+    /// Exit code 78 when it cannot be listened on.
+    pub(crate) fn handed_over(socket: Handed, key: &str) -> Result<Self, Error> {
+        let taken = |socket| match socket {
+            Handed::Tcp(socket) => {
+                socket.set_nonblocking(true)?;
+                TcpListener::from_std(socket).map(Self::HandedTcp)
+            }
+            Handed::Unix(socket) => {
+                socket.set_nonblocking(true)?;
+                let path = socket.local_addr()?.as_pathname().map(PathBuf::from).unwrap_or_default();
+                Ok(Self::HandedUnix(UnixListener::from_std(socket)?, path))
+            }
+        };
+        let listener: io::Result<Self> = taken(socket);
+        listener.map_err(|error| {
+            Error::config(format!("LISTEN_FDS: the socket for {key} cannot be listened on")).caused_by(error)
+        })
+    }
+
+    /// Whether the socket belongs to whoever started the process.
+    pub(crate) fn is_handed_over(&self) -> bool {
+        matches!(self, Self::HandedTcp(_) | Self::HandedUnix(..))
+    }
+
     async fn bind_unix(path: PathBuf, key: &str) -> Result<Self, Error> {
         // A file left by a killed process is in the way; one that somebody answers on is not ours to remove.
         if UnixStream::connect(&path).await.is_ok() {
@@ -212,8 +243,9 @@ impl Listener {
 
     pub(crate) fn address(&self) -> io::Result<BoundAddress> {
         Ok(match self {
-            Self::Tcp(listener) => BoundAddress::Tcp(listener.local_addr()?),
+            Self::Tcp(listener) | Self::HandedTcp(listener) => BoundAddress::Tcp(listener.local_addr()?),
             Self::Unix(_, file) => BoundAddress::Unix(file.0.clone()),
+            Self::HandedUnix(_, path) => BoundAddress::Unix(path.clone()),
         })
     }
 
@@ -243,14 +275,18 @@ impl Listener {
                 Ok(()) => Sealed::Refuses,
                 Err(_) => Sealed::Not,
             },
+            // The next process accepts those who come.
+            Self::HandedTcp(_) | Self::HandedUnix(..) => Sealed::Not,
         }
     }
 
     /// Waits for the next connection. Cancel safe.
     pub(crate) async fn accept(&self) -> io::Result<Accepted> {
         match self {
-            Self::Tcp(listener) => listener.accept().await.map(|(stream, peer)| Accepted::Tcp(stream, peer)),
-            Self::Unix(listener, _) => {
+            Self::Tcp(listener) | Self::HandedTcp(listener) => {
+                listener.accept().await.map(|(stream, peer)| Accepted::Tcp(stream, peer))
+            }
+            Self::Unix(listener, _) | Self::HandedUnix(listener, _) => {
                 listener.accept().await.map(|(stream, _)| Accepted::Unix(stream))
             }
         }

@@ -6,6 +6,7 @@ mod connection;
 mod dependencies;
 pub(crate) mod descriptors;
 mod ending;
+pub(crate) mod handed;
 mod io;
 mod linger;
 mod listener;
@@ -100,6 +101,10 @@ impl Server {
                 accepted = self.next(&permits) => accepted,
             };
             self.start(accepted, &connections, &service);
+        }
+        // It lives on, and with it the callers in its queue: whoever accepts next serves them.
+        if self.listener.is_handed_over() {
+            return;
         }
         let last = async {
             let closes = tokio::time::Instant::now() + HANDSHAKE;

@@ -1,8 +1,8 @@
 //! The quickstart binary as a process of its own, as users start it.
 
 use std::{
-    net::SocketAddr,
-    os::unix::process::ExitStatusExt,
+    net::{SocketAddr, TcpListener},
+    os::{fd::OwnedFd, unix::process::ExitStatusExt},
     path::{Path, PathBuf},
     process::{ExitStatus, Output, Stdio},
     sync::atomic::{AtomicU32, Ordering},
@@ -81,6 +81,8 @@ pub struct Quickstart {
     arguments: Vec<String>,
     env: Vec<(String, String)>,
     open_files: Option<u32>,
+    /// A socket that is handed over, and for which process.
+    socket: Option<(TcpListener, String)>,
 }
 
 impl Quickstart {
@@ -102,7 +104,14 @@ impl Quickstart {
 
     /// With nothing set at all.
     pub fn bare() -> Self {
-        Self { binary: binary(), folder: Folder::new(), arguments: Vec::new(), env: Vec::new(), open_files: None }
+        Self {
+            binary: binary(),
+            folder: Folder::new(),
+            arguments: Vec::new(),
+            env: Vec::new(),
+            open_files: None,
+            socket: None,
+        }
     }
 
     pub fn set(self, key: &str, value: &str) -> Self {
@@ -125,6 +134,18 @@ impl Quickstart {
         self
     }
 
+    /// Hands a socket over by `LISTEN_FDS`, as systemd and watchers do.
+    pub fn socket(self, socket: &TcpListener) -> Self {
+        // The shell's own id, which the program keeps.
+        self.socket_of("$$", socket)
+    }
+
+    /// The same, for the process of this id.
+    pub fn socket_of(mut self, pid: &str, socket: &TcpListener) -> Self {
+        self.socket = Some((socket.try_clone().expect("a second descriptor"), pid.to_owned()));
+        self
+    }
+
     /// Where a file of that folder is.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
@@ -137,20 +158,30 @@ impl Quickstart {
     }
 
     fn command(&self) -> Command {
-        let mut command = match self.open_files {
-            None => Command::new(&self.binary),
-            Some(limit) => {
+        // A shell lowers the limit, and puts the socket where the protocol has it, behind the standard streams.
+        let limit = self.open_files.map(|limit| format!("ulimit -n {limit}; "));
+        let hand_over = self.socket.as_ref().map(|(_, pid)| {
+            format!("exec 3<&0 0</dev/null; export LISTEN_FDS=1 LISTEN_PID={pid}; ")
+        });
+        let mut command = match (&limit, &hand_over) {
+            (None, None) => Command::new(&self.binary),
+            (limit, hand_over) => {
+                let [limit, hand_over] = [limit, hand_over].map(|part| part.as_deref().unwrap_or_default());
                 let mut shell = Command::new("/bin/sh");
-                shell.arg("-c").arg(format!("ulimit -n {limit} && exec \"$0\" \"$@\"")).arg(&self.binary);
+                shell.arg("-c").arg(format!("set -e; {limit}{hand_over}exec \"$0\" \"$@\"")).arg(&self.binary);
                 shell
             }
+        };
+        let stdin = match &self.socket {
+            None => Stdio::null(),
+            Some((socket, _)) => OwnedFd::from(socket.try_clone().expect("a second descriptor")).into(),
         };
         command
             .args(&self.arguments)
             .env_clear()
             .envs(self.env.iter().map(|(name, value)| (name, value)))
             .current_dir(self.folder.path())
-            .stdin(Stdio::null())
+            .stdin(stdin)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true);
