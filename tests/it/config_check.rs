@@ -145,8 +145,7 @@ fn every_place_that_refuses_the_configuration_is_checked_or_says_why() {
 async fn what_a_service_is_made_of_is_listed_without_targets() {
     let settings = [
         "clients.inventory.timeout=5s",
-        "clients.other.target=https://other",
-        "clients.other.tls.ca=none.pem",
+        "clients.other.timeout=5s",
         "log.audit.file=no/such/folder/audit.log",
         "discovery.register=consul",
         "consul.tls.ca=none.pem",

@@ -40,7 +40,7 @@ async fn with_a_pool(chassis: Chassis<Settings>) -> chassis::Result<Chassis<Sett
 
 async fn answers(service: chassis::Result<TestService>, text: &str) {
     let service = service.unwrap();
-    assert_eq!(service.get("/hello").await.unwrap().text(), text);
+    assert_eq!(service.get("/hello").await.unwrap().json(), text);
     service.stop().await.unwrap();
 }
 

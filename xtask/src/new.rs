@@ -390,8 +390,8 @@ mod tests {
     #[test]
     fn the_chassis_comes_from_where_the_answer_says() {
         let source = |chassis: &str| {
-            let answers = Answers { chassis: chassis.to_owned(), ..Answers::new("hello", Path::new("/work")) };
-            super::source(&shell::root(), &answers, Path::new("/work/hello")).unwrap()
+            let answers = Answers { chassis: chassis.to_owned(), ..Answers::new("hello", Path::new("/home/ada")) };
+            super::source(&shell::root(), &answers, Path::new("/home/ada/hello")).unwrap()
         };
         assert_eq!(source("0.1.0"), "version = \"0.1.0\"");
         assert_eq!(source("https://host/chassis#v0.1.0"), "git = \"https://host/chassis\", tag = \"v0.1.0\"");
@@ -406,9 +406,9 @@ mod tests {
     fn the_command_line_gives_the_answers() {
         let read = |line: &str| {
             let arguments: Vec<_> = line.split_whitespace().map(str::to_owned).collect();
-            Answers::read(&arguments, Path::new("/work/chassis"))
+            Answers::read(&arguments, Path::new("/home/ada/chassis"))
         };
-        assert_eq!(read("hello").unwrap(), Answers::new("hello", Path::new("/work")));
+        assert_eq!(read("hello").unwrap(), Answers::new("hello", Path::new("/home/ada")));
         let all =
             read("hello --template=grpc-service --discovery consul --vcs none --chassis 0.1.0 --destination /srv");
         let expected = Answers {
