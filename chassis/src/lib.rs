@@ -58,6 +58,7 @@ mod clock;
 pub mod context;
 pub mod error;
 pub mod identity;
+mod media;
 pub mod shutdown;
 
 // Floors 1 and 2: decisions, and what touches tower, files or the network.
@@ -102,6 +103,13 @@ pub mod testing;
 #[doc(hidden)]
 pub mod __private;
 
+/// The crates whose types this one's signatures name, in the versions that it is built on: a service need not list them to use
+/// `#[extract] headers: chassis::http::HeaderMap`, a `chassis::axum::Router` or a `chassis::tonic::Status`.
+///
+/// The code that tonic generates names `tonic`, so this one is a dependency of its own wherever it is compiled; `prost` and
+/// `tonic_prost` can be had from here, as `examples/hello-grpc` shows.
+pub use {axum, http, prost, tonic, tonic_prost};
+
 pub use self::{
     chassis::{Bound, Chassis, Handle, HostClients},
     context::RequestContext,
@@ -135,7 +143,7 @@ pub mod prelude {
     pub use crate::{
         Chassis,
         problem::{IntoProblem, Problem},
-        service::{Accepted, Created, NoContent, delete, get, head, patch, post, put, rpc, service},
+        service::{Accepted, Created, IntoRoutes, NoContent, delete, get, head, patch, post, put, rpc, service},
     };
 }
 

@@ -77,7 +77,6 @@ fn rows() -> Vec<Row> {
         row("no content type", send("POST", "/orders", "", order), 415, &[]),
         row("another content type", send("POST", "/orders", "text/plain", order), 415, &[]),
         row("a form", send("POST", "/orders", "application/x-www-form-urlencoded", "customer=a"), 415, &[]),
-        row("another charset", send("POST", "/orders", "application/json; charset=utf-16", order), 415, &[]),
         row(
             "a compressed body",
             send("POST", "/orders", "application/json\r\ncontent-encoding: gzip", order),
@@ -199,6 +198,8 @@ async fn what_looks_odd_and_is_right_is_served() {
         (send("PUT", "/orders/7", "", ""), json!([7, null])),
         (send("PUT", "/orders/7", "application/json", "null"), json!([7, null])),
         (send("POST", "/any", "APPLICATION/JSON ; charset=\"UTF-8\"\r\ncontent-encoding: identity", " 1 "), json!(1)),
+        (send("POST", "/any", "application/json; charset=utf8", "1"), json!(1)),
+        (send("POST", "/any", "application/vnd.shop+json;charset=latin1", "1"), json!(1)),
         (post("/any", r#"{"a":1,"a":2}"#), json!({ "a": 2 })),
         (
             get("/extract/7?limit=1"),

@@ -22,6 +22,7 @@ use super::{
 };
 use crate::{
     error::BoxError,
+    media,
     // floor: a client's method returns what the service's handler returns
     service::{Accepted, Created, NoContent, Raw},
 };
@@ -154,7 +155,9 @@ impl Answer {
         self.not_encoded()?;
         let (target, status) = (Arc::clone(&self.target), self.status());
         let content_type = self.headers().get(header::CONTENT_TYPE).cloned();
-        if status != StatusCode::NO_CONTENT && !content_type.as_ref().is_some_and(|value| is_json(value.as_bytes())) {
+        if status != StatusCode::NO_CONTENT
+            && !content_type.as_ref().is_some_and(|value| media::is_json(value.as_bytes()))
+        {
             let found = content_type.map_or_else(|| "no content-type".to_owned(), |value| format!("{value:?}"));
             return Err(self.undecodable(format!("found {found}, expected application/json")));
         }
@@ -195,12 +198,6 @@ impl Answer {
         };
         Response::from_parts(parts, Body::new(body))
     }
-}
-
-fn is_json(content_type: &[u8]) -> bool {
-    let essence = content_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
-    let essence = essence.to_ascii_lowercase();
-    essence == b"application/json" || essence.starts_with(b"application/") && essence.ends_with(b"+json")
 }
 
 /// axum's words are about a request.

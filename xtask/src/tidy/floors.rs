@@ -67,6 +67,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("error", VOCABULARY),
     ("identity", VOCABULARY),
     ("lever", VOCABULARY),
+    ("media", VOCABULARY),
     ("problem", VOCABULARY),
     ("shutdown", VOCABULARY),
     ("telemetry/names", VOCABULARY),

@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     cause::Cause,
+    media,
     problem::{Problem, clipped},
 };
 
@@ -59,7 +60,7 @@ fn acceptable(headers: &HeaderMap) -> Result<bool, Problem> {
     let is_typed = match headers.get(header::CONTENT_TYPE) {
         Some(value) if value == JSON => true,
         Some(value) => {
-            if !value.to_str().is_ok_and(is_json) {
+            if !media::is_json(value.as_bytes()) {
                 return Err(wrong_type(&format!("content-type {value:?}")));
             }
             true
@@ -76,23 +77,6 @@ fn acceptable(headers: &HeaderMap) -> Result<bool, Problem> {
         }
     }
     Ok(is_typed)
-}
-
-/// RFC 9110 §8.3.1: type and parameter names are compared without regard to case. RFC 8259 §8.1: JSON is UTF-8, so a
-/// charset that says so is harmless and any other is wrong; further parameters do not matter here.
-fn is_json(content_type: &str) -> bool {
-    let mut parts = content_type.split(';').map(str::trim);
-    let Some((kind, subtype)) = parts.next().and_then(|essence| essence.split_once('/')) else {
-        return false;
-    };
-    let is_json = kind.eq_ignore_ascii_case("application")
-        && (subtype.eq_ignore_ascii_case("json")
-            || subtype.rsplit_once('+').is_some_and(|(_, suffix)| suffix.eq_ignore_ascii_case("json")));
-    is_json
-        && parts.filter_map(|parameter| parameter.split_once('=')).all(|(name, value)| {
-            let value = value.trim_matches('"');
-            !name.eq_ignore_ascii_case("charset") || value.eq_ignore_ascii_case("utf-8")
-        })
 }
 
 #[cold]
