@@ -17,6 +17,7 @@ use tower_service::Service;
 use super::{
     ObservedBody, Observer, TRACE_ID_HEADER,
     connection::Connection,
+    cookies,
     exchange::{Exchange, hex_trace_id},
     length::Length,
 };
@@ -78,6 +79,7 @@ where
         if let Some(connection) = &self.connection {
             connection.introduce(context.protocol(), request.extensions_mut());
         }
+        cookies::join(request.headers_mut());
         // Children made by the handler find their parent in the current OpenTelemetry context; only a sampled request has any.
         let otel = exchange.otel();
         let entered = Entered::enter(context);

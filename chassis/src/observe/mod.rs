@@ -16,6 +16,7 @@
 
 mod body;
 pub(crate) mod connection;
+mod cookies;
 mod exchange;
 mod failure;
 mod layer;
