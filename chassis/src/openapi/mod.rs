@@ -12,6 +12,7 @@ mod page;
 mod parameters;
 mod problems;
 mod schemas;
+mod sendable;
 mod text;
 
 use std::{
@@ -23,6 +24,7 @@ use ::http::Method;
 use serde_json::{Map, Value, json};
 
 use self::schemas::Schemas;
+pub(crate) use self::sendable::unsendable;
 use crate::{
     service::{RouteInfo, RouteKind},
     telemetry::log::line::date_time,

@@ -2,7 +2,10 @@
 
 use serde_json::{Map, Value, json};
 
-use super::schemas::{Direction, Schemas, truthful};
+use super::{
+    schemas::{Direction, Schemas, truthful},
+    sendable::sendable,
+};
 use crate::service::{ArgumentInfo, RouteInfo, Source};
 
 /// The path as OpenAPI has it: axum's `{*rest}` is a parameter like any other there.
@@ -32,6 +35,7 @@ pub(super) fn parameters(route: &RouteInfo, schemas: &mut Schemas) -> Vec<Value>
 fn of_path(name: &str, rest: bool, argument: Option<&ArgumentInfo>, route: &RouteInfo, schemas: &mut Schemas) -> Value {
     let place = format!("path parameter {name:?} of {} {}", route.method, route.path);
     let known = argument.and_then(|argument| schemas.known(Direction::In, &argument.ty, &place));
+    let known = known.and_then(|schema| sendable(&schema, false, schemas));
     let mut schema = known.unwrap_or_else(|| json!({ "type": "string" }));
     without_null(&mut schema);
     // A router takes no empty segment for a parameter.
@@ -78,7 +82,26 @@ fn of_query(argument: &ArgumentInfo, route: &RouteInfo, schemas: &mut Schemas) -
         parameter["schema"] = schema;
         parameter
     };
-    properties.into_iter().map(parameter).collect()
+    let sent = |property: Property| Some(Property { schema: sendable(&property.schema, true, schemas)?, ..property });
+    properties.into_iter().filter_map(sent).map(parameter).collect()
+}
+
+/// The parameters of a query that are objects.
+pub(super) fn objects_of_query(argument: &ArgumentInfo, route: &RouteInfo, schemas: &mut Schemas) -> Vec<String> {
+    let place = format!("query of {} {}", route.method, route.path);
+    let Some(schema) = schemas.known(Direction::In, &argument.ty, &place) else { return Vec::new() };
+    let mut properties = Vec::new();
+    gather(&schema, true, schemas, &mut properties);
+    properties.retain(|property| sendable(&property.schema, true, schemas).is_none());
+    properties.into_iter().map(|property| property.name).collect()
+}
+
+/// The parameter of a path, if it is an object.
+pub(super) fn objects_of_path(argument: &ArgumentInfo, route: &RouteInfo, schemas: &mut Schemas) -> Vec<String> {
+    let place = format!("path parameter {:?} of {} {}", argument.name, route.method, route.path);
+    let schema = schemas.known(Direction::In, &argument.ty, &place);
+    let is_object = schema.is_some_and(|schema| sendable(&schema, false, schemas).is_none());
+    is_object.then(|| argument.name.to_string()).into_iter().collect()
 }
 
 struct Property {

@@ -231,9 +231,8 @@ impl<'de> Deserializer<'de> for &'de Tree {
                 items.end()?;
                 Ok(value)
             }
-            Tree::Object(members) => {
-                visitor.visit_map(MapDeserializer::new(members.iter().map(|(name, value)| (Text(name), value))))
-            }
+            Tree::Object(members) => visitor
+                .visit_map(MapDeserializer::new(members.iter().map(|(name, value)| (Text::<false>(name), value)))),
             Tree::StandIn => StandIn::default().deserialize_any(visitor),
         }
     }

@@ -8,6 +8,7 @@ mod query;
 mod rejection;
 mod stand_in;
 mod text;
+mod untyped;
 mod whole;
 
 use std::cell::RefCell;
@@ -18,13 +19,27 @@ use axum::{
     response::IntoResponse,
 };
 use http::request::Parts;
-use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 pub use rejection::Rejection;
 pub(super) use {
     query::MAX_MISTAKES,
     rejection::{invalid, refused},
 };
+
+/// A type that an argument of a handler may have: whatever `serde` can make of a request.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be read from a path, a query or a body",
+    label = "expected a `serde::Deserialize` that owns its data, or an argument that is marked `#[extract]`",
+    note = "if `{Self}` is a type of your own, add `#[derive(serde::Deserialize)]` to it",
+    note = "if it is an axum extractor, such as `HeaderMap`, `Method` or `ConnectInfo<SocketAddr>`, mark the argument: `#[extract] headers: HeaderMap`",
+    note = "what a handler shares is `self`: instead of `State<T>` keep the `T` in a field",
+    note = "the whole `Request`, and what else takes the body away, has its place on an `axum::Router` that is mounted beside"
+)]
+pub trait Argument: DeserializeOwned {}
+
+#[diagnostic::do_not_recommend]
+impl<T: DeserializeOwned> Argument for T {}
 
 /// A request, to take a handler's arguments from. An axum extractor, and the last one of its handler.
 #[derive(Debug)]
@@ -50,7 +65,7 @@ impl Arguments {
     /// # Errors
     ///
     /// 400 `invalid_request` with the parameter's name, what was found and what was expected.
-    pub fn path<T: for<'de> Deserialize<'de>>(&self, name: &'static str) -> Result<T, Rejection> {
+    pub fn path<T: Argument>(&self, name: &'static str) -> Result<T, Rejection> {
         path::read(&mut self.parts.borrow_mut(), name)
     }
 
@@ -62,7 +77,7 @@ impl Arguments {
     /// # Errors
     ///
     /// 400 `invalid_request` with the names of the parameters.
-    pub fn query<T: for<'de> Deserialize<'de>>(&self) -> Result<T, Rejection> {
+    pub fn query<T: Argument>(&self) -> Result<T, Rejection> {
         query::read(self.parts.borrow().uri.query().unwrap_or_default())
     }
 
@@ -86,10 +101,10 @@ impl Arguments {
     ///
     /// # Errors
     ///
-    /// `payload_too_large` (413), or `invalid_request`: 415 when the content type is not JSON in UTF-8 or the body is
+    /// `payload_too_large` (413), or `invalid_request`: 415 when the content type is not JSON or the body is
     /// compressed, 400 when the body is not JSON or did not arrive whole, 422 when it is JSON that does not fit, with
     /// the places as violations.
-    pub async fn json<T: for<'de> Deserialize<'de>>(self) -> Result<T, Rejection> {
+    pub async fn json<T: Argument>(self) -> Result<T, Rejection> {
         json::read(self.parts.into_inner(), self.body).await
     }
 }

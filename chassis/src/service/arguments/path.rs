@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use super::{
     rejection::{Plain, Rejection, invalid, refused},
-    text::{Misfit, Nothing, Text},
+    text::{Misfit, Nothing, Text, is_plain_scalar},
 };
 use crate::{
     cause::Cause,
@@ -29,9 +29,19 @@ pub(super) fn read<T: for<'de> Deserialize<'de>>(parts: &mut Parts, name: &'stat
     };
     match parameters.iter().find(|(key, _)| *key == name) {
         Some((_, "")) => T::deserialize(Nothing).map_err(|_| refused(told(name, "is empty"))),
-        Some((_, text)) => T::deserialize(Text(text)).map_err(|misfit| refused(misfitting(name, text, &misfit))),
+        Some((_, text)) => one(text).map_err(|misfit| refused(misfitting(name, text, &misfit))),
         // A template that does not name the parameter is a mistake in a router written by hand.
         None => Err(refused(no_such_parameter(name))),
+    }
+}
+
+/// A type that asks for none, such as an untagged enum, takes what looks like a number or a boolean as that, or else as a text.
+fn one<T: for<'de> Deserialize<'de>>(text: &str) -> Result<T, Misfit> {
+    let as_text = || T::deserialize(Text::<false>(text));
+    let typed = || T::deserialize(Text::<true>(text));
+    match is_plain_scalar(text) {
+        true => typed().or_else(|_| as_text()),
+        false => as_text().or_else(|misfit| typed().map_err(|_| misfit)),
     }
 }
 

@@ -3,6 +3,8 @@
 //! The rules are those of HTML forms (WHATWG URL §5.1): `+` is a space, `%2B` a plus. Two things are stricter: what is not
 //! UTF-8 is refused, and so is a parameter that is given twice where one value is wanted. A list takes a parameter as often
 //! as it is given. A value that is empty is no value for an `Option` whose type cannot be read from nothing: `limit=`.
+//!
+//! Behind `#[serde(flatten)]`, `tag` and `untagged` serde asks for no type: [`untyped`](super::untyped) finds the fitting one.
 
 use std::{borrow::Cow, cell::Cell};
 
@@ -21,6 +23,7 @@ use super::{
     rejection::{Rejection, invalid, refused},
     stand_in::StandIn,
     text::{Misfit, Text},
+    untyped::{Form, attempt, likeliest},
 };
 use crate::problem::{Problem, clipped};
 
@@ -36,14 +39,14 @@ pub(super) fn read<T: for<'de> Deserialize<'de>>(query: &str) -> Result<T, Rejec
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         match (decoded(name), decoded(value)) {
-            (Some(name), Some(value)) => pairs.push(Pair { name, value: Value::Text(value) }),
+            (Some(name), Some(value)) => pairs.push(Pair::new(name, Value::Text(value))),
             _ => return Err(refused(not_utf8(name))),
         }
     }
-    let place = Cell::new(None);
-    match T::deserialize(Query { pairs: &mut pairs, place: &place }) {
+    let mut readings = 0;
+    match attempt(&mut pairs, &mut readings) {
         Ok(value) => Ok(value),
-        Err(misfit) => again(&mut pairs, place.take(), misfit),
+        Err((place, misfit)) => again(&mut pairs, &mut readings, place, misfit),
     }
 }
 
@@ -69,6 +72,7 @@ type Mistake = (Option<String>, String);
 #[cold]
 fn again<T: for<'de> Deserialize<'de>>(
     pairs: &mut Vec<Pair<'_>>,
+    readings: &mut usize,
     mut place: Option<Place>,
     mut misfit: Misfit,
 ) -> Result<T, Rejection> {
@@ -77,7 +81,9 @@ fn again<T: for<'de> Deserialize<'de>>(
     loop {
         let missing = misfit.field.map(|field| Place { name: field.to_owned(), unknown: false, in_map: false });
         let Some(Place { name, unknown, in_map }) = place.or(missing) else {
-            mistakes.push((None, misfit.message));
+            if mistakes.is_empty() {
+                mistakes.push((None, misfit.message));
+            }
             break;
         };
         if pairs.iter().any(|pair| pair.name == name && matches!(pair.value, Value::StandIn)) {
@@ -96,17 +102,16 @@ fn again<T: for<'de> Deserialize<'de>>(
             mistakes.push((Some(name.clone()), misfit.message));
             pairs.retain(|pair| pair.name != name);
             if !unknown {
-                pairs.push(Pair { name: name.into(), value: Value::StandIn });
+                pairs.push(Pair::new(name.into(), Value::StandIn));
             }
         }
         if mistakes.len() == MAX_MISTAKES {
             break;
         }
-        let next = Cell::new(None);
-        match T::deserialize(Query { pairs, place: &next }) {
+        match attempt(pairs, readings) {
             Ok(value) if mistakes.is_empty() => return Ok(value),
             Ok(_) => break,
-            Err(error) => (place, misfit) = (next.take(), error),
+            Err(next) => (place, misfit) = next,
         }
     }
     Err(refused(told(&mistakes)))
@@ -132,12 +137,27 @@ fn told(mistakes: &[Mistake]) -> Problem {
     problem
 }
 
-struct Pair<'a> {
-    name: Cow<'a, str>,
+pub(super) struct Pair<'a> {
+    pub(super) name: Cow<'a, str>,
     value: Value<'a>,
+    /// How it is read where no type is asked for.
+    pub(super) form: Form,
+    /// Whether it was read so.
+    pub(super) untyped: Cell<bool>,
 }
 
-enum Value<'a> {
+impl<'a> Pair<'a> {
+    pub(super) fn new(name: Cow<'a, str>, value: Value<'a>) -> Self {
+        let form = likeliest(value.text());
+        Self { name, value, form, untyped: Cell::new(false) }
+    }
+
+    pub(super) fn text(&self) -> &str {
+        self.value.text()
+    }
+}
+
+pub(super) enum Value<'a> {
     Text(Cow<'a, str>),
     /// Empty, and that did not fit: none for an `Option`.
     Empty,
@@ -151,17 +171,17 @@ impl Value<'_> {
 }
 
 /// Where reading ended.
-struct Place {
-    name: String,
+pub(super) struct Place {
+    pub(super) name: String,
     /// The name itself was not wanted.
-    unknown: bool,
+    pub(super) unknown: bool,
     /// Any name is wanted.
-    in_map: bool,
+    pub(super) in_map: bool,
 }
 
-struct Query<'p, 'q, 'c> {
-    pairs: &'p mut [Pair<'q>],
-    place: &'c Cell<Option<Place>>,
+pub(super) struct Query<'p, 'q, 'c> {
+    pub(super) pairs: &'p mut [Pair<'q>],
+    pub(super) place: &'c Cell<Option<Place>>,
 }
 
 impl<'p, 'q, 'c> Query<'p, 'q, 'c> {
@@ -190,7 +210,9 @@ impl<'de> Deserializer<'de> for Query<'de, '_, '_> {
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Misfit> {
         let pairs: &'de [Pair<'_>] = self.pairs;
-        visitor.visit_seq(MapDeserializer::new(pairs.iter().map(|pair| (Text(&pair.name), Text(pair.value.text())))))
+        visitor.visit_seq(MapDeserializer::new(
+            pairs.iter().map(|pair| (Text::<false>(&pair.name), Text::<false>(pair.value.text()))),
+        ))
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Misfit> {
@@ -233,7 +255,7 @@ impl<'de> MapAccess<'de> for Parameters<'de, '_, '_> {
         let Some(first) = self.rest.first() else { return Ok(None) };
         let same = self.rest.iter().take_while(|pair| pair.name == first.name).count();
         (self.group, self.rest) = self.rest.split_at(same);
-        seed.deserialize(Text(&first.name)).map(Some).inspect_err(|_| self.ended_at(&first.name, true))
+        seed.deserialize(Text::<false>(&first.name)).map(Some).inspect_err(|_| self.ended_at(&first.name, true))
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Misfit> {
@@ -251,7 +273,7 @@ struct Values<'p, 'q>(&'p [Pair<'q>]);
 /// Reads one value; the message says what was found.
 fn one<'de, R>(values: &'de [Pair<'_>], read: impl FnOnce(Text<'de>) -> Result<R, Misfit>) -> Result<R, Misfit> {
     match values {
-        [pair] => read(Text(pair.value.text())).map_err(|misfit| found(pair.value.text(), misfit)),
+        [pair] => read(Text::<false>(pair.value.text())).map_err(|misfit| found(pair.value.text(), misfit)),
         _ => Err(Misfit::custom(format_args!("is given {} times, expected one value", values.len()))),
     }
 }
@@ -288,7 +310,10 @@ impl<'de> Deserializer<'de> for Values<'de, '_> {
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Misfit> {
         match self.0 {
             [Pair { value: Value::StandIn, .. }] => StandIn::default().deserialize_any(visitor),
-            [pair] => Text(pair.value.text()).deserialize_any(visitor),
+            [pair] => {
+                pair.untyped.set(true);
+                pair.form.visit(pair.value.text(), visitor)
+            }
             _ => self.deserialize_seq(visitor),
         }
     }

@@ -1,11 +1,40 @@
 //! One text of a path or a query, read as whatever type is asked for.
 
-use std::fmt;
+use std::{cell::RefCell, fmt};
 
 use serde::{
-    de::{Deserializer, IntoDeserializer, Visitor},
+    de::{Deserializer, Expected, IntoDeserializer, Unexpected, Visitor},
     forward_to_deserialize_any,
 };
+
+thread_local! {
+    /// See [`take_raised`].
+    static RAISED: RefCell<Option<Buffered>> = const { RefCell::new(None) };
+}
+
+/// A buffered value that did not fit. It has lost its place.
+#[derive(Debug, Clone)]
+pub(super) struct Buffered {
+    /// The value, as a text.
+    pub(super) found: String,
+    /// What would have fitted.
+    pub(super) wanted: Wanted,
+}
+
+/// The form of value that a type takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wanted {
+    Text,
+    List,
+    /// A number, a boolean, or anything else.
+    Other,
+}
+
+/// The last misfit of a buffered value on this thread since it was taken, although reading may have gone on: serde swallows
+/// such a misfit in the variants of an untagged enum and behind a flattened `Option`.
+pub(super) fn take_raised() -> Option<Buffered> {
+    RAISED.with(RefCell::take)
+}
 
 /// Why a path, a query or a stand-in could not be read.
 #[derive(Debug)]
@@ -13,6 +42,33 @@ pub(super) struct Misfit {
     pub(super) message: String,
     /// The field that is missing or given twice: serde reports it beside the fields, not at one.
     pub(super) field: Option<&'static str>,
+    /// Of a value that was buffered and so has lost its place.
+    pub(super) buffered: Option<Buffered>,
+}
+
+impl Misfit {
+    #[cold]
+    fn buffered(kind: &str, unexpected: Unexpected<'_>, expected: &dyn Expected) -> Self {
+        let found = match unexpected {
+            Unexpected::Bool(value) => Some(value.to_string()),
+            Unexpected::Unsigned(value) => Some(value.to_string()),
+            Unexpected::Signed(value) => Some(value.to_string()),
+            Unexpected::Float(value) => Some(value.to_string()),
+            Unexpected::Str(value) => Some(value.to_owned()),
+            _ => None,
+        };
+        let expected = expected.to_string();
+        let wanted = match &*expected {
+            text if text.contains("string") || text.contains("character") => Wanted::Text,
+            text if text.contains("sequence") || text.contains("tuple") || text.contains("array") => Wanted::List,
+            _ => Wanted::Other,
+        };
+        let buffered = found.map(|found| Buffered { found, wanted });
+        if let Some(buffered) = &buffered {
+            RAISED.with(|raised| *raised.borrow_mut() = Some(buffered.clone()));
+        }
+        Self { message: format!("invalid {kind}: {unexpected}, expected {expected}"), field: None, buffered }
+    }
 }
 
 impl fmt::Display for Misfit {
@@ -26,17 +82,27 @@ impl std::error::Error for Misfit {}
 impl serde::de::Error for Misfit {
     #[cold]
     fn custom<T: fmt::Display>(message: T) -> Self {
-        Self { message: message.to_string(), field: None }
+        Self { message: message.to_string(), field: None, buffered: None }
+    }
+
+    #[cold]
+    fn invalid_type(unexpected: Unexpected<'_>, expected: &dyn Expected) -> Self {
+        Self::buffered("type", unexpected, expected)
+    }
+
+    #[cold]
+    fn invalid_value(unexpected: Unexpected<'_>, expected: &dyn Expected) -> Self {
+        Self::buffered("value", unexpected, expected)
     }
 
     #[cold]
     fn missing_field(field: &'static str) -> Self {
-        Self { message: "is missing".to_owned(), field: Some(field) }
+        Self { message: "is missing".to_owned(), field: Some(field), buffered: None }
     }
 
     #[cold]
     fn duplicate_field(field: &'static str) -> Self {
-        Self { message: "is given twice".to_owned(), field: Some(field) }
+        Self { message: "is given twice".to_owned(), field: Some(field), buffered: None }
     }
 }
 
@@ -45,8 +111,27 @@ pub(super) fn expected(what: impl fmt::Display) -> Misfit {
     serde::de::Error::custom(format_args!("expected {what}"))
 }
 
-/// One text, read as whatever type is asked for.
-pub(super) struct Text<'a>(pub(super) &'a str);
+/// One text, read as whatever type is asked for. Where no type is asked for, as serde does for `flatten`, `tag` and
+/// `untagged`, it is a text, or with `TYPED` a number or a boolean if it can be read as one.
+pub(super) struct Text<'a, const TYPED: bool = false>(pub(super) &'a str);
+
+/// Whether a text is a number or a boolean as JSON's writers write it, and nothing that only looks like one: `007` and `1.50`
+/// are texts.
+pub(super) fn is_plain_scalar(text: &str) -> bool {
+    matches!(text, "true" | "false")
+        || text.parse::<u64>().is_ok_and(|value| value.to_string() == text)
+        || text.parse::<i64>().is_ok_and(|value| value.to_string() == text)
+        || text.contains('.') && finite(text).is_some_and(|value| value.to_string() == text)
+}
+
+/// Whether a text can be read as a number or a boolean.
+pub(super) fn is_scalar(text: &str) -> bool {
+    matches!(text, "true" | "false") || finite(text).is_some()
+}
+
+fn finite(text: &str) -> Option<f64> {
+    text.parse().ok().filter(|value: &f64| value.is_finite())
+}
 
 macro_rules! parsed {
     ($($method:ident $visit:ident $type:ty, $what:expr;)+) => {
@@ -81,7 +166,17 @@ macro_rules! whole {
     };
 }
 
-impl<'de> Deserializer<'de> for Text<'de> {
+macro_rules! as_text {
+    ($($method:ident)+) => {
+        $(
+            fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Misfit> {
+                visitor.visit_borrowed_str(self.0)
+            }
+        )+
+    };
+}
+
+impl<'de, const TYPED: bool> Deserializer<'de> for Text<'de, TYPED> {
     type Error = Misfit;
 
     parsed! {
@@ -104,7 +199,48 @@ impl<'de> Deserializer<'de> for Text<'de> {
         deserialize_f64 visit_f64 f64;
     }
 
+    as_text! {
+        deserialize_str deserialize_string deserialize_bytes deserialize_byte_buf deserialize_unit deserialize_seq
+        deserialize_map deserialize_identifier
+    }
+
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Misfit> {
+        let text = self.0;
+        if !TYPED {
+            return visitor.visit_borrowed_str(text);
+        }
+        match (text.parse(), text.parse(), text.parse(), finite(text)) {
+            (Ok(value), ..) => visitor.visit_bool(value),
+            (_, Ok(value), ..) => visitor.visit_u64(value),
+            (_, _, Ok(value), _) => visitor.visit_i64(value),
+            (.., Some(value)) => visitor.visit_f64(value),
+            _ => visitor.visit_borrowed_str(text),
+        }
+    }
+
+    fn deserialize_unit_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Misfit> {
+        visitor.visit_borrowed_str(self.0)
+    }
+
+    fn deserialize_tuple<V: Visitor<'de>>(self, _: usize, visitor: V) -> Result<V::Value, Misfit> {
+        visitor.visit_borrowed_str(self.0)
+    }
+
+    fn deserialize_tuple_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: usize,
+        visitor: V,
+    ) -> Result<V::Value, Misfit> {
+        visitor.visit_borrowed_str(self.0)
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Misfit> {
         visitor.visit_borrowed_str(self.0)
     }
 
@@ -128,13 +264,9 @@ impl<'de> Deserializer<'de> for Text<'de> {
     fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Misfit> {
         visitor.visit_unit()
     }
-
-    forward_to_deserialize_any! {
-        str string bytes byte_buf unit unit_struct seq tuple tuple_struct map struct identifier
-    }
 }
 
-impl<'de> IntoDeserializer<'de, Misfit> for Text<'de> {
+impl<'de, const TYPED: bool> IntoDeserializer<'de, Misfit> for Text<'de, TYPED> {
     type Deserializer = Self;
 
     fn into_deserializer(self) -> Self {
