@@ -6,6 +6,7 @@
 mod clients;
 mod hosts;
 mod lead;
+mod mount;
 mod own;
 mod process;
 mod reload;
@@ -13,7 +14,6 @@ mod remote;
 mod serve;
 
 use std::{
-    any::type_name,
     collections::BTreeSet,
     fmt,
     pin::Pin,
@@ -27,10 +27,7 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
-use tonic::{
-    server::NamedService,
-    service::{Routes as GrpcRoutes, RoutesBuilder},
-};
+use tonic::service::RoutesBuilder;
 
 pub(crate) use clients::Destinations;
 pub use hosts::HostClients;
@@ -41,7 +38,7 @@ pub(crate) use remote::{Need, fetch, section};
 
 use crate::{
     cli::{self, Command},
-    coherence::{self, Conflict, GrpcSource},
+    coherence::{Conflict, GrpcSource},
     config::{Loaded, Sources},
     consul::kv::Kv,
     discovery::{Progress, ProgressState},
@@ -51,9 +48,10 @@ use crate::{
     observe::FailureObserver,
     problem,
     server::{BoundAddress, descriptors},
-    service::{GrpcRoutes as Rpcs, IntoRoutes, RouteInfo},
+    service::{GrpcRoutes as Rpcs, RouteInfo},
     settings::{NoSettings, ServiceConfig, Settings},
     shutdown::{PhaseOwner, Shutdown},
+    stack::OwnLayer,
     tasks::{Policy, Tasks},
     telemetry::{
         Telemetry,
@@ -137,6 +135,10 @@ pub struct Chassis<S = NoSettings> {
     /// Settings that are followed in Consul.
     pub(crate) kv: Option<Kv>,
     router: Router,
+    /// Whose default fallback the router has.
+    fallback: mount::FallbackOf,
+    /// Layers of the service's own around everything but the observer, innermost first.
+    layers: Vec<OwnLayer>,
     routes: Vec<RouteInfo>,
     grpc: Option<RoutesBuilder>,
     /// The rpcs of mounted services.
@@ -273,6 +275,8 @@ where
             sources: sources.unpinned(),
             kv: None,
             router: Router::new(),
+            fallback: mount::FallbackOf::Chassis,
+            layers: Vec::new(),
             routes: Vec::new(),
             grpc: None,
             rpcs: Vec::new(),
@@ -329,72 +333,6 @@ where
     #[must_use]
     pub fn handle(&self) -> Handle {
         Handle(self.core.clone())
-    }
-
-    /// Serves a `#[service]` type, or any axum `Router`.
-    ///
-    /// Routes that overlap with others are a reason not to start: [`serve`](Chassis::serve) says all of them at once. A plain
-    /// router cannot say what it holds, so only what axum found is told of it.
-    #[must_use]
-    pub fn mount<R: IntoRoutes>(mut self, service: R) -> Self {
-        let name = coherence::short(type_name::<R>());
-        let routes = match log::caught(|| service.into_routes()) {
-            Ok(routes) => routes,
-            Err(panic) => {
-                let place = panic.location.map(|place| format!(" at {place}")).unwrap_or_default();
-                let message = format!("its routes cannot be put together: {}{place}", panic.message);
-                self.conflicts.push(Conflict::new(name, message));
-                return self;
-            }
-        };
-        // Described on both sides, it is told better by the rules, with both handlers.
-        let described = coherence::overlap(&self.routes, &routes.infos);
-        match log::caught(|| self.router.clone().merge(routes.router)) {
-            Ok(router) => self.router = router,
-            Err(_) if described => {}
-            Err(panic) => {
-                let message = format!("it cannot be served beside what was mounted before it: {}", panic.message);
-                self.conflicts.push(Conflict::new(name, message + "; change the path or the method of one"));
-            }
-        }
-        self.routes.extend(routes.infos);
-        if let Some(grpc) = routes.grpc {
-            self.name_grpc(grpc.name(), GrpcSource::Mounted);
-            self.routes.extend_from_slice(grpc.infos());
-            self.rpcs.push(grpc);
-        }
-        self
-    }
-
-    /// Whether it is the first from there.
-    fn name_grpc(&mut self, name: &'static str, source: GrpcSource) -> bool {
-        let first = !self.grpc_sources.contains(&(name, source));
-        self.grpc_sources.push((name, source));
-        if !self.grpc_names.contains(&name) {
-            self.core.health.register_grpc_service(name);
-            self.grpc_names.push(name);
-        }
-        first
-    }
-
-    /// Serves a tonic server on the same port, with gRPC-Web, and with `grpc.health.v1` beside it.
-    #[must_use]
-    pub fn grpc<G>(mut self, server: G) -> Self
-    where
-        G: tower_service::Service<http::Request<tonic::body::Body>, Error = std::convert::Infallible>
-            + NamedService
-            + Clone
-            + Send
-            + Sync
-            + 'static,
-        G::Response: axum::response::IntoResponse,
-        G::Future: Send + 'static,
-    {
-        // tonic panics at the second one of a name; the rules refuse it.
-        if self.name_grpc(G::NAME, GrpcSource::Server) {
-            self.grpc.get_or_insert_with(GrpcRoutes::builder).add_service(server);
-        }
-        self
     }
 
     /// Tells this of each request that is turned away or fails, at its end; see [`FailureObserver`]. Several may be added.

@@ -137,7 +137,7 @@ where
         let config = self.settings.value().clone();
         match &self.command {
             Command::Routes { json } => return cli::print_routes(&self.routes, &self.grpc_names, *json),
-            Command::Layers { json } => return cli::print_layers(&config, *json),
+            Command::Layers { json } => return cli::print_layers(&config, &self.layers, *json),
             // A document of half the parts would look whole.
             Command::Openapi { check } => {
                 return match coherence::refusal(&self.conflicts) {
@@ -206,7 +206,9 @@ where
         let answering = Arc::downgrade(&observer);
         core.health
             .follow_answers(move || answering.upgrade().map_or_else(Default::default, |observer| observer.answers()));
-        let service = stack::inbound(routes, &config.http, &observer, &policies, core.shutdown.clone());
+        let layers = std::mem::take(&mut self.layers);
+        let described_layers = stack::describe(&config.http, &layers, &config.clients);
+        let service = stack::inbound(routes, &config.http, &observer, &policies, core.shutdown.clone(), layers);
         let connections = TaskTracker::new();
         let mut accepting = match http {
             MainPort::Chassis(listener) => {
@@ -232,7 +234,7 @@ where
                 log: core.telemetry.logs.control.clone(),
                 settings: self.settings_in_effect.subscribe(),
                 routes: self.routes.clone(),
-                layers: stack::describe(&config.http, &config.clients),
+                layers: described_layers,
                 destinations: core.destinations.clone(),
                 token: config.admin.token.clone(),
             };
@@ -365,7 +367,8 @@ where
         told.extend(refused.map(|(name, why)| Conflict::new(format!("health check {name}"), why)));
         // What is described is told by the rules; only of a plain router nothing else is known than what axum says.
         let described = self.routes.iter().any(|route| OWN_ROUTES.iter().any(|own| coherence::takes_own(route, own)));
-        match log::caught(|| self.router.clone().merge(self.own_routes())) {
+        // What was mounted comes last: of two default fallbacks axum keeps that of the argument.
+        match log::caught(|| self.own_routes().merge(self.router.clone())) {
             Ok(router) => self.router = router,
             Err(_) if described => {}
             Err(panic) => told.push(Conflict::new(
@@ -388,6 +391,7 @@ where
                 }
             }
         }
+        told.extend(openapi::unsendable(&self.routes));
         told.extend(self.check_registration(config));
         let leave = if config.discovery.register == RegistryKind::None { Duration::ZERO } else { LEAVE };
         let facts = Facts {
@@ -499,10 +503,9 @@ where
             let grpc = grpc
                 .route_layer(DeadlineLayer::inside_grpc_web())
                 .route_layer(GrpcWebStatusLayer)
-                .route_layer(tonic_web::GrpcWebLayer::new())
                 .route_layer(GrpcOnlyLayer);
             // Whatever else axum finds: a route of one's own below a gRPC service's path.
-            router = log::caught(|| router.merge(grpc)).map_err(|panic| {
+            router = log::caught(|| grpc.merge(router)).map_err(|panic| {
                 let message = format!("the routes clash with the gRPC services: {}; change their path", panic.message);
                 Error::config(message)
             })?;

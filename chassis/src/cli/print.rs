@@ -11,7 +11,7 @@ use crate::{
     server::admin,
     service::{RouteInfo, RouteKind},
     settings::Settings,
-    stack,
+    stack::{self, OwnLayer},
 };
 
 pub(crate) fn print_routes(routes: &[RouteInfo], grpc: &[&str], json: bool) -> Result<()> {
@@ -50,8 +50,9 @@ fn service_of(path: &str) -> &str {
     path.trim_start_matches('/').split('/').next().unwrap_or_default()
 }
 
-pub(crate) fn print_layers(config: &Settings, json: bool) -> Result<()> {
-    let layers = stack::describe(&config.http, &config.clients);
+/// `own` are the layers of the service's own.
+pub(crate) fn print_layers(config: &Settings, own: &[OwnLayer], json: bool) -> Result<()> {
+    let layers = stack::describe(&config.http, own, &config.clients);
     if json {
         return say(&serde_json::to_string_pretty(&layers)?);
     }

@@ -5,6 +5,7 @@
 
 use std::{
     collections::HashSet,
+    convert::Infallible,
     fmt,
     marker::PhantomData,
     pin::Pin,
@@ -15,14 +16,19 @@ use std::{
 use axum::{
     Router,
     body::Body,
-    response::Response,
-    routing::{self, MethodRouter},
+    response::{IntoResponse, Response},
+    routing::{self, MethodRouter, Route},
 };
 use http::{HeaderName, Request};
 use pin_project_lite::pin_project;
 use prost::Message;
-use tonic::{Code, Status, server::Grpc};
+use tonic::{
+    Code, Status,
+    server::{Grpc, NamedService},
+};
 use tonic_prost::ProstCodec;
+use tower_layer::Layer;
+use tower_service::Service;
 
 use super::info::RouteInfo;
 use crate::{cause::Cause, problem::Problem};
@@ -184,6 +190,19 @@ impl GrpcRoutes {
         self
     }
 
+    /// The same methods behind a layer.
+    pub(super) fn layer<L>(mut self, layer: L) -> Self
+    where
+        L: Layer<Route> + Clone + Send + Sync + 'static,
+        L::Service: Service<Request<Body>> + Clone + Send + Sync + 'static,
+        <L::Service as Service<Request<Body>>>::Response: IntoResponse + 'static,
+        <L::Service as Service<Request<Body>>>::Error: Into<Infallible> + 'static,
+        <L::Service as Service<Request<Body>>>::Future: Send + 'static,
+    {
+        self.methods = self.methods.into_iter().map(|(path, method)| (path, method.layer(layer.clone()))).collect();
+        self
+    }
+
     pub(crate) fn map_infos(mut self, change: impl Fn(RouteInfo) -> RouteInfo) -> Self {
         self.infos = self.infos.into_iter().map(change).collect();
         self
@@ -221,6 +240,33 @@ fn unread(response: http::Response<tonic::body::Body>, limit: usize) -> Response
         // The caller went away.
         _ => response.map(Body::new),
     }
+}
+
+/// A tonic server of one gRPC service, as tonic generates it, with whatever layers around it.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no gRPC server",
+    label = "expected a tonic server with the name of its service",
+    note = "a tower layer hides the name: put it on with `use tonic::service::LayerExt as _;` and `layer.named_layer(server)`; several as one, with `tower::ServiceBuilder::new().layer(…).layer(…).named_layer(server)`",
+    note = "an implementation of the trait that tonic generates goes into its server: `OrdersServer::new(orders)`",
+    note = "a layer of `tonic::transport::Server::builder().layer(…)` goes to `Chassis::layer`, or around each server"
+)]
+pub trait GrpcServer:
+    Service<Request<tonic::body::Body>, Response: IntoResponse, Error = Infallible, Future: Send + 'static>
+    + NamedService
+    + Clone
+    + Send
+    + Sync
+    + 'static
+{
+}
+
+#[diagnostic::do_not_recommend]
+impl<G> GrpcServer for G
+where
+    G: Service<Request<tonic::body::Body>, Error = Infallible> + NamedService + Clone + Send + Sync + 'static,
+    G::Response: IntoResponse,
+    G::Future: Send + 'static,
+{
 }
 
 /// The message types of a unary method.

@@ -44,12 +44,13 @@ pub(crate) mod select;
 mod stream;
 pub(crate) mod validate;
 
-use std::sync::Arc;
+use std::{convert::Infallible, sync::Arc};
 
-use axum::Router;
+use axum::{Router, extract::Request, response::IntoResponse, routing::Route};
+use tower_layer::Layer;
 
-pub use arguments::{Arguments, Rejection};
-pub use grpc::{GrpcRoutes, Shape, shape};
+pub use arguments::{Argument, Arguments, Rejection};
+pub use grpc::{GrpcRoutes, GrpcServer, Shape, shape};
 pub use info::{AnswerInfo, AnswerKind, ArgumentInfo, Content, RouteInfo, RouteKind, Source, TypeInfo};
 pub use message::Fields;
 pub use policy::{Deprecation, RoutePolicy};
@@ -235,7 +236,9 @@ pub trait Service: Send + Sync + Sized + 'static {
 /// What can be mounted: a service, an [`Arc`] of one, or a plain axum [`Router`].
 #[diagnostic::on_unimplemented(
     message = "`{Self}` has no routes to mount",
-    note = "put `#[chassis::service]` on the impl block that holds its handlers, or pass an `axum::Router`"
+    note = "put `#[chassis::service]` on the impl block that holds its handlers, or pass an `axum::Router`",
+    note = "a `Router<S>` needs its state before it is mounted: `router.with_state(state)` makes a `Router` of it",
+    note = "a service around a `Router`, such as `NormalizePath<Router>`, hides its routes: mount the `Router`, and give the layer to `Chassis::layer`"
 )]
 pub trait IntoRoutes {
     /// The routes and what is known of them.
@@ -280,6 +283,53 @@ impl Routes {
         let infos = S::describe().into_iter().map(of_service).collect();
         let grpc = service.clone().into_grpc().map(|grpc| grpc.map_infos(of_service));
         Self { router: service.into_router(), infos, grpc }
+    }
+
+    /// Puts a layer around these routes, over HTTP and gRPC: authentication, CORS. It takes what [`Router::layer`] takes, and
+    /// the layer added last is the outermost. The routes stay described, and the layer runs inside of the chassis's own.
+    ///
+    /// A `#[service]` block becomes [`Routes`] by [`IntoRoutes::into_routes`]:
+    ///
+    /// ```no_run
+    /// use axum::middleware;
+    /// use chassis::prelude::*;
+    /// # use axum::{extract::Request, middleware::Next, response::{IntoResponse, Response}};
+    /// # struct Orders;
+    /// # #[service]
+    /// # impl Orders { #[get("/orders")] async fn orders(&self) -> Vec<u64> { vec![7] } }
+    /// # async fn with_key(request: Request, next: Next) -> Response {
+    /// #     match request.headers().contains_key("x-key") {
+    /// #         true => next.run(request).await,
+    /// #         false => Problem::unauthenticated("no_key").into_response(),
+    /// #     }
+    /// # }
+    ///
+    /// #[chassis::main]
+    /// async fn main(chassis: Chassis) -> chassis::Result<()> {
+    ///     chassis.mount(Orders.into_routes().layer(middleware::from_fn(with_key))).serve().await
+    /// }
+    /// ```
+    ///
+    /// An rpc sees the layer behind the translation of gRPC-Web, as a method of a tonic server does. What the layer answers to
+    /// a caller of gRPC should be gRPC: [`Problem::into_grpc`](crate::problem::Problem::into_grpc), or
+    /// [`reject::answer`](crate::reject::answer) with the protocol of the [`RequestContext`](crate::RequestContext), which
+    /// serves both. Which layers run for a path that no route matches is in [`Chassis::mount`](crate::Chassis::mount).
+    #[must_use]
+    pub fn layer<L>(self, layer: L) -> Self
+    where
+        L: Layer<Route> + Clone + Send + Sync + 'static,
+        L::Service: tower_service::Service<Request> + Clone + Send + Sync + 'static,
+        <L::Service as tower_service::Service<Request>>::Response: IntoResponse + 'static,
+        <L::Service as tower_service::Service<Request>>::Error: Into<Infallible> + 'static,
+        <L::Service as tower_service::Service<Request>>::Future: Send + 'static,
+    {
+        let grpc = self.grpc.map(|grpc| grpc.layer(layer.clone()));
+        Self { router: self.router.layer(layer), grpc, ..self }
+    }
+
+    /// Whether nothing is known of the routes: those of a plain router.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.infos.is_empty() && self.grpc.is_none()
     }
 }
 

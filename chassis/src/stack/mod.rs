@@ -2,16 +2,22 @@
 
 mod inbound;
 mod outbound;
+mod own;
 
 pub(crate) use inbound::{LayerInfo, inbound, router};
 pub(crate) use outbound::outbound;
+pub(crate) use own::OwnLayer;
 
 use std::collections::BTreeMap;
 
 use crate::{client::ClientConfig, server::config::HttpConfig};
 
-/// The layers on the way in, then those on the way out to each destination.
-pub(crate) fn describe(http: &HttpConfig, clients: &BTreeMap<String, ClientConfig>) -> Vec<LayerInfo> {
+/// The layers on the way in, `own` among them, then those on the way out to each destination.
+pub(crate) fn describe(
+    http: &HttpConfig,
+    own: &[OwnLayer],
+    clients: &BTreeMap<String, ClientConfig>,
+) -> Vec<LayerInfo> {
     let outbound = clients.iter().flat_map(|(name, config)| outbound::describe(name, config));
-    inbound::describe(http).into_iter().chain(outbound).collect()
+    inbound::describe(http, own.iter().map(OwnLayer::name)).into_iter().chain(outbound).collect()
 }
