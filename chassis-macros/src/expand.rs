@@ -73,6 +73,13 @@ fn wiring(model: &ServiceImpl, block: &Block, handlers: &[Handler]) -> TokenStre
                 #Routes::of(#Arc::new(self))
             }
         }
+
+        // A second block for the type is a bare E0119 of two traits; this name says beside it what to do.
+        #[doc(hidden)]
+        #[allow(dead_code, clippy::all, clippy::pedantic)]
+        impl #generics #self_ty #condition {
+            fn __a_type_has_one_service_block__move_all_handlers_into_one_of_the_blocks() {}
+        }
     }
 }
 

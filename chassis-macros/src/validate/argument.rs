@@ -14,6 +14,10 @@ pub(super) fn check_type(argument: &PatType, mistakes: &mut Mistakes) {
             "Json" => ("the body is taken as JSON by itself", format!("write `body: {inner}`")),
             "Path" => ("what the path names is taken by its name", format!("write `id: {inner}` for `{{id}}`")),
             "Query" => ("the query is taken by itself", format!("write `query: {inner}`")),
+            "State" => {
+                let name = pattern_inner(pattern);
+                ("what a handler shares is `self`", format!("keep the `{inner}` in a field and write `self.{name}`"))
+            }
             _ => ("it is an axum extractor", "mark it with `#[extract]`".to_owned()),
         };
         mistakes.on(argument, format!("found `{}`: {what}, {write}", plain(pattern)));
@@ -72,6 +76,15 @@ fn axum_pattern(argument: &PatType) -> Option<(&Pat, &syn::PathSegment)> {
     let is_one = NAMES.iter().any(|name| segment.ident == name) && !segment.arguments.is_none() && same(&segment.ident);
     let is_marked = argument.attrs.iter().any(|attribute| attribute.path().is_ident("extract"));
     (is_one && !is_marked).then_some((&*argument.pat, segment))
+}
+
+/// `db` of `State(db)`.
+fn pattern_inner(pattern: &Pat) -> String {
+    let Pat::TupleStruct(pattern) = pattern else { return "state".to_owned() };
+    match pattern.elems.first() {
+        Some(Pat::Ident(name)) => name.ident.to_string(),
+        _ => "state".to_owned(),
+    }
 }
 
 fn inner(segment: &syn::PathSegment) -> String {

@@ -42,10 +42,29 @@ impl<F, Fut, E> Check for F
 where
     F: Fn() -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<(), E>> + Send,
-    E: Into<CheckError>,
+    E: CheckFailure,
 {
     async fn check(&self) -> Result<(), CheckError> {
-        self().await.map_err(Into::into)
+        self().await.map_err(CheckFailure::into_check_error)
+    }
+}
+
+/// What a check's closure may fail with: [`CheckError`], or any error that becomes one.
+#[diagnostic::on_unimplemented(
+    message = "a check cannot fail with `{Self}`",
+    label = "expected a `CheckError`, or an error that becomes one",
+    note = "of a text: `Err(chassis::health::CheckError::down(\"…\"))`",
+    note = "of an error such as `anyhow::Error`: `.map_err(|error| chassis::health::CheckError::down(format!(\"{{error:#}}\")))`"
+)]
+pub trait CheckFailure {
+    /// The failure.
+    fn into_check_error(self) -> CheckError;
+}
+
+#[diagnostic::do_not_recommend]
+impl<E: Into<CheckError>> CheckFailure for E {
+    fn into_check_error(self) -> CheckError {
+        self.into()
     }
 }
 

@@ -68,7 +68,9 @@ pub(crate) const MEMBERS: [&str; 10] =
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be told to a caller",
     label = "the error of a handler must be a problem",
-    note = "add `#[derive(chassis::Problem)]` to `{Self}`, and say of each variant what it is: `#[problem(not_found)]`"
+    note = "if `{Self}` is a type of your own, add `#[derive(chassis::Problem)]` to it, and say of each variant what it is: `#[problem(not_found)]`",
+    note = "if it is not, as `String`, `Box<dyn Error>` and `anyhow::Error` are not, return an error type of your own that holds it: \
+            `#[derive(Debug, thiserror::Error, chassis::Problem)] enum OrderError {{ #[error(\"it failed\")] #[problem(internal)] Failed(#[from] anyhow::Error) }}`"
 )]
 pub trait IntoProblem {
     /// The problem that the caller is told.
