@@ -44,6 +44,31 @@ async fn what_nobody_serves_is_unimplemented_and_adds_no_series() {
 }
 
 #[tokio::test]
+async fn a_method_that_answers_unimplemented_keeps_its_name() {
+    let (service, mut client) = start(&Witness::new()).await;
+    assert_eq!(client.say("unimplemented", "").await.unwrap_err().code(), Code::Unimplemented);
+    until(&service, COUNT, &["rpc_method=\"test.v1.Echo/Say\"", "UNIMPLEMENTED"], 1.0).await;
+    assert_eq!(sum(&service.metrics().await.unwrap(), COUNT, &["_OTHER"]), 0.0);
+}
+
+#[tokio::test]
+async fn a_call_of_nothing_served_is_no_error() {
+    let http_only = TestService::start(|chassis: Chassis| chassis).await.unwrap();
+    let (both, _client) = start(&Witness::new()).await;
+    for (service, path) in [(&http_only, "/test.v1.Echo/Say"), (&both, "/test.v1.Echo/NoSuchMethod")] {
+        let status = Client::connect(service.http()).await.call(path, "a", "").await.unwrap_err();
+        assert_eq!(status.code(), Code::Unimplemented, "{path}");
+        let trace_id = status.metadata().get("x-trace-id").unwrap().to_str().unwrap();
+        let line = access_line(trace_id).await;
+        assert_eq!(
+            (&line["level"], &line["rpc.response.status_code"]),
+            (&"INFO".into(), &"UNIMPLEMENTED".into()),
+            "{line}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn plain_http_beside_grpc_still_hears_problems() {
     let (service, _client) = start(&Witness::new()).await;
     let mut raw = Raw::connect(service.http()).await;

@@ -239,7 +239,7 @@ async fn a_hand_written_tonic_service_is_observed_as_all_else() {
     let seen = observed.next().await;
     assert_eq!(
         (seen.kind, seen.code, seen.error_type.as_str()),
-        ("failed", Some(Code::Unimplemented), "UNIMPLEMENTED")
+        ("declined", Some(Code::Unimplemented), "UNIMPLEMENTED")
     );
     observed.nothing_more().await;
 }

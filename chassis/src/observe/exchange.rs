@@ -218,6 +218,8 @@ pub(crate) struct Exchange {
     code: Option<Code>,
     error_type: Option<&'static str>,
     sent: u64,
+    /// Whether a method of gRPC gave the answer, whatever its status: one that does not exist gives no [`tonic::Status`].
+    from_method: bool,
     /// Why the chassis, and not the handler, gave the answer.
     refused: Option<Cause>,
     /// Whether the transport has not asked for the rest of the answer.
@@ -285,6 +287,7 @@ impl Exchange {
             code: None,
             error_type: None,
             sent: 0,
+            from_method: false,
             refused: None,
             held: false,
             _in_flight: observer.server.enter(request.method()),
@@ -326,6 +329,9 @@ impl Exchange {
         }
         if self.context.protocol() != Protocol::Http {
             self.code = grpc_code(response.headers());
+            // tonic's own answer for a method that it does not know is a bare head.
+            let by_method = self.code.is_none() || response.extensions().get::<tonic::Status>().is_some();
+            self.from_method = by_method && self.refused != Some(Cause::MethodNotAllowed);
         }
     }
 
@@ -430,7 +436,7 @@ impl Exchange {
         };
         let error_type = self.error_type.or_else(|| (code != Code::Ok).then(|| code_name(code)));
         let path = inner.target.path();
-        let answered = inner.rpc && inner.route.get().is_some() && code != Code::Unimplemented;
+        let answered = inner.rpc && inner.route.get().is_some() && (code != Code::Unimplemented || self.from_method);
         let (series, method) = self.observer.rpc_series(path, answered);
         let seconds = elapsed.as_secs_f64();
         if self.is_recorded() {
@@ -465,6 +471,8 @@ impl Exchange {
             (None, End::Complete) if self.context.0.failure.get().is_some() => Kind::Failed,
             (None, End::Complete) => match code {
                 Some(Code::Ok) => return,
+                // A method that is not there is the caller's mistake.
+                Some(Code::Unimplemented) if !self.from_method => Kind::Declined,
                 Some(code) if is_server_error(code) => Kind::Failed,
                 Some(_) => Kind::Declined,
                 None if status >= 500 => Kind::Failed,

@@ -41,7 +41,15 @@ pub fn word(text: impl Into<String>) -> Word {
 
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// Answers what it is told: `hang` waits for ever, `panic` panics, `remaining` says how many milliseconds are left, and
+/// What the servers that tonic generates answer for a method that they do not have.
+pub fn no_such_method() -> http::Response<Body> {
+    let mut answer = http::Response::new(Body::default());
+    answer.headers_mut().insert("grpc-status", http::HeaderValue::from_static("12"));
+    answer.headers_mut().insert("content-type", http::HeaderValue::from_static("application/grpc"));
+    answer
+}
+
+/// Answers what it is told: `unimplemented` fails so, `hang` waits for ever, `panic` panics, `remaining` says how many milliseconds are left, and
 /// `not_found` is a problem; all else comes back.
 #[derive(Clone)]
 pub struct Echo(pub Witness);
@@ -66,6 +74,7 @@ impl UnaryService<Word> for Echo {
                 }
                 "hang" => std::future::pending().await,
                 "panic" => panic!("a secret of the handler"),
+                "unimplemented" => Err(Status::unimplemented("")),
                 "remaining" => {
                     let remaining = chassis::RequestContext::current().and_then(|context| context.remaining());
                     let text = remaining.map_or("none".to_owned(), |left| left.as_millis().to_string());
@@ -134,7 +143,7 @@ where
             Ok(match request.uri().path() {
                 "/test.v1.Echo/Say" => grpc.unary(echo, request).await,
                 "/test.v1.Echo/Repeat" => grpc.server_streaming(Repeat(echo.0), request).await,
-                _ => Status::unimplemented("no such method").into_http(),
+                _ => no_such_method(),
             })
         })
     }

@@ -51,7 +51,7 @@ impl Service<http::Request<Body>> for Talk {
         let method = match request.uri().path() {
             "/talk.v1.Talk/Say" => Method::Say,
             "/talk.v1.Talk/Fail" => Method::Fail,
-            _ => return Box::pin(async { Ok(Status::unimplemented("").into_http()) }),
+            _ => return Box::pin(async { Ok(super::echo::no_such_method()) }),
         };
         Box::pin(async move { Ok(Grpc::new(ProstCodec::default()).unary(method, request).await) })
     }
