@@ -40,6 +40,16 @@ async fn hello_grpc_greets_over_grpc_and_over_nothing_else() {
     let greeting = say("/hello.v1.Greeter/SayHello").await.unwrap().into_inner();
     assert_eq!(greeting.text, "hello, ada");
     assert_eq!(say("/hello.v1.Greeter/SayBye").await.unwrap_err().code(), Code::Unimplemented);
+    client.ready().await.unwrap();
+    let request = Request::new(Text { text: "ada".to_owned() });
+    let path = "/hello.v1.Choir/Sing".parse().unwrap();
+    let song = client.server_streaming::<_, Text, _>(request, path, ProstCodec::default()).await.unwrap();
+    let mut song = song.into_inner();
+    let mut verses = Vec::new();
+    while let Some(verse) = song.message().await.unwrap() {
+        verses.push(verse.text);
+    }
+    assert_eq!(verses, ["1: hello, ada", "2: hello, ada", "3: hello, ada"]);
     assert_eq!(service.get("/hello/ada").await.status, 404);
     assert_eq!(service.terminate().await, 0);
 }
