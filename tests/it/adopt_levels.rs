@@ -63,11 +63,14 @@ async fn adopt_axum_answers_the_same_at_every_level() {
         if level == "plain" {
             let statuses: Vec<_> = answers.iter().map(|(_, answer)| answer.status).collect();
             assert_eq!(statuses, [200, 404, 201, 200, 422, 422, 200, 404, 200, 200, 405, 404]);
+            assert!(answers.iter().all(|(_, answer)| answer.header("x-content-type-options") == "nosniff"));
             plain = answers;
         } else {
             for ((call, before), (_, now)) in plain.iter().zip(&answers) {
                 assert_eq!(before.status, now.status, "{level}: {call}");
-                assert_eq!(before.header("allow"), now.header("allow"), "{level}: {call}");
+                for kept in ["allow", "x-content-type-options"] {
+                    assert_eq!(before.header(kept), now.header(kept), "{level}: {call}");
+                }
                 let told_by_axum = before.header("content-type").starts_with("text/plain") && before.status >= 400;
                 match (before.status, level) {
                     // Bare at first, a problem since.

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use axum::{
     Json, Router,
     extract::{Path, State},
-    http::StatusCode,
+    http::{HeaderValue, StatusCode, header},
+    middleware::map_response,
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -23,7 +24,13 @@ pub fn routes<S: Stock>(shop: Arc<Shop<S>>) -> Router {
         .route("/articles", post(add))
         .route("/articles/{sku}/stock", get(count))
         .with_state(shop.clone());
-    api.merge(operators(shop))
+    api.merge(operators(shop)).layer(map_response(guarded))
+}
+
+/// What every answer of this service has always had, those to paths that nobody knows too.
+pub async fn guarded(mut answer: Response) -> Response {
+    answer.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    answer
 }
 
 /// What this service has always had for those who run it: their probes and dashboards know these paths.

@@ -18,7 +18,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use crate::{
-    http::{operators, routes, stop_signal},
+    http::{guarded, operators, routes, stop_signal},
     stock::{PlainStock, Stock},
 };
 

@@ -4,7 +4,8 @@
 
 use std::{convert::Infallible, sync::Arc};
 
-use adopt_axum::{Article, BoxError, Count, Shop, ShopError, Stock, operators};
+use adopt_axum::{Article, BoxError, Count, Shop, ShopError, Stock, guarded, operators};
+use axum::middleware::map_response;
 use chassis::{client::CallError, prelude::*, tasks::Restart};
 
 /// The inventory, as this service asks it.
@@ -78,6 +79,7 @@ async fn main(chassis: Chassis) -> chassis::Result<()> {
     chassis
         .mount(Api(shop.clone()))
         .mount(operators(shop))
+        .layer(map_response(guarded))
         .check("shop", move || {
             let shop = pinged.clone();
             async move { shop.ping().await }
