@@ -38,7 +38,7 @@ pub(crate) use remote::{Need, fetch, section};
 
 use crate::{
     cli::{self, Command},
-    coherence::{Conflict, GrpcSource},
+    coherence::{self, Conflict, GrpcSource},
     config::{Loaded, Sources},
     consul::kv::Kv,
     discovery::{Progress, ProgressState},

@@ -2,9 +2,10 @@
 
 use std::{any::type_name, convert::Infallible};
 
-use axum::{extract::Request, response::IntoResponse, routing::Route};
+use axum::{Router, extract::Request, response::IntoResponse, routing::Route};
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
+use tokio_util::sync::CancellationToken;
 use tonic::service::Routes as GrpcRoutes;
 use tower_layer::Layer;
 use tower_service::Service;
@@ -12,10 +13,20 @@ use tower_service::Service;
 use super::Chassis;
 use crate::{
     coherence::{self, Conflict, GrpcSource},
-    service::{GrpcServer, IntoRoutes},
+    deadline::DeadlineLayer,
+    error::{Error, Result, chain},
+    grpc_only::GrpcOnlyLayer,
+    health,
+    observe::GrpcWebStatusLayer,
+    openapi,
+    service::{GrpcRoutes as Rpcs, GrpcServer, IntoRoutes},
     stack::OwnLayer,
     telemetry::log,
 };
+
+/// What is served beside the service's own gRPC services.
+const OWN_GRPC_SERVICES: [&str; 3] =
+    ["grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection"];
 
 /// Whose default fallback answers what no route matches. The layers that were put on a router are around its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -142,5 +153,65 @@ where
             self.grpc.get_or_insert_with(GrpcRoutes::builder).add_service(server);
         }
         self
+    }
+
+    /// What the main port answers for the chassis itself.
+    pub(super) fn own_routes(&self) -> Router {
+        let probes = health::http::probes(self.core.health.clone());
+        if openapi::described(&self.routes).next().is_none() {
+            return probes;
+        }
+        let service = &self.core.identity.service;
+        probes.merge(openapi::http::routes(&self.openapi(), service, &self.settings.value().openapi, &self.routes))
+    }
+
+    /// Everything the main port answers; the check has put the chassis's own routes there already.
+    pub(super) fn all_routes(&mut self, streams_end: &CancellationToken) -> Result<Router> {
+        let mut router = std::mem::take(&mut self.router);
+        if !self.grpc_names.is_empty() {
+            let mut grpc = self.grpc.take().unwrap_or_else(GrpcRoutes::builder);
+            grpc.add_service(health::grpc::server(self.core.health.clone(), streams_end.clone()));
+            if !self.descriptors.is_empty() {
+                let broken = |error: tonic_reflection::server::Error| {
+                    Error::internal("grpc_reflection: the file descriptor set cannot be read").caused_by(chain(&error))
+                };
+                grpc.add_service(self.reflection().build_v1().map_err(broken)?);
+                grpc.add_service(self.reflection().build_v1alpha().map_err(broken)?);
+            }
+            let rpcs = Rpcs::router(std::mem::take(&mut self.rpcs));
+            let grpc = grpc.routes().prepare().into_axum_router().reset_fallback().merge(rpcs);
+            // Inside the translation, where a stream's trailers are still trailers.
+            let grpc = grpc
+                .route_layer(DeadlineLayer::inside_grpc_web())
+                .route_layer(GrpcWebStatusLayer)
+                .route_layer(GrpcOnlyLayer);
+            // Whatever else axum finds: a route of one's own below a gRPC service's path.
+            router = log::caught(|| grpc.merge(router)).map_err(|panic| {
+                let message = format!("the routes clash with the gRPC services: {}; change their path", panic.message);
+                Error::config(message)
+            })?;
+        }
+        Ok(router)
+    }
+
+    /// The names of the gRPC services that the chassis adds.
+    pub(super) fn own_grpc_services(&self) -> &'static [&'static str] {
+        match (self.grpc_names.is_empty(), self.descriptors.is_empty()) {
+            (true, _) => &[],
+            (false, true) => &OWN_GRPC_SERVICES[..1],
+            (false, false) => &OWN_GRPC_SERVICES,
+        }
+    }
+
+    /// The names of all gRPC services that are served.
+    pub(super) fn grpc_services(&self) -> Vec<String> {
+        self.grpc_names.iter().chain(self.own_grpc_services()).map(|name| (*name).to_owned()).collect()
+    }
+
+    fn reflection(&self) -> tonic_reflection::server::Builder<'static> {
+        let descriptors = self.descriptors.iter().copied().chain([health::grpc::FILE_DESCRIPTOR_SET]);
+        descriptors.fold(tonic_reflection::server::Builder::configure(), |builder, descriptor| {
+            builder.register_encoded_file_descriptor_set(descriptor)
+        })
     }
 }

@@ -7,7 +7,6 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use axum::Router;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use std::sync::{Arc, atomic::Ordering};
@@ -16,7 +15,6 @@ use tokio::{
     task::{JoinError, JoinSet},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tonic::service::Routes as GrpcRoutes;
 
 use super::{Bound, Chassis, Core, Listening, Purpose, own::OwnServer, reload::apply_reloads};
 use crate::{
@@ -24,35 +22,25 @@ use crate::{
     coherence::{self, Conflict, Facts, GrpcSource},
     config::{Loaded, Sources, Watcher},
     consul::{CheckKind, Consul, ConsulRegistrar, agent, kv::Kv},
-    deadline::DeadlineLayer,
     discovery::{
         Memory, ProgressState, Registrar, RegistryKind,
         registration::{self, Host, LEAVE, Loopback, Registering},
     },
-    error::{BoxError, Error, Result, chain},
-    grpc_only::GrpcOnlyLayer,
+    error::{BoxError, Error, Result},
     health::{self, Criticality},
-    observe::GrpcWebStatusLayer,
     openapi,
     route::{Policies, state::Bulkhead},
     server::{
         BoundAddress, HttpConfig, Listener, ReadyFile, Server, Spare, admin, descriptors,
         handed::{self, Handed},
     },
-    service::{
-        GrpcRoutes as Rpcs,
-        descriptors::{GapKind, gaps},
-    },
+    service::descriptors::{GapKind, gaps},
     settings::{DEV_PROFILE, Settings},
     shutdown::{Phase, PhaseOwner},
     stack,
     tasks::Restart,
     telemetry::log,
 };
-
-/// What is served beside the service's own gRPC services.
-const OWN_GRPC_SERVICES: [&str; 3] =
-    ["grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection"];
 
 /// How long the last steps may take when the grace period has been used up.
 const LAST_STEPS: std::time::Duration = std::time::Duration::from_secs(1);
@@ -474,70 +462,10 @@ where
         self.grpc_sources.iter().any(|(name, source)| *name == service && *source == GrpcSource::Server)
     }
 
-    /// What the main port answers for the chassis itself.
-    fn own_routes(&self) -> Router {
-        let probes = health::http::probes(self.core.health.clone());
-        if openapi::described(&self.routes).next().is_none() {
-            return probes;
-        }
-        let service = &self.core.identity.service;
-        probes.merge(openapi::http::routes(&self.openapi(), service, &self.settings.value().openapi, &self.routes))
-    }
-
-    /// Everything the main port answers; the check has put the chassis's own routes there already.
-    fn all_routes(&mut self, streams_end: &CancellationToken) -> Result<Router> {
-        let mut router = std::mem::take(&mut self.router);
-        if !self.grpc_names.is_empty() {
-            let mut grpc = self.grpc.take().unwrap_or_else(GrpcRoutes::builder);
-            grpc.add_service(health::grpc::server(self.core.health.clone(), streams_end.clone()));
-            if !self.descriptors.is_empty() {
-                let broken = |error: tonic_reflection::server::Error| {
-                    Error::internal("grpc_reflection: the file descriptor set cannot be read").caused_by(chain(&error))
-                };
-                grpc.add_service(self.reflection().build_v1().map_err(broken)?);
-                grpc.add_service(self.reflection().build_v1alpha().map_err(broken)?);
-            }
-            let rpcs = Rpcs::router(std::mem::take(&mut self.rpcs));
-            let grpc = grpc.routes().prepare().into_axum_router().reset_fallback().merge(rpcs);
-            // Inside the translation, where a stream's trailers are still trailers.
-            let grpc = grpc
-                .route_layer(DeadlineLayer::inside_grpc_web())
-                .route_layer(GrpcWebStatusLayer)
-                .route_layer(GrpcOnlyLayer);
-            // Whatever else axum finds: a route of one's own below a gRPC service's path.
-            router = log::caught(|| grpc.merge(router)).map_err(|panic| {
-                let message = format!("the routes clash with the gRPC services: {}; change their path", panic.message);
-                Error::config(message)
-            })?;
-        }
-        Ok(router)
-    }
-
     /// The document of the described routes. It bears the package's name and version, not those of the configuration.
-    fn openapi(&self) -> openapi::Document {
+    pub(super) fn openapi(&self) -> openapi::Document {
         let build = &self.core.identity.build;
         openapi::document(build.name, build.version, &self.routes)
-    }
-
-    /// The names of the gRPC services that the chassis adds.
-    fn own_grpc_services(&self) -> &'static [&'static str] {
-        match (self.grpc_names.is_empty(), self.descriptors.is_empty()) {
-            (true, _) => &[],
-            (false, true) => &OWN_GRPC_SERVICES[..1],
-            (false, false) => &OWN_GRPC_SERVICES,
-        }
-    }
-
-    /// The names of all gRPC services that are served.
-    fn grpc_services(&self) -> Vec<String> {
-        self.grpc_names.iter().chain(self.own_grpc_services()).map(|name| (*name).to_owned()).collect()
-    }
-
-    fn reflection(&self) -> tonic_reflection::server::Builder<'static> {
-        let descriptors = self.descriptors.iter().copied().chain([health::grpc::FILE_DESCRIPTOR_SET]);
-        descriptors.fold(tonic_reflection::server::Builder::configure(), |builder, descriptor| {
-            builder.register_encoded_file_descriptor_set(descriptor)
-        })
     }
 
     /// What runs beside the requests: checks, the end of log overrides, the watch over the configuration.
@@ -582,6 +510,8 @@ where
 
 #[cfg(test)]
 mod tests {
+    use axum::Router;
+
     use super::*;
     use crate::{config::Sources, error::Exit, identity::BuildInfo, settings::NoSettings};
 
