@@ -8,6 +8,7 @@ use crate::support::{
     echo::{Client, Echo},
     raw::Raw,
     scrape::{sum, until, until_nothing_is_in_flight},
+    telemetry::access_line,
     witness::Witness,
 };
 

@@ -112,7 +112,7 @@ async fn flattened_and_tagged_queries_are_read_as_documented() {
 #[tokio::test]
 async fn a_typed_client_sends_them_as_they_are_read() {
     let service = TestService::start(|chassis: Chassis| chassis.mount(Shop)).await.unwrap();
-    let shop = ShopApiClient::new(Client::new(format!("http://{}", service.http())).unwrap());
+    let shop = ShopApiClient::new(Client::new(&format!("http://{}", service.http())).unwrap());
     for order in [None, Some(Order::Price { descending: true }), Some(Order::Name { locale: "1".into() })] {
         for (name, after) in [("a", None), ("10", Some(-3))] {
             let search = Search { name: name.into(), page: Page { limit: 10, after }, order: order.clone() };

@@ -128,3 +128,11 @@ where
         ::chassis::__private::Routes::of(::chassis::__private::Arc::new(self))
     }
 }
+#[doc(hidden)]
+#[allow(dead_code, clippy::all, clippy::pedantic)]
+impl<S: Store> Orders<S>
+where
+    S: Send,
+{
+    fn __a_type_has_one_service_block__move_all_handlers_into_one_of_the_blocks() {}
+}

@@ -106,3 +106,8 @@ impl ::chassis::__private::IntoRoutes for Orders {
         ::chassis::__private::Routes::of(::chassis::__private::Arc::new(self))
     }
 }
+#[doc(hidden)]
+#[allow(dead_code, clippy::all, clippy::pedantic)]
+impl Orders {
+    fn __a_type_has_one_service_block__move_all_handlers_into_one_of_the_blocks() {}
+}

@@ -160,9 +160,10 @@ impl Quickstart {
     fn command(&self) -> Command {
         // A shell lowers the limit, and puts the socket where the protocol has it, behind the standard streams.
         let limit = self.open_files.map(|limit| format!("ulimit -n {limit}; "));
-        let hand_over = self.socket.as_ref().map(|(_, pid)| {
-            format!("exec 3<&0 0</dev/null; export LISTEN_FDS=1 LISTEN_PID={pid}; ")
-        });
+        let hand_over = self
+            .socket
+            .as_ref()
+            .map(|(_, pid)| format!("exec 3<&0 0</dev/null; export LISTEN_FDS=1 LISTEN_PID={pid}; "));
         let mut command = match (&limit, &hand_over) {
             (None, None) => Command::new(&self.binary),
             (limit, hand_over) => {

@@ -243,7 +243,7 @@ fn an_argument_is_marked_with_what_there_is() {
         ),
         (
             quote!(id: u64, State(db): State<Db>),
-            &["found `State(db)`: it is an axum extractor, mark it with `#[extract]`"],
+            &["found `State(db)`: what a handler shares is `self`, keep the `Db` in a field and write `self.db`"],
         ),
         (quote!(id: u64, #[extract] State(db): State<Db>), &[]),
         (quote!(id: Cow<'_, str>), &["found `Cow<'_, str>`, expected a value of its own"]),

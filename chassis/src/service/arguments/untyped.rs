@@ -69,6 +69,11 @@ impl Form {
     }
 }
 
+/// Whether a text is read as a number or a boolean from here on.
+fn becomes_scalar(before: Form, after: Form) -> bool {
+    matches!((before, after), (Form::Text, Form::Scalar) | (Form::Texts, Form::Scalars))
+}
+
 /// Where one reading ended: the place, if it is known, and what is wrong there.
 type Ended = (Option<Place>, Misfit);
 
@@ -155,10 +160,13 @@ fn search<T: for<'de> Deserialize<'de>>(
     while let Some(Reading { value, raised }) = reading.take() {
         let Hints { led, blind, .. } = match value {
             Ok(value) if raised.is_none() => return Ok(value),
-            // serde has swallowed a misfit: in another form there may be more in the value.
+            // serde has swallowed a misfit: in another form there may be more in the value. A text that fits stays one, also
+            // when it could be read as a number: `007` is a name where there are names.
             Ok(value) => {
                 partly.get_or_insert(value);
-                hints(pairs, None, raised.as_ref())
+                let mut hints = hints(pairs, None, raised.as_ref());
+                hints.led.retain(|forms| pairs.iter().zip(forms).all(|(pair, form)| !becomes_scalar(pair.form, *form)));
+                hints
             }
             Err((place, misfit)) => {
                 let hints = hints(pairs, place.as_ref(), misfit.buffered.as_ref().or(raised.as_ref()));
