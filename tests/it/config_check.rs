@@ -6,10 +6,12 @@ use crate::support::process::{Ended, Quickstart};
 
 /// Where the start may refuse the configuration (exit code 78), and how `config check` comes to refuse the same: by a case of
 /// the table below, or why it cannot.
-const SITES: [(&str, &str); 21] = [
+const SITES: [(&str, &str); 23] = [
     ("chassis/clients.rs", "targets are checked; which clients the code asks for is known when it runs"),
+    ("chassis/hosts.rs", "the code asks for it; the section itself is checked"),
     ("chassis/lead.rs", "the code asks for it"),
     ("chassis/mod.rs", "Chassis::new alone; the section app is checked"),
+    ("chassis/mount.rs", "about routes"),
     ("chassis/reload.rs", "it is the check"),
     ("chassis/remote.rs", "it is the check"),
     ("chassis/serve.rs", "announced hosts are checked; the rest is about routes"),

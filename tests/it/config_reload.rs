@@ -62,7 +62,7 @@ async fn a_reloadable_value_changes_without_a_restart() {
 
     service.process.signal(Signal::TERM);
     let draining = service.process.says("draining").await;
-    assert!(draining.contains("600s"), "the new delay counts: {draining}");
+    assert!(draining.contains("\"delay\":\"10m\""), "the new delay counts: {draining}");
     service.process.signal(Signal::TERM);
     assert_eq!(service.process.exit_code().await, 0);
 }

@@ -183,7 +183,7 @@ async fn alternatives_that_no_text_can_be_are_not_listed() {
     impl Few {
         #[get("/kinds")]
         async fn kinds(&self, kinds: Kinds) -> u64 {
-            drop(kinds);
+            let _ = kinds;
             7
         }
     }

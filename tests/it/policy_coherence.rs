@@ -147,14 +147,16 @@ async fn a_refusal_ends_what_was_begun_and_whoever_waits_for_the_addresses_is_to
 
 #[tokio::test]
 async fn plain_routers_that_clash_are_refused_and_not_a_panic() {
-    for (one, other, found) in [
-        (plain("/a"), plain("/a"), "`GET /a`"),
-        (plain("/a/{x}"), plain("/a/{y}"), "/a/{x}"),
-        (plain("/a/{x}"), plain("/a/{*rest}"), "/a/{x}"),
-        (plain("/a").fallback(|| async {}), plain("/b").fallback(|| async {}), "fallback"),
+    let change = "change the path or the method of one";
+    let keep = "keep one fallback, and take the other away with Router::reset_fallback";
+    for (one, other, found, advice) in [
+        (plain("/a"), plain("/a"), "`GET /a`", change),
+        (plain("/a/{x}"), plain("/a/{y}"), "/a/{x}", change),
+        (plain("/a/{x}"), plain("/a/{*rest}"), "/a/{x}", change),
+        (plain("/a").fallback(|| async {}), plain("/b").fallback(|| async {}), "fallback", keep),
     ] {
         let said = refused(TestService::builder(), |chassis| chassis.mount(one).mount(other)).await;
-        assert_tells(&said, &["1 conflict ", "Router: ", found, "change the path or the method of one"]);
+        assert_tells(&said, &["1 conflict ", "Router: ", found, advice]);
     }
     let said = refused(TestService::builder(), |chassis| chassis.mount(plain("/readyz"))).await;
     assert_tells(&said, &["1 conflict ", "`GET /readyz`", "choose another path"]);

@@ -143,7 +143,7 @@ async fn a_silent_receiver_slows_no_request_costs_bounded_memory_and_is_counted(
             .env("OTEL_BSP_MAX_QUEUE_SIZE", "50")
             .env("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "10")
             .env("OTEL_BSP_SCHEDULE_DELAY", "1");
-        let service = NEVER_GIVEN_UP.iter().fold(service, |service, (name, value)| service.env(*name, *value));
+        let service = NEVER_GIVEN_UP.iter().fold(service, |service, (name, value)| service.env(name, *value));
         let service = service.start(talkative).await.unwrap();
         for _ in 0..300 {
             let answer = timeout(PATIENCE, service.get("/trace")).await;

@@ -398,7 +398,9 @@ impl fmt::Display for CallError {
                         write!(f, "not sent: {}: {detail}", cause.as_str())
                     }
                     (Cause::NoEndpoints, None, Some(source)) => {
-                        write!(f, "not sent: no connection: {}", reason(source))
+                        // The pool's own error says so as well.
+                        let why = reason(source);
+                        write!(f, "not sent: no connection: {}", why.strip_prefix("no connection: ").unwrap_or(&why))
                     }
                     (cause, ..) => write!(f, "not sent: {}", cause.as_str()),
                 }

@@ -21,7 +21,7 @@ fn reduced(schema: &Value, lists: bool, schemas: &Schemas, depth: u8) -> Option<
     let Some(depth) = depth.checked_sub(1) else { return Some(schema.clone()) };
     let inner = |part: &Value, lists| reduced(part, lists, schemas, depth);
     let parts = |key: &str| whole.get(key).and_then(Value::as_array).map(Vec::as_slice);
-    let is = |name: &str| whole.get("type").is_some_and(|ty| ty == name);
+    let is = |name: &str| is_only(whole.get("type"), name);
     if is("object") || parts("allOf").unwrap_or_default().iter().any(|part| inner(part, lists).is_none()) {
         return None;
     }
@@ -42,6 +42,17 @@ fn reduced(schema: &Value, lists: bool, schemas: &Schemas, depth: u8) -> Option<
         }
     }
     Some(schema.clone())
+}
+
+/// Whether a value is of this type alone, or is left out: `"array"` and `["array", "null"]`.
+fn is_only(types: Option<&Value>, name: &str) -> bool {
+    match types {
+        Some(Value::Array(types)) => {
+            types.iter().all(|ty| ty == name || ty == "null") && types.iter().any(|ty| ty == name)
+        }
+        Some(ty) => ty == name,
+        None => false,
+    }
 }
 
 /// The parameters that no caller can send, each a reason not to start: every request would be answered 400.

@@ -90,8 +90,8 @@ fn speech_of(bytes: &[u8]) -> Option<Speech> {
     if payload.len() < whole {
         return None;
     }
-    let settings = payload[..whole].chunks_exact(SETTING);
-    let streams = settings.filter(|setting| setting[..2] == MAX_CONCURRENT_STREAMS.to_be_bytes()).next_back();
+    let mut settings = payload[..whole].chunks_exact(SETTING);
+    let streams = settings.rfind(|setting| setting[..2] == MAX_CONCURRENT_STREAMS.to_be_bytes());
     let streams = streams.map(|setting| u32::from_be_bytes([setting[2], setting[3], setting[4], setting[5]]));
     Some(Speech::Http2 { streams })
 }
