@@ -47,6 +47,8 @@ pub struct Replica {
     mode: Arc<watch::Sender<Mode>>,
     requests: Arc<AtomicU64>,
     accepting: Option<AbortOnDropHandle<()>>,
+    /// Keeps the port while it is killed.
+    held: Option<socket2::Socket>,
 }
 
 impl Replica {
@@ -62,6 +64,7 @@ impl Replica {
             mode: Arc::new(watch::Sender::new(mode)),
             requests: Arc::default(),
             accepting: None,
+            held: None,
         };
         replica.listen(listener);
         replica
@@ -106,14 +109,25 @@ impl Replica {
         if let Some(accepting) = self.accepting.take() {
             accepting.abort();
             let _ = accepting.await;
+            self.held = Some(hold(self.address).expect("the same port"));
         }
     }
 
     /// Listens again, at the same address.
     pub async fn revive(&mut self) {
         let listener = TcpListener::bind(self.address).await.expect("the same port");
+        self.held = None;
         self.listen(listener);
     }
+}
+
+/// A socket that keeps the port of a killed replica from the other tests of the process. It does not listen, so callers are
+/// refused.
+fn hold(address: SocketAddr) -> io::Result<socket2::Socket> {
+    let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
 }
 
 async fn serve(mut connection: TcpStream, mut mode: watch::Receiver<Mode>, requests: Arc<AtomicU64>) -> io::Result<()> {
