@@ -1,7 +1,7 @@
 //! The time of a call: all of it, and that of one attempt.
 //!
 //! [`DeadlineLayer`] stands outermost. A call's deadline is the earliest of its own, of the request being served less a
-//! [margin](ahead_of), and of a `grpc-timeout` that the caller wrote. A call whose time is up is not sent; one whose time ends is dropped with all that
+//! margin, and of a `grpc-timeout` that the caller wrote. A call whose time is up is not sent; one whose time ends is dropped with all that
 //! it has under way, so that the endpoint hears that nobody waits any more. A gRPC answer that goes on ends at the deadline
 //! with DEADLINE_EXCEEDED, as a stream of a gRPC client does; an HTTP answer may be streamed for longer, and who reads it
 //! limits that.
