@@ -248,7 +248,7 @@ fn routes_of_the_chassis(facts: &Facts<'_>) -> Vec<Conflict> {
     conflicts
 }
 
-/// Whether the chassis runs a background task of this name itself.
+/// Returns whether the chassis runs a background task of this name itself.
 pub(crate) fn is_own_task(name: &str) -> bool {
     matches!(name, "consul_kv" | "registration") || name.starts_with("leader:")
 }

@@ -86,7 +86,7 @@ fn is_preflight<B>(request: &Request<B>) -> bool {
         && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
 }
 
-/// Whether a layer has answered a preflight, be it to refuse the origin.
+/// Returns whether a layer has answered a preflight, be it to refuse the origin.
 fn is_answered<R>(response: &Response<R>) -> bool {
     response.headers().keys().any(|name| name.as_str().starts_with("access-control-"))
 }

@@ -2,7 +2,7 @@
 
 const JSON_SUFFIX: &[u8] = b"+json";
 
-/// Whether a content type is JSON: `application/json`, or `application/*+json` (RFC 6839, section 3.1).
+/// Returns whether a content type is JSON: `application/json`, or `application/*+json` (RFC 6839, section 3.1).
 ///
 /// Names are compared without regard to case (RFC 9110, section 8.3.1). Parameters have no effect: JSON has none, and a
 /// `charset` changes nothing, because JSON between systems is UTF-8 (RFC 8259, sections 8.1 and 11).

@@ -26,7 +26,7 @@ pub(super) fn is_own<E: 'static>(error: &E) -> bool {
     known || request_is_over()
 }
 
-/// Whether one of these says that a time was up.
+/// Returns whether one of these says that a time was up.
 pub(super) fn is_late(error: &(dyn Error + 'static)) -> bool {
     let late = |error: &(dyn Error + 'static)| {
         error.is::<Elapsed>()
@@ -41,7 +41,7 @@ fn gave_up(status: &Status) -> bool {
     matches!(status.code(), Code::DeadlineExceeded | Code::Cancelled)
 }
 
-/// Whether the time of the request being served is up.
+/// Returns whether the time of the request being served is up.
 fn request_is_over() -> bool {
     let deadline = RequestContext::with_current(|context| context.and_then(RequestContext::deadline));
     deadline.is_some_and(|deadline| deadline <= now())

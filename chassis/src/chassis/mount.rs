@@ -134,7 +134,7 @@ where
         self
     }
 
-    /// Whether it is the first from there.
+    /// Returns whether it is the first from there.
     fn name_grpc(&mut self, name: &'static str, source: GrpcSource) -> bool {
         let first = !self.grpc_sources.contains(&(name, source));
         self.grpc_sources.push((name, source));

@@ -219,7 +219,7 @@ impl Signals {
         })
     }
 
-    /// Whether one has asked for the end.
+    /// Returns whether one has asked for the end.
     pub(super) fn heard(&self) -> bool {
         self.stops > 0
     }

@@ -122,7 +122,7 @@ fn with_status<B: Body>(protocol: Protocol, response: Response<B>) -> Response<G
     Response::from_parts(parts, GrpcStatusBody { inner: None, owed: None })
 }
 
-/// Whether this is a content type of the protocol.
+/// Returns whether this is a content type of the protocol.
 fn is_grpc(protocol: Protocol, content_type: &[u8]) -> bool {
     let web = protocol == Protocol::GrpcWeb;
     let lower = content_type.to_ascii_lowercase();

@@ -99,7 +99,7 @@ impl Knocks {
         (store + grown).min(STORE)
     }
 
-    /// Whether nothing would be different if it were made anew.
+    /// Returns whether nothing would be different if it were made anew.
     fn is_forgettable(&self, now: Instant) -> bool {
         self.store(now) >= STORE && self.probed.is_none_or(|probed| now >= probed + LONGEST_AFTER_FAILED)
     }

@@ -45,7 +45,7 @@ pub struct LocalOnly {
 }
 
 impl Remote {
-    /// Whether it says something for the profile alone.
+    /// Returns whether it says something for the profile alone.
     pub(super) fn is_of_profile(&self) -> bool {
         self.profile && !(self.documents.is_empty() && self.keys.is_empty())
     }

@@ -190,7 +190,7 @@ impl Node {
         }
     }
 
-    /// Whether the value is a secret.
+    /// Returns whether the value is a secret.
     pub(crate) fn is_secret(&self) -> bool {
         matches!(self.kind, Kind::Secret)
     }

@@ -151,7 +151,7 @@ impl Sources {
         }
     }
 
-    /// Whether the profile can be a name at all.
+    /// Returns whether the profile can be a name at all.
     fn profile_is_name(&self) -> bool {
         !self.profile.is_empty() && self.profile.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c))
     }

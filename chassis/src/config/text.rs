@@ -29,12 +29,12 @@ pub(crate) fn from_text(node: &Node, text: &str, tag: Tag) -> Option<Value> {
     }
 }
 
-/// Whether the text of a secret is a table of TOML. Any other text in braces is the secret itself.
+/// Returns whether the text of a secret is a table of TOML. Any other text in braces is the secret itself.
 fn is_inline_table(text: &str) -> bool {
     text.starts_with('{') && text.ends_with('}') && matches!(toml_value(text), Some(Value::Dict(..)))
 }
 
-/// Whether the text of a secret was meant to be `{ file = "…" }` or `{ env = "…" }` and cannot be read as such.
+/// Returns whether the text of a secret was meant to be `{ file = "…" }` or `{ env = "…" }` and cannot be read as such.
 pub(crate) fn is_broken_reference(text: &str) -> bool {
     let Some(inner) = text.trim().strip_prefix('{') else { return false };
     ["file", "env"].iter().any(|key| {

@@ -295,7 +295,7 @@ impl ConsulError {
         matches!(self, Self::Refused { status, .. } if status.is_client_error() && status.as_u16() != 429)
     }
 
-    /// Whether Consul does not answer, or fails itself: it may work again at any moment.
+    /// Returns whether Consul does not answer, or fails itself: it may work again at any moment.
     pub(super) fn is_away(&self) -> bool {
         match self {
             Self::Unreachable { .. } => true,

@@ -47,7 +47,7 @@ impl<B: Body> ObservedBody<B> {
     }
 }
 
-/// Whether the caller has the whole answer. hyper does not poll a body again then, but for trailers of HTTP/2.
+/// Returns whether the caller has the whole answer. hyper does not poll a body again then, but for trailers of HTTP/2.
 fn is_whole(length: Length, inner: &impl Body) -> bool {
     match length {
         Length::NoBody => true,

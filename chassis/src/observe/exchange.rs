@@ -162,7 +162,7 @@ impl Observer {
         self
     }
 
-    /// Whether the path is a prober's. All methods of gRPC health are: a watch lasts as long as its watcher.
+    /// Returns whether the path is a prober's. All methods of gRPC health are: a watch lasts as long as its watcher.
     fn is_probe(&self, path: &str) -> bool {
         self.quiet.contains(&path) || (path.starts_with(HEALTH_SERVICE) && !self.quiet.is_empty())
     }

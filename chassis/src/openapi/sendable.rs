@@ -44,7 +44,7 @@ fn reduced(schema: &Value, lists: bool, schemas: &Schemas, depth: u8) -> Option<
     Some(schema.clone())
 }
 
-/// Whether a value is of this type alone, or is left out: `"array"` and `["array", "null"]`.
+/// Returns whether a value is of this type alone, or is left out: `"array"` and `["array", "null"]`.
 fn is_only(types: Option<&Value>, name: &str) -> bool {
     match types {
         Some(Value::Array(types)) => {

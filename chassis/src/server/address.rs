@@ -95,7 +95,7 @@ fn port(text: &str) -> Option<u16> {
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) { None } else { text.parse().ok() }
 }
 
-/// Whether the text can be a name of a host: letters, digits, `-` and `_` in labels with dots between.
+/// Returns whether the text can be a name of a host: letters, digits, `-` and `_` in labels with dots between.
 pub(crate) fn is_host_name(text: &str) -> bool {
     let name = text.strip_suffix('.').unwrap_or(text);
     let is_label = |label: &str| {
@@ -126,7 +126,7 @@ impl ListenAddress {
         }
     }
 
-    /// Whether a listener here takes the place of one there. Port 0 is another port each time.
+    /// Returns whether a listener here takes the place of one there. Port 0 is another port each time.
     pub(crate) fn meets(&self, other: &Self) -> bool {
         if let (Self::Unix(this), Self::Unix(that)) = (self, other) {
             return this == that;
@@ -150,7 +150,7 @@ impl ListenAddress {
     }
 }
 
-/// Whether one port cannot be had at both. `::` takes the addresses of IPv4 too.
+/// Returns whether one port cannot be had at both. `::` takes the addresses of IPv4 too.
 fn meet(this: IpAddr, that: IpAddr) -> bool {
     let takes = |all: IpAddr, one: IpAddr| all.is_unspecified() && (all.is_ipv6() || one.is_ipv4());
     this == that || takes(this, that) || takes(that, this)

@@ -103,7 +103,7 @@ impl Drop for Lent {
     }
 }
 
-/// Whether a warning is due, of those that the whole process may log once in a while.
+/// Returns whether a warning is due, of those that the whole process may log once in a while.
 pub(super) fn may_warn() -> bool {
     static LAST: Mutex<Option<Instant>> = Mutex::new(None);
     let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);

@@ -140,7 +140,7 @@ fn without_ipv6(address: SocketAddr, error: &io::Error) -> Option<SocketAddr> {
     (off && is_all(address)).then(|| (Ipv4Addr::UNSPECIFIED, address.port()).into())
 }
 
-/// Whether the address is `[::]`, which stands for all addresses of IPv6 and of IPv4.
+/// Returns whether the address is `[::]`, which stands for all addresses of IPv6 and of IPv4.
 fn is_all(address: SocketAddr) -> bool {
     address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED)
 }
@@ -217,7 +217,7 @@ impl Listener {
         })
     }
 
-    /// Whether the socket belongs to whoever started the process.
+    /// Returns whether the socket belongs to whoever started the process.
     pub(crate) fn is_handed_over(&self) -> bool {
         matches!(self, Self::HandedTcp(_) | Self::HandedUnix(..))
     }

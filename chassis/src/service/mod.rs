@@ -327,7 +327,7 @@ impl Routes {
         Self { router: self.router.layer(layer), grpc, ..self }
     }
 
-    /// Whether nothing is known of the routes: those of a plain router.
+    /// Returns whether nothing is known of the routes: those of a plain router.
     pub(crate) fn is_plain(&self) -> bool {
         self.infos.is_empty() && self.grpc.is_none()
     }

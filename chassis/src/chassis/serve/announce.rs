@@ -26,7 +26,7 @@ impl<S> Chassis<S> {
         );
     }
 
-    /// Whether `/docs` is the page of the document.
+    /// Returns whether `/docs` is the page of the document.
     fn has_page(&self, config: &Settings) -> bool {
         #[cfg(feature = "docs-page")]
         let page = config.openapi.page;

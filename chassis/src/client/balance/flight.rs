@@ -136,7 +136,7 @@ impl Flight {
     }
 }
 
-/// Whether the endpoint turned the call away because it has too much to do, as far as it says so: 429 and 503,
+/// Returns whether the endpoint turned the call away because it has too much to do, as far as it says so: 429 and 503,
 /// RESOURCE_EXHAUSTED and UNAVAILABLE.
 fn refuses(status: StatusCode, headers: &HeaderMap) -> bool {
     matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)

@@ -350,7 +350,7 @@ where
     result
 }
 
-/// Whether an attempt was not sent, by this side's own doing.
+/// Returns whether an attempt was not sent, by this side's own doing.
 fn held_back<B>(result: &Result<Response<B>, BoxError>) -> bool {
     result.as_ref().is_err_and(|error| matches!(Outcome::of_error(error), Outcome::Refused(_)))
 }

@@ -194,7 +194,7 @@ impl Record {
         }
     }
 
-    /// Whether its time is up.
+    /// Returns whether its time is up.
     fn is_late(&self) -> bool {
         self.call.deadline.is_some_and(|deadline| deadline <= clock::tokio_now())
     }

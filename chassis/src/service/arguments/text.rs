@@ -124,7 +124,7 @@ pub(super) fn is_plain_scalar(text: &str) -> bool {
         || text.contains('.') && finite(text).is_some_and(|value| value.to_string() == text)
 }
 
-/// Whether a text can be read as a number or a boolean.
+/// Returns whether a text can be read as a number or a boolean.
 pub(super) fn is_scalar(text: &str) -> bool {
     matches!(text, "true" | "false") || finite(text).is_some()
 }

@@ -69,7 +69,7 @@ impl Form {
     }
 }
 
-/// Whether a text is read as a number or a boolean from here on.
+/// Returns whether a text is read as a number or a boolean from here on.
 fn becomes_scalar(before: Form, after: Form) -> bool {
     matches!((before, after), (Form::Text, Form::Scalar) | (Form::Texts, Form::Scalars))
 }
@@ -104,7 +104,7 @@ pub(super) fn attempt<T: for<'de> Deserialize<'de>>(pairs: &mut [Pair<'_>], read
 /// The form of each parameter.
 type Forms = Vec<Form>;
 
-/// Whether a parameter's text was read as the value that did not fit.
+/// Returns whether a parameter's text was read as the value that did not fit.
 fn is_same(text: &str, found: &str) -> bool {
     text == found || is_scalar(text) && text.parse::<f64>().ok() == found.parse::<f64>().ok()
 }

@@ -66,7 +66,7 @@ impl Blame {
         }
     }
 
-    /// Whether the service counts the request as a failure of its own.
+    /// Returns whether the service counts the request as a failure of its own.
     pub(crate) const fn is_own_failure(self) -> bool {
         matches!(self, Self::Load | Self::Service)
     }

@@ -190,7 +190,7 @@ impl Names {
         Ok(())
     }
 
-    /// Whether series of this family need the label of their meter.
+    /// Returns whether series of this family need the label of their meter.
     fn is_shared(&self, name: &str) -> bool {
         self.claims.get(name).is_some_and(|claim| claim.meters.len() + usize::from(claim.reserved) > 1)
     }
@@ -455,7 +455,7 @@ fn label_name(attribute: &str) -> String {
     name
 }
 
-/// Whether the formats, Prometheus or this module give a label of this name themselves.
+/// Returns whether the formats, Prometheus or this module give a label of this name themselves.
 fn is_reserved(label: &str) -> bool {
     matches!(label, "le" | "quantile") || label.starts_with("otel_scope_") || label.starts_with("__")
 }

@@ -29,7 +29,7 @@ thread_local! {
     static IN_CALLBACK: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether this thread runs a metric callback. Then it must not collect, nor make instruments.
+/// Returns whether this thread runs a metric callback. Then it must not collect, nor make instruments.
 pub(super) fn in_callback() -> bool {
     IN_CALLBACK.get()
 }
